@@ -1,0 +1,115 @@
+"""What a target says of itself, as one immutable snapshot: the ground on which statements are resolved.
+
+Read by `ostiary.catalogue` over a side connection; used by `ostiary.protocols.postgres` to tell what a statement
+really touches. OIDs below 16384 are PostgreSQL's own (`FirstNormalObjectId`, src/include/access/transam.h).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+FIRST_NORMAL_OID: Final = 16384
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column: pg_attribute."""
+
+    name: str
+    number: int
+    type_oid: int
+
+
+class Relation(msgspec.Struct, frozen=True, kw_only=True):
+    """A table, view, materialised view, sequence, foreign table, index or partition: pg_class."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    """pg_class.relkind."""
+    columns: tuple[Column, ...]
+    reads: tuple[tuple[int, tuple[int, ...]], ...]
+    """Of a view: (relation oid, column numbers it depends on; empty: the whole)."""
+    calls: tuple[int, ...]
+    """Functions not built in that touching it may run: view bodies, triggers, defaults, checks, policies, indexes."""
+    children: tuple[int, ...]
+    """Partitions and inheriting tables: oids."""
+    delete_cascades: tuple[int, ...]
+    """Tables whose rows change when rows here are deleted (ON DELETE CASCADE, SET NULL, SET DEFAULT)."""
+    update_cascades: tuple[int, ...]
+    referenced_by: tuple[int, ...]
+    """Tables with a foreign key to this one: TRUNCATE ... CASCADE empties them."""
+    rules: bool
+    """It has rewrite rules apart from a view's own SELECT rule."""
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function, procedure, aggregate or window function: pg_proc."""
+
+    oid: int
+    schema: str
+    name: str
+    arguments: tuple[int, ...]
+    """Input argument types: OIDs."""
+    result: int
+    volatility: str
+    """pg_proc.provolatile: `i`, `s` or `v`."""
+    kind: str
+    """pg_proc.prokind: `f p a w`."""
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """An operator: pg_operator."""
+
+    oid: int
+    schema: str
+    name: str
+    left: int
+    right: int
+    function: int
+
+
+class Type(msgspec.Struct, frozen=True):
+    """A type: pg_type, with what using it may run."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    """pg_type.typtype: `b c d e p r m`."""
+    element: int
+    base: int
+    """Of a domain: the type under it."""
+    relation: int
+    """Of a row type: its pg_class oid."""
+    calls: tuple[int, ...]
+    """Functions not built in that input, output, casts or domain checks may run."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole catalogue of one database at one moment."""
+
+    version: int
+    """Grows by one with every reading; facts made under another version are not used."""
+    database: str
+    server_version: int
+    """server_version_num: 150018."""
+    role: str
+    """The role the gateway logs in as: `current_user`."""
+    superuser: bool
+    search_path: tuple[str, ...]
+    """Of a new session of that role, resolved (`$user`), without the implicit pg_catalog."""
+    writable_schemas: frozenset[str]
+    """Schemas apart from `public` in which that role may create, for the search_path rule."""
+    relations: dict[int, Relation]
+    relation_oids: dict[tuple[str, str], int]
+    """(schema, name) to oid."""
+    functions: dict[int, Function]
+    functions_named: dict[tuple[str, str], tuple[int, ...]]
+    operators_named: dict[str, tuple[Operator, ...]]
+    types: dict[int, Type]
+    type_oids: dict[tuple[str, str], int]
+    user_casts: dict[tuple[int, int], int]
+    """(source type, target type) to function, of casts not built in."""

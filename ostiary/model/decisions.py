@@ -1,0 +1,52 @@
+"""What policy says: a value that the next hop demands. Minted only in `ostiary.policy`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.operations import Operation
+
+
+class Grounds(msgspec.Struct, frozen=True):
+    """Why a decision came out as it did. Shared by every operation with the same facts, so it is never rebuilt."""
+
+    because: tuple[str, ...]
+    """Ids of the policies that decided, sorted; for a default deny, empty."""
+    policy: str
+    """Hex SHA-256 over schema and policies in force."""
+    clear: frozenset[str]
+    """Data classes that this identity may see in clear for this operation."""
+    row_limit: int | None
+    message: str
+    """For the caller: which policy said no, in a sentence a person can act on. Empty for a permit."""
+    hint: str
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """Proof that policy allowed this operation for this identity."""
+
+    who: VerifiedIdentity
+    operation: Operation
+    grounds: Grounds
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Policy, or the judge of the statement, said no. A value, not an exception: saying no is normal work."""
+
+    who: VerifiedIdentity
+    operation: Operation
+    grounds: Grounds
+
+
+class NeedsApproval(msgspec.Struct, frozen=True):
+    """Policy said: ask these people first. A yes is evidence for a second look, and admits nobody by itself."""
+
+    who: VerifiedIdentity
+    operation: Operation
+    grounds: Grounds
+    approvers: tuple[tuple[str, int], ...]
+    """(group, how many of it), sorted."""
+
+
+Decision = Permit | Refusal | NeedsApproval

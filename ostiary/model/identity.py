@@ -1,0 +1,112 @@
+"""Who acts: what was proved about them, and, kept apart, what they merely said."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Final
+
+import msgspec
+
+from ostiary.model.secrets import Secret
+
+MAX_CHAIN: Final = 8
+"""Depth of an acting chain. RFC 8693, 4.1 sets none; real chains are person, agent, sub-agent, tool."""
+
+
+class Kind(enum.StrEnum):
+    """What sort of actor an identity is."""
+
+    HUMAN = "human"
+    WORKLOAD = "workload"
+    AGENT = "agent"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """One link of the acting chain: RFC 8693, 4.1 (`act`)."""
+
+    iss: str
+    sub: str
+    kind: Kind
+    name: str
+
+
+class Initiator(msgspec.Struct, frozen=True):
+    """The person who started a workload, as far as its token proves one: `proved` False names the owner only."""
+
+    sub: str
+    name: str
+    proved: bool
+
+
+class Mandate(msgspec.Struct, frozen=True):
+    """What a session declared that it will need: RFC 9396 `authorization_details`. Policy never grants more.
+
+    An empty tuple permits nothing of its kind; `None` leaves that dimension open.
+    """
+
+    id: str
+    connections: tuple[str, ...] | None
+    actions: tuple[str, ...] | None
+    resources: tuple[str, ...] | None
+
+
+class Authentication(msgspec.Struct, frozen=True):
+    """How an identity was proved."""
+
+    method: str
+    """`gateway-token`, `oidc`."""
+    token: str
+    """Hex SHA-256 of the token's id (`jti`), or of the token where it has none. Never the token."""
+    key: str | None
+    """RFC 7638 thumbprint of the key that the token is bound to, if any."""
+    at: int
+    """When the person or workload authenticated, in seconds since 1970 (`auth_time`, else `iat`)."""
+
+
+class VerifiedIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that someone authenticated. Minted only in `ostiary.identity`."""
+
+    issuer: str
+    subject: str
+    kind: Kind
+    name: str
+    email: str | None
+    groups: frozenset[str]
+    acting: tuple[Actor, ...]
+    """The actors that act for the subject, the one at the keyboard first (as `act` nests them); empty: nobody."""
+    initiator: Initiator | None
+    task: str | None
+    """The proved id that ties the events of one run together: delegation, mandate or CI run."""
+    mandate: Mandate | None
+    auth: Authentication
+    expires: int
+    """Seconds since 1970; a session ends when its identity does."""
+    audience: frozenset[str]
+    """Connections that the token is for; empty: those that policy allows."""
+    digest: bytes
+    """SHA-256 over everything above that policy can see: see `identity_digest`."""
+
+
+def identity_digest(fields: dict[str, object]) -> bytes:
+    """SHA-256 over the canonical form of what policy can see of an identity: the key of cached decisions."""
+    return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).digest()
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client merely claims. Recorded as said, never decided on as if it were proved."""
+
+    address: str
+    """`host:port` of the peer, or `local`."""
+    user: str = ""
+    application: str = ""
+    purpose: str = ""
+    ticket: str = ""
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a login message says: the connection it wants, the token it shows, and what it claims."""
+
+    connection: str
+    token: Secret
+    said: Said

@@ -1,0 +1,125 @@
+"""What a caller asks for, in policy's words, with the very bytes that asked.
+
+`Facts` say what a statement does; they are interned by the statement cache, so a repeated statement costs a dictionary
+look-up. An `Operation` is one asking: facts, the message's bytes and the parameters.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Final
+
+import msgspec
+
+MAX_HEAD: Final = 512
+"""Bytes of normalised statement that may stand in a log entry: `audit-log.md`, "Entry"."""
+
+
+class Action(enum.StrEnum):
+    """The closed set of things that can be asked, in every protocol."""
+
+    CONNECT = "connect"
+    """Open a session, and what belongs to having one: transaction control, harmless settings, EXPLAIN-free SHOW."""
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    DEFINE = "define"
+    ADMINISTER = "administer"
+    EXECUTE = "execute"
+    TRANSFER = "transfer"
+    OPAQUE = "opaque"
+    """What cannot be seen through; policy must permit it by name."""
+    UNMASK = "unmask"
+    """See, or compute with, values of a data class in clear. Asked of policy, never by a client."""
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """One thing that an operation touches, and how."""
+
+    kind: str
+    """`connection relation column function type schema role setting database channel file server large_object
+    extension cursor other`."""
+    name: str
+    """As policy writes it: `public.orders`, `pg_catalog.lower(text)`, `search_path`; the connection's name for itself."""
+    action: Action
+    columns: tuple[str, ...]
+    """Columns read or written, sorted; `*` when it cannot be told which."""
+    classes: tuple[str, ...]
+    """Data classes of protected columns among them, sorted."""
+
+
+class Objection(msgspec.Struct, frozen=True):
+    """The statement cannot be judged, or may never run here, whatever policy says."""
+
+    reason: Unjudgeable
+    message: str
+    """For the caller. Must hold no protected value; may quote what the caller typed."""
+    hint: str
+    sqlstate: str
+    position: int | None
+    """1-based character position of the fault in the statement, as PostgreSQL counts."""
+
+
+class Unjudgeable(enum.Enum):
+    """Why a statement is refused before policy is asked. The log stores these names; never reuse one."""
+
+    UNPARSABLE = "the statement does not parse"
+    OVERSIZE = "the statement is larger than can be judged"
+    TOO_COMPLEX = "the statement is nested too deeply, or has too many tokens, to be judged"
+    BAD_TEXT = "the statement's bytes are not valid text"
+    UNKNOWN_OBJECT = "the statement names something that the target's catalogue does not hold"
+    UNSUPPORTED = "the statement uses something that the gateway cannot judge"
+    UNSAFE_SETTING = "the statement changes how statements are read"
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one unit of work (a statement, or a whole simple-query string) would do."""
+
+    action: Action
+    """The gravest of the resources' actions, for people; policy looks at every resource."""
+    name: str
+    """In the protocol's own words: `SELECT`, `DROP TABLE`; of several statements joined with `; `."""
+    resources: tuple[Resource, ...]
+    has_where: bool
+    """False when some UPDATE or DELETE of it has no WHERE (or none is there at all to need one: True)."""
+    functions: tuple[str, ...]
+    opaque: tuple[str, ...]
+    """What could not be seen through, one phrase each."""
+    unmask: tuple[str, ...]
+    """Data classes whose protected columns it uses in more than a plain select list: only with `unmask` may it run."""
+    harmless: bool
+    """Proven free of effects: only reads, and every function, operator and type built in and not volatile."""
+    touches_protected: bool
+    """It reads or writes a relation with protected columns: its errors lose DETAIL, HINT, CONTEXT and internal query."""
+    head: str
+    """The normalised statement without literals, at most MAX_HEAD bytes of UTF-8."""
+    objection: Objection | None
+    invalidates_catalogue: bool
+    """It is DDL: once it ran, the catalogue snapshot is stale."""
+    digest: bytes
+    """SHA-256 over all that policy can see: see `facts_digest`."""
+
+
+def facts_digest(action: Action, name: str, resources: tuple[Resource, ...], rest: tuple[object, ...]) -> bytes:
+    """SHA-256 over the canonical form of what policy sees of an operation: half of a decision's cache key."""
+    return hashlib.sha256(msgspec.json.encode((action, name, resources, rest), order="deterministic")).digest()
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """Bound parameters as the client sent them."""
+
+    formats: tuple[int, ...]
+    """0 text, 1 binary; empty: all text; one: for all."""
+    values: tuple[bytes | None, ...]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One asking. What was judged is what is sent: `wire` is the very message."""
+
+    facts: Facts
+    statement: bytes
+    """The statement's own bytes, for the record."""
+    parameters: Parameters | None
+    wire: bytes
+    """The message's frames as they will go out, byte for byte."""

@@ -1,0 +1,112 @@
+"""Proofs that later hops demand, and the batches that travel under them.
+
+A test (`tests/house/test_proofs.py`) holds that each is built in one package only.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from ostiary.model.decisions import Permit, Refusal
+
+
+class Intended(msgspec.Struct, frozen=True):
+    """A permit whose intent is durable. Minted only in `ostiary.audit`."""
+
+    permit: Permit
+    entry: str
+    """The intent entry's id (UUIDv7)."""
+    began: int
+    """Monotonic clock when it was written, in nanoseconds."""
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """A refusal that is durable. Minted only in `ostiary.audit`."""
+
+    refusal: Refusal
+    entry: str
+
+
+class Content(enum.Enum):
+    """What the frames of a batch are, which says how masking looks at them."""
+
+    ROWS = "rows"
+    COPY_TEXT = "copy text"
+    """CopyData of COPY TO in text or CSV format."""
+    COPY_BINARY = "copy binary"
+    MESSAGE = "message"
+    """One ErrorResponse, NoticeResponse, NotificationResponse or ParameterStatus: text fields in clear."""
+    CONTROL = "control"
+    """Frames without values: completions, descriptions, readiness."""
+
+
+class Treatment(enum.IntEnum):
+    """What masking does with one column."""
+
+    KEEP = 0
+    """Cannot hold anything sensitive, or policy shows it in clear."""
+    SCAN = 1
+    """Text: the detectors look at it."""
+    REDACT = 2
+    LAST4 = 3
+    NULL = 4
+
+
+class RowPlan(msgspec.Struct, frozen=True):
+    """How to mask the rows of one result: made once for each description, used for every batch."""
+
+    treatments: bytes
+    """One `Treatment` a column."""
+    classes: tuple[str | None, ...]
+    """The data class that a column is protected as; None: not protected."""
+    active: bool
+    """False: no row of this result needs a look."""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Whole wire frames as the target sent them: bytes, never one Python object a row."""
+
+    frames: bytes
+    content: Content
+    plan: RowPlan | None
+    rows: int
+    strip: bool
+    """Errors and notices lose DETAIL, HINT, CONTEXT and internal query: the statement touched a protected column."""
+
+
+class Masked(msgspec.Struct, frozen=True):
+    """A batch that went through `ostiary.masking`. Minted only there."""
+
+    frames: bytes
+    content: Content
+    rows: int
+    counts: tuple[tuple[str, int], ...]
+    """(data class or detector, values masked), sorted by name; empty: nothing."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A batch that is in the recording, if its connection keeps one. Minted only in `ostiary.recording`."""
+
+    frames: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an intended operation ended: closes its intent in the log."""
+
+    intended: Intended
+    status: str
+    """`ok`, `error`, `cancelled` (by a failed pipeline, never run), `closed` (the session ended first)."""
+    tag: str
+    """The target's command tags, joined with `; `: `SELECT 5`."""
+    rows: int
+    bytes: int
+    """Of result that went to the client, before framing by TLS."""
+    error: str
+    """SQLSTATE, if it failed."""
+    error_text: str
+    """The target's message after masking."""
+    masked: tuple[tuple[str, int], ...]
+    columns: tuple[tuple[str, int], ...]
+    """(name, type OID) of the result's columns."""
