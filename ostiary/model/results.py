@@ -1,0 +1,50 @@
+"""What a target says of a result before its rows: the ground on which a masking plan is made."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ColumnDescription(msgspec.Struct, frozen=True):
+    """One field of a RowDescription: PostgreSQL 18, 54.7 (`RowDescription`)."""
+
+    name: str
+    table_oid: int
+    """The table it is a plain column of, or 0: then nothing is known of where it comes from."""
+    column: int
+    """pg_attribute.attnum in that table, or 0."""
+    type_oid: int
+    typlen: int
+    typmod: int
+    format: int
+    """0 text, 1 binary. Of a described statement always 0: the formats that Bind asks for hold, not this."""
+
+
+class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How COPY ... TO STDOUT writes its rows: text, CSV or binary, from the statement's options.
+
+    COPY has no RowDescription, so who makes the plan names the columns in their order.
+    """
+
+    csv: bool
+    delimiter: bytes
+    """One byte: a tab by default, in CSV a comma."""
+    quote: bytes
+    """CSV: one byte, `"` by default. Text: unused, empty."""
+    escape: bytes
+    """CSV: one byte, the quote by default. Text: unused, empty."""
+    null: bytes
+    r"""What stands for NULL: `\N` by default, in CSV nothing."""
+    header: bool
+    """The first line holds column names."""
+    encoding: str
+    """Of the data: `UTF8` and what is a superset of ASCII byte by byte can be masked; anything else is refused."""
+
+
+TEXT_COPY = CopyPlan(
+    csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\\N", header=False, encoding="UTF8"
+)
+"""COPY ... TO STDOUT without options."""
+
+CSV_COPY = CopyPlan(csv=True, delimiter=b",", quote=b'"', escape=b'"', null=b"", header=False, encoding="UTF8")
+"""COPY ... TO STDOUT (FORMAT csv)."""
