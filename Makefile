@@ -1,0 +1,42 @@
+# Each target sets up what it needs (scripts/setup.sh), so `make demo` and `make test` are the only commands to know.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench fuzz conformance build lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: ## a guided tour with a real PostgreSQL; ONCE=1 ends after it
+	@scripts/setup.sh
+	@.venv/bin/python -m ostiary.demo $(if $(ONCE),--once)
+
+test: ## everything that must hold: lint, types, contracts, tests, attacks
+	@scripts/setup.sh
+	@scripts/test.sh $(ARGS)
+
+lint: ## ruff, mypy, import contracts
+	@scripts/setup.sh
+	@scripts/lint.sh
+
+bench: ## direct, pgbouncer and Ostiary, interleaved; QUICK=1 for a short run
+	@scripts/setup.sh bench
+	@.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+fuzz: ## coverage-guided fuzzing of every decoder; SECONDS_EACH=60
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+conformance: ## other people's test suites, through the gateway and directly; ARGS="pg_regress psycopg asyncpg sqlalchemy"
+	@scripts/setup.sh conformance
+	@.venv/bin/python -m conformance $(ARGS)
+
+build: ## compile the kernel in place
+	@scripts/setup.sh
+	@scripts/build-kernel.sh
+
+lock: ## make requirements.lock anew
+	@scripts/setup.sh
+	@scripts/lock.sh $(ARGS)
+
+clean: ## what builds and tests leave behind; not .venv
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache conformance/work demo-state *.egg-info
+	find ostiary \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Compile the kernel in place if there is a compiler and something changed; without one it runs uncompiled, and that is said.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ -f setup.py ] || exit 0
+python=.venv/bin/python
+stamp=.venv/kernel-stamp
+want=$({ cat setup.py; find ostiary -name '*.pxd' -o -path '*/kernel/*.py' | sort | xargs cat; "$python" --version; } | sha256sum | cut -d' ' -f1)
+[ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ] || exit 0
+if "$python" setup.py -q build_ext --inplace >.venv/kernel-build.log 2>&1; then
+    echo "$want" > "$stamp"
+else
+    echo "the kernel could not be compiled and runs uncompiled (slower); why: .venv/kernel-build.log" >&2
+    find ostiary -name '*.so' -delete
+fi

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Bring this machine to where the Makefile's targets run: Debian packages, a virtual environment from the lock file, the kernel.
+#
+#   scripts/setup.sh [bench] [conformance] [fuzz]
+#
+# As root it installs the Debian packages that are missing; otherwise it names them. Without a compiler the kernel runs
+# uncompiled. It does nothing where nothing is missing, so every target may begin with it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+wants=" $* "
+missing=()   # packages without which nothing runs
+useful=()    # packages without which something runs slower
+
+# --- which Python ------------------------------------------------------------------------------------------------------
+usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+find_python() {
+    local name
+    for name in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 /usr/bin/python3; do
+        if [ -n "$name" ] && usable "$name"; then command -v "$name"; return 0; fi
+    done
+    return 1
+}
+python=$(find_python || true)
+if [ -z "$python" ]; then
+    missing+=(python3 python3-venv)
+    useful+=(python3-dev)
+else
+    "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
+    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+        || useful+=(python3-dev)
+fi
+
+# --- which programs ----------------------------------------------------------------------------------------------------
+command -v gcc >/dev/null || useful+=(gcc libc6-dev)
+[ -n "${OSTIARY_TEST_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+    || missing+=(postgresql)
+case $wants in *" bench "*) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer) ;; esac
+case $wants in *" conformance "*)
+    command -v dpkg-source >/dev/null || missing+=(dpkg-dev)
+    for tool in make gcc bison flex perl; do command -v "$tool" >/dev/null || missing+=("$tool"); done ;;
+esac
+
+# `postgresql` stands for version 15 where Debian has it: that is what the tests are made against.
+server_package() {
+    if apt-cache show postgresql-15 >/dev/null 2>&1; then echo postgresql-15 postgresql-client-15; else echo postgresql postgresql-client; fi
+}
+
+if [ ${#missing[@]} -gt 0 ] || [ ${#useful[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        say "installing Debian packages: ${missing[*]-} ${useful[*]-}"
+        apt-get -qq update >/dev/null
+        packages=()
+        for name in ${missing[@]+"${missing[@]}"} ${useful[@]+"${useful[@]}"}; do
+            # shellcheck disable=SC2207
+            if [ "$name" = postgresql ]; then packages+=($(server_package)); else packages+=("$name"); fi
+        done
+        apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+        python=$(find_python || true)
+        [ -n "$python" ] || { say "Debian's python3 is older than 3.11: install a newer Python, or name one in PYTHON"; exit 1; }
+    else
+        if [ ${#useful[@]} -gt 0 ]; then say "not installed, the kernel will run uncompiled (slower): ${useful[*]}"; fi
+        if [ ${#missing[@]} -gt 0 ]; then
+            say "missing Debian packages: ${missing[*]/#postgresql/postgresql-15}"
+            say "install them with: apt-get install ${missing[*]/#postgresql/postgresql-15}"
+            exit 1
+        fi
+    fi
+fi
+
+# --- the virtual environment -------------------------------------------------------------------------------------------
+stamp_of() { { "$@"; } | sha256sum | cut -d' ' -f1; }
+want=$(stamp_of cat requirements.lock pyproject.toml)
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c pass 2>/dev/null; then
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+fi
+if [ "$(cat .venv/ostiary-stamp 2>/dev/null || true)" != "$want" ]; then
+    say "installing what requirements.lock names"
+    .venv/bin/python -m pip install -q --require-hashes -r requirements.lock
+    scripts/build-kernel.sh
+    # The `ostiary` command, running from this tree.
+    OSTIARY_PURE=1 .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+    echo "$want" > .venv/ostiary-stamp
+else
+    scripts/build-kernel.sh
+fi
+case $wants in *" fuzz "*) .venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install -q 'atheris>=3' ;; esac
