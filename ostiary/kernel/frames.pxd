@@ -1,0 +1,20 @@
+# Types for frames.py when it is compiled: the gain comes from these, not from compiling. See frames.py.
+cimport cython
+
+
+@cython.locals(end=Py_ssize_t, position=Py_ssize_t, length=Py_ssize_t, limit=Py_ssize_t, tag=int, kind=int,
+               b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t,
+               run_tag=int, run_start=Py_ssize_t, run_count=Py_ssize_t, runs=list)
+cdef tuple _walk(const unsigned char[::1] buf, Py_ssize_t start, const unsigned char[::1] table, Py_ssize_t small,
+                 int rows, int copy)
+
+cpdef tuple scan(const unsigned char[::1] buf, Py_ssize_t start=*)
+cpdef tuple scan_frontend(const unsigned char[::1] buf, Py_ssize_t start=*)
+
+@cython.locals(b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t)
+cpdef Py_ssize_t frame_size(const unsigned char[::1] buf, Py_ssize_t start=*) except -1
+
+@cython.locals(position=Py_ssize_t, count=Py_ssize_t, stop=Py_ssize_t, cells=Py_ssize_t, length=Py_ssize_t,
+               b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t)
+cpdef Py_ssize_t check_rows(const unsigned char[::1] buf, Py_ssize_t start, Py_ssize_t end,
+                            Py_ssize_t columns) except -1
