@@ -1,0 +1,285 @@
+"""What types cannot say about a configuration: that plaintext stays on loopback, that files are there, that names fit.
+
+`freeze` turns the file's shape into the `Config` that the gateway runs with. Not checked here, because it needs the
+world: that a secret resolves (`ostiary.vault`), that a policy validates (`ostiary.policy`), that a target answers
+(`ostiary connections test`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.config.types import (
+    Api,
+    Audit,
+    Config,
+    File,
+    Issuer,
+    Listener,
+    Protect,
+    Section,
+    Target,
+    is_loopback,
+    split_address,
+)
+from ostiary.model.connections import Connection, Protected, Upstream
+from ostiary.model.errors import ConfigError
+from ostiary.model.secrets import SecretRef
+
+DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
+"""Names that `detect` takes; `tests/config` holds that masking has a detector for each, and no other."""
+
+Door = TypeVar("Door", Listener, Api)
+
+_PART: Final = re.compile(r'\s*(?:"((?:[^"\0]|"")+)"|([^\s".]+))\s*')
+_ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CONNECTION: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
+def freeze(written: File, file: Path, digest: str) -> Config:
+    """Check `written` as a whole, make its paths absolute and its connections model values."""
+    folder = file.parent
+    _check_addresses(written)
+    listen = written.listen
+    if listen.postgresql is not None:
+        listen = msgspec.structs.replace(listen, postgresql=_door("listen.postgresql", listen.postgresql, folder))
+    if not written.policy.files:
+        raise ConfigError("policy.files", "is empty, so nothing would be permitted; name at least one Cedar file")
+    return Config(
+        path=str(file),
+        gateway=msgspec.structs.replace(written.gateway, state_dir=str(folder / written.gateway.state_dir)),
+        listen=listen,
+        api=_door("api", _check_api(written.api), folder),
+        audit=_audit(written.audit, folder),
+        policy=msgspec.structs.replace(written.policy, files=_policy_files(written.policy.files, folder)),
+        issuers=_issuers(written.issuers, folder),
+        tokens=written.tokens,
+        connections={name: _connection(name, target, written, folder) for name, target in written.connections.items()},
+        danger_keys=tuple(sorted(_dangers("", written))),
+        digest=digest,
+    )
+
+
+def _address(key: str, address: str) -> tuple[str, int]:
+    try:
+        return split_address(address)
+    except ValueError as exc:
+        raise ConfigError(key, str(exc)) from None
+
+
+def _check_addresses(written: File) -> None:
+    taken: dict[tuple[str, int], str] = {}
+    doors: list[tuple[str, Listener | Api]] = [("api", written.api)]
+    if written.listen.postgresql is not None:
+        doors.append(("listen.postgresql", written.listen.postgresql))
+    for key, door in doors:
+        address = _address(f"{key}.address", door.address)
+        if address[1] and address in taken:
+            raise ConfigError(f"{key}.address", f"is the same as {taken[address]}.address; each needs its own port")
+        taken[address] = key
+
+
+def _file(key: str, path: str, folder: Path) -> str:
+    full = folder / path
+    if not full.is_file():
+        raise ConfigError(key, f"there is no file {full}; correct the path, or make the file")
+    return str(full)
+
+
+def _optional_file(key: str, path: str | None, folder: Path) -> str | None:
+    return None if path is None else _file(key, path, folder)
+
+
+def _pair(key: str, first: tuple[str, str | None], second: tuple[str, str | None]) -> None:
+    for (name, value), (other, beside) in ((first, second), (second, first)):
+        if value is None and beside is not None:
+            raise ConfigError(f"{key}.{name}", f"is missing, while {other} is set; set both, or neither")
+
+
+def _door(key: str, door: Door, folder: Path) -> Door:
+    """Check what listens: TLS files in pairs, and no plaintext off this machine unless somebody wrote danger."""
+    _pair(key, ("tls_cert", door.tls_cert), ("tls_key", door.tls_key))
+    if door.tls_cert is None and not door.danger_plaintext and not is_loopback(door.host):
+        raise ConfigError(
+            f"{key}.tls_cert",
+            f"is missing, and {door.address} is not on loopback: tokens would cross the network readable. Set tls_cert"
+            f" and tls_key, or listen on 127.0.0.1, or set {key}.danger_plaintext = true",
+        )
+    return msgspec.structs.replace(
+        door,
+        tls_cert=_optional_file(f"{key}.tls_cert", door.tls_cert, folder),
+        tls_key=_optional_file(f"{key}.tls_key", door.tls_key, folder),
+    )
+
+
+def _check_api(api: Api) -> Api:
+    if api.url is not None:
+        _check_url("api.url", api.url, danger=api.danger_plaintext)
+    return api
+
+
+def _check_url(key: str, url: str, *, danger: bool = False) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(key, "is not a URL; write it as https://host/path") from None
+    if parts.scheme not in {"https", "http"} or not host:
+        raise ConfigError(key, "is not a URL; write it as https://host/path")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(key, "holds a user or a password; a URL in the configuration must not")
+    if parts.scheme == "http" and not danger and not is_loopback(host):
+        raise ConfigError(key, "must be https: over http anybody on the way could change the answer")
+
+
+def _audit(audit: Audit, folder: Path) -> Audit:
+    tail = folder / audit.tail_dir
+    if not tail.is_dir():
+        raise ConfigError("audit.tail_dir", f"there is no folder {tail}; name one on a memory file system")
+    return msgspec.structs.replace(audit, tail_dir=str(tail))
+
+
+def _policy_files(files: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    full = tuple(_file(f"policy.files[{index}]", path, folder) for index, path in enumerate(files))
+    for index, path in enumerate(full):
+        if path in full[:index]:
+            raise ConfigError(f"policy.files[{index}]", "names a file a second time; keep one")
+    return full
+
+
+def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
+    seen: dict[str, int] = {}
+    made = []
+    for index, issuer in enumerate(issuers):
+        key = f"issuers[{index}]"
+        if issuer.issuer in seen:
+            raise ConfigError(f"{key}.issuer", f"is the same as issuers[{seen[issuer.issuer]}].issuer; merge the two")
+        seen[issuer.issuer] = index
+        ways = [issuer.discovery, issuer.jwks_url is not None, issuer.jwks_file is not None]
+        if sum(ways) != 1:
+            raise ConfigError(key, "must say in exactly one way where its keys are: discovery, jwks_url or jwks_file")
+        if not issuer.algorithms:
+            raise ConfigError(f"{key}.algorithms", "is empty, so no token could be verified; name at least one")
+        if issuer.discovery:
+            _check_url(f"{key}.issuer", issuer.issuer)
+        if issuer.jwks_url is not None:
+            _check_url(f"{key}.jwks_url", issuer.jwks_url)
+        made.append(
+            msgspec.structs.replace(
+                issuer,
+                jwks_file=_optional_file(f"{key}.jwks_file", issuer.jwks_file, folder),
+                ca_file=_optional_file(f"{key}.ca_file", issuer.ca_file, folder),
+            )
+        )
+    return tuple(made)
+
+
+def _connection(name: str, target: Target, written: File, folder: Path) -> Connection:
+    key = f"connections.{name}"
+    if not _CONNECTION.fullmatch(name):
+        raise ConfigError(
+            key, "a connection's name holds letters, digits, `-`, `_` and `.`, at most 63, for clients to type"
+        )
+    for index, detector in enumerate(target.detect):
+        if detector not in DETECTORS:
+            raise ConfigError(f"{key}.detect[{index}]", f"no such detector; known: {', '.join(sorted(DETECTORS))}")
+    return Connection(
+        name=name,
+        type=target.type,
+        upstream=_upstream(key, target, folder),
+        labels=tuple(sorted(f"{label}={value}" for label, value in target.labels.items())),
+        durability=target.durability or written.audit.durability,
+        recording=target.recording,
+        protect=_protected(key, target.protect),
+        detect=frozenset(target.detect),
+        catalogue_seconds=target.catalogue_seconds,
+        max_sessions=target.max_sessions,
+    )
+
+
+def _upstream(key: str, target: Target, folder: Path) -> Upstream:
+    host, port = _address(f"{key}.address", target.address)
+    if not port:
+        raise ConfigError(f"{key}.address", "needs the target's port, from 1 to 65535")
+    if target.tls == "disable" and not target.danger_plaintext and not is_loopback(host):
+        raise ConfigError(
+            f"{key}.tls",
+            f"`disable` is allowed to loopback only, and {host} is not: the password and all data would cross the"
+            f" network readable. Use verify-full, or set {key}.danger_plaintext = true",
+        )
+    _pair(key, ("cert_file", target.cert_file), ("key_file", target.key_file))
+    return Upstream(
+        host=host,
+        port=port,
+        database=target.database,
+        user=target.user,
+        password=None if target.password is None else secret_ref(f"{key}.password", target.password, folder),
+        tls=target.tls,
+        ca_file=_optional_file(f"{key}.ca_file", target.ca_file, folder),
+        cert_file=_optional_file(f"{key}.cert_file", target.cert_file, folder),
+        key_file=_optional_file(f"{key}.key_file", target.key_file, folder),
+        connect_timeout=target.connect_seconds,
+    )
+
+
+def secret_ref(key: str, text: str, folder: Path) -> SecretRef:
+    """Parse `file:/path` or `env:NAME`. What is neither could be the secret itself, so it is never quoted."""
+    scheme, colon, place = text.partition(":")
+    if colon and scheme == "env" and _ENV.fullmatch(place):
+        return SecretRef("env", place)
+    if colon and scheme == "file" and place:
+        return SecretRef("file", _file(key, place, folder))
+    raise ConfigError(
+        key,
+        "is not a reference. A secret never stands in the configuration: put it into a file only the gateway's user can"
+        " read and write file:/path/to/it, or into the environment and write env:NAME",
+    )
+
+
+def _protected(key: str, protect: dict[str, Protect]) -> tuple[Protected, ...]:
+    made: dict[tuple[str, str, str], Protected] = {}
+    for written, how in protect.items():
+        parts = column_name(written)
+        place = f'{key}.protect."{written}"'
+        if parts is None:
+            raise ConfigError(place, "write it as schema.table.column; a part with dots or capitals in double quotes")
+        if parts in made:
+            raise ConfigError(place, "names a column a second time; keep one")
+        made[parts] = Protected(*parts, how.cls, how.mask)
+    return tuple(made.values())
+
+
+def column_name(text: str) -> tuple[str, str, str] | None:
+    """Split `schema.table.column` as SQL reads it: unquoted parts fold to lower case, `""` in quotes is one quote.
+
+    None if it is not exactly three parts. (PostgreSQL, 4.1.1: Identifiers and Key Words.)
+    """
+    parts: list[str] = []
+    at = 0
+    while (found := _PART.match(text, at)) is not None:
+        quoted, bare = found.groups()
+        parts.append(quoted.replace('""', '"') if quoted is not None else bare.lower())
+        at = found.end()
+        if at == len(text):
+            return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
+        if text[at] != ".":
+            return None
+        at += 1
+    return None
+
+
+def _dangers(key: str, value: Any) -> list[str]:
+    if isinstance(value, Section):
+        return [
+            found
+            for field in msgspec.structs.fields(value)
+            for found in _dangers(f"{key}.{field.name}".lstrip("."), getattr(value, field.name))
+        ]
+    if isinstance(value, dict):
+        return [found for name, item in value.items() for found in _dangers(f"{key}.{name}", item)]
+    return [key] if value is True and key.rpartition(".")[2].startswith("danger_") else []

@@ -1,0 +1,298 @@
+"""What may be written in `ostiary.toml`: one struct a section, one field a setting.
+
+The docstring under a field is its documentation: `python -m ostiary.config.reference` prints `docs/configuration.md`
+from this file, and a test fails where a setting has none. A field without a default is required. What a type cannot
+say (that a file exists, that plaintext stays on loopback) is checked in `ostiary.config.checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.model.connections import Connection, Durability, Recording, Strategy
+from ostiary.model.identity import Kind
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Address = Annotated[str, Meta(min_length=3, max_length=320)]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `host:port` or `[v6]:port`; port 0 means any free port. ValueError with a sentence if it is neither."""
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("write an IPv6 address as [address]:port")
+    if not colon or not host or any(c.isspace() for c in host):
+        raise ValueError("write it as host:port, for example 127.0.0.1:15432")
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"the port must be a number from 0 to 65535, not {port!r}")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be this machine: the addresses and the one name, never a look-up."""
+    return host in LOOPBACK or (host.startswith("127.") and host.count(".") == 3)
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every section."""
+
+
+class Gateway(Section, frozen=True):
+    """The gateway itself."""
+
+    name: Name
+    """Name of this gateway in the log's origin and in tokens: lower-case letters, digits, `-` and `_`."""
+    state_dir: Path
+    """Folder for the log, recordings, keys and index. Made by `ostiary init`; only the gateway's user may read it."""
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    """Least level of the gateway's own diagnostics on stderr (not the audit log): `debug`, `info`, `warning`, `error`."""
+    log_format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
+    """How diagnostics are written: `text` for people, `json` for machines."""
+
+
+class Listener(Section, frozen=True):
+    """Where one protocol's clients come in."""
+
+    address: Address = "127.0.0.1:15432"
+    """`host:port` to listen on. Without TLS only loopback is allowed."""
+    tls_cert: Path | None = None
+    """PEM file with the listener's certificate chain, leaf first. Set it together with `tls_key`."""
+    tls_key: Path | None = None
+    """PEM file with the private key of `tls_cert`, readable by the gateway's user only."""
+    login_seconds: Seconds = 10.0
+    """Seconds from accept to the end of login (TLS included) before the connection is cut."""
+    idle_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+    """Seconds without a message from the client after which a session ends; 0: never for idleness alone."""
+    max_sessions: Count = 500
+    """Sessions open at once on this listener; one more is refused."""
+    max_logins: Count = 100
+    """Connections that have not finished login at once; one more is refused."""
+    max_statement_bytes: Annotated[int, Meta(ge=1024, le=16 << 20)] = 16 << 20
+    """Bytes of the largest statement that is judged; a larger one is refused and recorded."""
+    danger_plaintext: bool = False
+    """Allow clients on an address that is not loopback to log in without TLS: tokens cross the network readable."""
+
+    @property
+    def host(self) -> str:
+        """The host part of `address`."""
+        return split_address(self.address)[0]
+
+    @property
+    def port(self) -> int:
+        """The port of `address`; 0: any free one."""
+        return split_address(self.address)[1]
+
+
+class Listen(Section, frozen=True):
+    """One listener for each protocol."""
+
+    postgresql: Listener | None = None
+    """Where PostgreSQL clients connect."""
+
+
+class Api(Section, frozen=True):
+    """The HTTP API: health, metrics, token exchange, sessions."""
+
+    address: Address = "127.0.0.1:15480"
+    """`host:port` to listen on. Without TLS only loopback is allowed."""
+    tls_cert: Path | None = None
+    """PEM file with the API's certificate chain, leaf first. Set it together with `tls_key`."""
+    tls_key: Path | None = None
+    """PEM file with the private key of `tls_cert`."""
+    url: Text | None = None
+    """How clients reach the API, if not by `address`: for example `https://ostiary.example.com`. Names the issuer in tokens."""
+    danger_plaintext: bool = False
+    """Allow the API on an address that is not loopback without TLS: tokens cross the network readable."""
+
+    @property
+    def host(self) -> str:
+        """The host part of `address`."""
+        return split_address(self.address)[0]
+
+    @property
+    def port(self) -> int:
+        """The port of `address`; 0: any free one."""
+        return split_address(self.address)[1]
+
+    @property
+    def base_url(self) -> str:
+        """How clients reach the API, without a slash at the end."""
+        if self.url is not None:
+            return self.url.rstrip("/")
+        return f"{'https' if self.tls_cert else 'http'}://{self.address}"
+
+
+class Audit(Section, frozen=True):
+    """The log."""
+
+    durability: Durability = Durability.STRICT
+    """When an intent counts as durable, for connections that do not say: `strict` (synced to disk: survives a power cut) or `buffered` (survives a killed process, not a power cut)."""
+    tail_dir: Path = "/dev/shm"  # noqa: S108 - the tail is meant to be in memory; the file is made 0600 and exclusive
+    """Folder on a memory file system for the tail that carries entries to the disk."""
+    tail_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 34)] = 64 << 20
+    """Bytes of the tail. When it is full, new operations wait for the disk, and then are refused."""
+    unsigned_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
+    """Most seconds that an entry may stand in the log before a signed checkpoint covers it."""
+
+
+class Policy(Section, frozen=True):
+    """What is allowed. Nothing is, until a policy permits it."""
+
+    files: tuple[Path, ...]
+    """Cedar policy files, in any order; a relative path is looked up beside the configuration file."""
+
+
+class Issuer(Section, frozen=True):
+    """An identity provider whose tokens are trusted."""
+
+    issuer: Text
+    """The exact `iss` of its tokens."""
+    audience: Text
+    """The `aud` that its tokens for this gateway carry."""
+    kind: Kind = Kind.HUMAN
+    """What its subjects are: `human`, `workload` (CI jobs, service accounts) or `agent`."""
+    algorithms: tuple[
+        Annotated[str, Meta(pattern="^(EdDSA|Ed25519|ES256|ES384|ES512|RS256|RS384|RS512|PS256|PS384|PS512)$")], ...
+    ] = (
+        "EdDSA",
+        "ES256",
+        "RS256",
+    )
+    """Signature algorithms accepted from it. Symmetric algorithms and `none` are never accepted."""
+    discovery: bool = False
+    """Find its keys through `<issuer>/.well-known/openid-configuration`. Set this, or `jwks_url`, or `jwks_file`."""
+    jwks_url: Text | None = None
+    """URL of its keys (a JWK set). `https` only, except on loopback."""
+    jwks_file: Path | None = None
+    """File with its keys (a JWK set), for issuers without a URL."""
+    ca_file: Path | None = None
+    """PEM file with the certificate authorities to trust for `discovery` and `jwks_url`, instead of the system's."""
+    jwks_seconds: Seconds = 300.0
+    """Seconds after which its keys are fetched again. An unknown key id fetches at once, at most every few seconds."""
+    leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
+    """Seconds by which its clock may differ from ours."""
+    max_token_seconds: Seconds = 86_400.0
+    """Seconds between `iat` and `exp` beyond which its tokens are refused."""
+    required_claims: dict[str, str] = {}
+    """Claims that a token must carry with exactly this value, for issuers that serve many tenants: `{ "project_id" = "42" }`."""
+    name_claim: Text = "name"
+    """Claim with the display name."""
+    email_claim: Text = "email"
+    """Claim with the e-mail address; used only where `email_verified` is not false."""
+    groups_claim: Text | None = "groups"
+    """Claim with the groups, a list of strings."""
+    kind_claim: Text | None = None
+    """Claim that says `human`, `workload` or `agent`, for an issuer of several kinds; `kind` where it is absent."""
+    task_claim: Text | None = None
+    """Claim with the id of one run, delegation or mandate: it ties the events of the run together."""
+    initiator_claim: Text | None = None
+    """Claim with the person who started a workload, for example `actor` or `user_login`."""
+    initiator_name_claim: Text | None = None
+    """Claim with that person's display name."""
+    initiator_proved: bool = False
+    """Whether this issuer proves the initiator (true), or names only an owner (false)."""
+
+
+class Tokens(Section, frozen=True):
+    """The gateway's own tokens, minted from an issuer's."""
+
+    minutes: Annotated[int, Meta(ge=1, le=1440)] = 60
+    """Minutes that a gateway token is good for, never beyond the token that it was minted from."""
+
+
+class Protect(Section, frozen=True):
+    """How one column is protected."""
+
+    cls: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")] = msgspec.field(name="class")
+    """Data class of the column, as policy names it: `pci`, `pii`, …"""
+    mask: Strategy = Strategy.REDACT
+    """What is left of a text value: `redact` (all characters become `*`), `last4`, or `null`. Values of other types become NULL."""
+
+
+class Target(Section, frozen=True):
+    """A target that callers may reach by its name."""
+
+    type: Annotated[str, Meta(pattern="^postgresql$")]
+    """Protocol of the target: `postgresql`."""
+    address: Address
+    """`host:port` of the target."""
+    database: Text
+    """Database on the target. A connection is exactly one database."""
+    user: Text
+    """Account that the gateway logs in with."""
+    password: Text | None = None
+    """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
+    tls: Annotated[str, Meta(pattern="^(verify-full|verify-ca|disable)$")] = "verify-full"
+    """TLS to the target: `verify-full` (certificate and host name are checked), `verify-ca` (certificate only), or `disable` (loopback only)."""
+    ca_file: Path | None = None
+    """PEM file with the certificate authorities to trust, instead of the system's."""
+    cert_file: Path | None = None
+    """PEM file with a client certificate for the target. Set it together with `key_file`."""
+    key_file: Path | None = None
+    """PEM file with the private key of `cert_file`."""
+    connect_seconds: Seconds = 10.0
+    """Seconds for dial, TLS and login together."""
+    labels: dict[
+        Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_./-]{0,62}$")], Annotated[str, Meta(min_length=1, max_length=63)]
+    ] = {}
+    """Labels that policy can name: `{ env = "prod" }` is `Ostiary::Label::"env=prod"`."""
+    durability: Durability | None = None
+    """`strict` or `buffered`, if it differs from `audit.durability`."""
+    recording: Recording = Recording.FULL
+    """`full` keeps statements, parameters and results, encrypted; `events` keeps the log's entries alone."""
+    protect: dict[str, Protect] = {}
+    """Protected columns: `"schema.table.column" = { class = "…", mask = "…" }`. A part with a dot or capitals is written in double quotes, as in SQL."""
+    detect: tuple[Text, ...] = ("card", "email", "iban", "ssn", "secret")
+    """Detectors that run over every text value of results, errors and notices; `[]`: none."""
+    catalogue_seconds: Seconds = 30.0
+    """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
+    max_sessions: Count = 100
+    """Sessions open at once on this connection; one more is refused."""
+    danger_plaintext: bool = False
+    """Allow `tls = "disable"` to a target that is not on loopback: the password and all data cross the network readable."""
+
+
+class File(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    gateway: Gateway
+    listen: Listen = msgspec.field(default_factory=Listen)
+    api: Api = msgspec.field(default_factory=Api)
+    audit: Audit = msgspec.field(default_factory=Audit)
+    policy: Policy
+    issuers: tuple[Issuer, ...] = ()
+    tokens: Tokens = msgspec.field(default_factory=Tokens)
+    connections: dict[str, Target] = {}
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration that a gateway runs with. Every path in it is absolute."""
+
+    path: str
+    gateway: Gateway
+    listen: Listen
+    api: Api
+    audit: Audit
+    policy: Policy
+    issuers: tuple[Issuer, ...]
+    tokens: Tokens
+    connections: dict[str, Connection]
+    danger_keys: tuple[str, ...]
+    digest: str
+    """Hex SHA-256 of the file's bytes, for the log's `config` entry. References stand in it, secrets do not."""
+
+    def dangers(self) -> tuple[str, ...]:
+        """Return the dotted keys of the `danger_` options that are on: said at start and in the log."""
+        return self.danger_keys
