@@ -1,0 +1,1 @@
+"""Masked in, Recorded out; transcripts and replay."""

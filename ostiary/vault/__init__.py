@@ -1,0 +1,1 @@
+"""Secrets, keys, and the encrypted payload streams that stand beside the log."""

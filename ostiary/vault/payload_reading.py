@@ -1,0 +1,198 @@
+"""The reading side of a payload stream: with the key, records; without it, the chain and the blobs.
+
+Both walk the file chunk by chunk and hold one chunk beside the record that they put together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.model.events import PayloadKind, PayloadRef, StreamHead
+from ostiary.vault import payload_format as form
+from ostiary.vault.keys import KeyEncryptionKey
+
+_KINDS: Final = {kind.value: kind for kind in PayloadKind}
+
+
+class StreamHeader(msgspec.Struct, frozen=True):
+    """What the header says in clear."""
+
+    session: str
+    key_id: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One payload in clear."""
+
+    number: int
+    kind: PayloadKind
+    entry: str
+    """Id of the operation's intent (or deny) entry; empty: of the session itself."""
+    t_us: int
+    """Microseconds since the session began."""
+    data: bytes
+    ref: PayloadRef
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Something is missing here: the file ends in the middle, or before what the log knows of it."""
+
+    chunk: int
+    why: str
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a file holds, told without a key."""
+
+    header: StreamHeader
+    head: StreamHead
+    """Of the whole groups."""
+    torn: int
+    """Bytes after the last whole group."""
+
+
+def read_header(path: str | Path) -> StreamHeader:
+    """Read whose session a stream is and under which key. Raises `PayloadTampered`, `PayloadError`."""
+    with _open(path) as file:
+        return _header(file)[0]
+
+
+def survey(path: str | Path) -> Survey:
+    """Walk the file without a key: recovery learns the head of a session whose worker was killed.
+
+    Raises `PayloadTampered` where a length is impossible; a torn end is told, not raised.
+    """
+    with _open(path) as file:
+        header, _ = _header(file)
+        head = form.first_head(form.uuid_bytes(header.session))
+        size, chunks = form.HEADER.size, 0
+        words, digest, pending = b"", hashlib.sha256(), 0
+        for word, sealed in _chunks(file):
+            if sealed is None:
+                break
+            digest.update(sealed)
+            words += form.WORD.pack(word)
+            pending += 4 + len(sealed)
+            if not word & form.GOES_ON:
+                head = form.next_head(head, words, digest.digest())
+                chunks += len(words) // 4
+                size += pending
+                words, digest, pending = b"", hashlib.sha256(), 0
+        total = os.fstat(file.fileno()).st_size
+    return Survey(header, StreamHead(chunks, size, head.hex()), total - size)
+
+
+def read_stream(path: str | Path, kek: KeyEncryptionKey, expected: StreamHead | None = None) -> Iterator[Record | Gap]:
+    """Decrypt a stream, record by record, and check it on the way against the head that the log knows.
+
+    Raises `WrongKey`, and `PayloadTampered` at the first chunk that is not what was written: what was yielded before
+    it is genuine. A file that ends early yields a `Gap` as its last item.
+    """
+    with _open(path) as file:
+        header, raw = _header(file)
+        if header.key_id != kek.id:
+            raise form.PayloadError(f"this stream needs the key {header.key_id}; the one given is {kek.id}")
+        session = form.uuid_bytes(header.session)
+        aead = AESGCM(kek.unwrap(raw[form.BOUND :], raw[: form.BOUND]))
+        yield from _records(file, aead, session, expected)
+
+
+def _records(file: BinaryIO, aead: AESGCM, session: bytes, expected: StreamHead | None) -> Iterator[Record | Gap]:
+    head = form.first_head(session)
+    chunk, number = 0, 0
+    words, plain, digest, first = b"", bytearray(), hashlib.sha256(), 0
+    for word, sealed in _chunks(file):
+        if sealed is None:
+            yield Gap(chunk, "the file ends in the middle of a chunk")
+            break
+        goes_on = bool(word & form.GOES_ON)
+        try:
+            plain += aead.decrypt(form.nonce(chunk), sealed, form.AAD.pack(session, chunk, goes_on))
+        except InvalidTag:
+            raise form.PayloadTampered(chunk, "does not open: changed, moved, or of another session") from None
+        digest.update(sealed)
+        words += form.WORD.pack(word)
+        chunk += 1
+        if goes_on:
+            continue
+        blob = digest.digest()
+        head = form.next_head(head, words, blob)
+        if expected is not None and chunk == expected.chunks and head.hex() != expected.head:
+            raise form.PayloadTampered(first, "the chain up to here is not the one in the log")
+        for record in _parse(plain, blob.hex(), number, first):
+            number += 1
+            yield record
+        words, digest, first = b"", hashlib.sha256(), chunk
+        plain.clear()
+    else:
+        if words:
+            yield Gap(first, "the file ends in the middle of a group")
+    if expected is not None and first < expected.chunks:
+        yield Gap(first, f"the log knows {expected.chunks} chunks, the file holds {first} whole ones")
+
+
+def _parse(plain: bytearray, blob: str, number: int, chunk: int) -> list[Record]:
+    """All records of one whole group."""
+    records: list[Record] = []
+    at = 0
+    while at < len(plain):
+        if len(plain) - at < form.RECORD.size:
+            raise form.PayloadTampered(chunk, "bytes are left over after the last record")
+        kind, entry, t_us, salt, size = form.RECORD.unpack_from(plain, at)
+        at += form.RECORD.size
+        if kind not in _KINDS or size > len(plain) - at:
+            raise form.PayloadTampered(chunk, "a record is malformed")
+        data = bytes(plain[at : at + size])
+        at += size
+        ref = PayloadRef(blob, hmac.digest(salt, data, "sha256").hex(), size)
+        records.append(Record(number + len(records), _KINDS[kind], form.uuid_text(entry), t_us, data, ref))
+    return records
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """(length word, sealed bytes) one by one; (word, None) at last where the file ends in the middle."""
+    chunk = 0
+    while raw := file.read(4):
+        word = form.WORD.unpack(raw)[0] if len(raw) == 4 else 0
+        size = word & ~form.GOES_ON
+        if size == 0 and (len(raw) < 4 or not file.read(form.MAX_SEALED).strip(b"\0")):
+            yield 0, None  # torn, or the zeros that a file system leaves after a power cut
+            return
+        if not form.TAG_BYTES < size <= form.MAX_SEALED:
+            raise form.PayloadTampered(chunk, f"a chunk cannot be {size} bytes long")
+        sealed = file.read(size)
+        if len(sealed) < size:
+            yield word, None
+            return
+        yield word, sealed
+        chunk += 1
+
+
+def _open(path: str | Path) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise form.PayloadError(f"there is no recording {Path(path).name}") from None
+    except OSError as exc:
+        raise form.PayloadError(f"the recording {Path(path).name} cannot be opened: {exc.strerror}") from None
+
+
+def _header(file: BinaryIO) -> tuple[StreamHeader, bytes]:
+    raw = file.read(form.HEADER.size)
+    if len(raw) < form.HEADER.size:
+        raise form.PayloadTampered(-1, "the file is too short for one")
+    magic, version, session, key_id, _ = form.HEADER.unpack(raw)
+    if magic != form.MAGIC:
+        raise form.PayloadTampered(-1, "not a payload stream")
+    if version != form.VERSION:
+        raise form.PayloadTampered(-1, f"version {version} is not known here")
+    return StreamHeader(form.uuid_text(session), key_id.hex()), raw

@@ -1,0 +1,350 @@
+"""The writing side of a payload stream: `payload_format` says what the bytes are.
+
+One call to `write` costs one encryption and one `write(2)` as long as its records fit a chunk. When it returns, the
+bytes are with the kernel and survive a killed process; `sync` makes them survive a power cut. Bytes are acknowledged
+(a reference is returned, the head moves on) only when they are written whole. After an error the file is cut
+back to its last whole group where the disk lets us, and the stream takes nothing more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.model.events import PayloadKind, PayloadRef, StreamHead
+from ostiary.vault import payload_format as form
+from ostiary.vault.keys import KeyEncryptionKey
+
+Item = tuple[PayloadKind, str, int, bytes]
+"""(kind, operation entry id, microseconds since the session began, bytes in clear)."""
+
+DEFAULT_QUOTA: Final = 16 << 30
+"""Bytes of file a session. Others stop recording at 110 MiB and go on; here the session ends instead."""
+MAX_REMEMBERED: Final = 1024
+MAX_REMEMBERED_BYTES: Final = 1 << 20
+"""Statements kept in memory to store a repeated one once: how many, and how large together."""
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PIECE: Final = form.MAX_PLAIN - form.RECORD.size
+_SALTS: Final = 64
+_pack_record = form.RECORD.pack
+_pack_aad = form.AAD.pack
+_pack_word = form.WORD.pack
+
+
+class PayloadStream:
+    """One session's payloads. Used by one thread, save for `sync`, which may run in another."""
+
+    def __init__(self, path: Path, fd: int, session: bytes, data_key: bytes, quota: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._session = session
+        self._aead = AESGCM(data_key)
+        self._quota = quota
+        self._chunks = 0
+        self._size = form.HEADER.size
+        self._head = form.first_head(session)
+        self._records = 0
+        self._salts = b""
+        self._known: dict[bytes, tuple[PayloadRef, int]] = {}
+        self._known_bytes = 0
+        self._again: list[tuple[bytes, int, int]] = []
+        self._failure: form.StreamFailed | None = None
+        self._folder_synced = False
+        self._closing = threading.Lock()
+        self._syncing = 0
+        self._closed = False
+
+    @classmethod
+    def create(cls, path: str | Path, session_id: str, kek: KeyEncryptionKey, *, quota: int = DEFAULT_QUOTA) -> Self:
+        """Begin a stream in a new file (mode 0600; an existing one is never touched).
+
+        `quota` is in bytes of file. Raises `StreamFailed`, `DiskFull`.
+        """
+        session = form.uuid_bytes(session_id)
+        bound = form.HEADER.pack(form.MAGIC, form.VERSION, session, bytes.fromhex(kek.id), b"")[: form.BOUND]
+        data_key = secrets.token_bytes(32)
+        header = bound + kek.wrap(data_key, bound)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise _failure(exc) from None
+        try:
+            _write_all(fd, header)
+        except OSError as exc:
+            os.close(fd)
+            Path(path).unlink(missing_ok=True)
+            raise _failure(exc) from None
+        return cls(Path(path), fd, session, data_key, quota)
+
+    @property
+    def head(self) -> StreamHead:
+        """How far the stream has come: what the log says of it."""
+        return StreamHead(self._chunks, self._size, self._head.hex())
+
+    def write(self, items: Sequence[Item]) -> list[PayloadRef]:
+        """Store payloads, in order, and say where each is. A statement stored before is not stored again.
+
+        All or nothing is acknowledged. Raises `QuotaReached` before anything is written; `StreamFailed` and
+        `DiskFull` end the stream.
+        """
+        self._check_alive()
+        refs: list[PayloadRef | None] = []
+        fresh: list[tuple[int, Item]] = []
+        seen: dict[bytes, int] = {}
+        for at, item in enumerate(items):
+            kind, entry, t_us, data = item
+            if kind is PayloadKind.STATEMENT:
+                known = self._known.get(data)
+                if known is not None:
+                    self._again.append((form.uuid_bytes(entry), t_us, known[1]))
+                    refs.append(known[0])
+                    continue
+                first = seen.setdefault(data, at)
+                if first != at:
+                    refs.append(None)
+                    continue
+            refs.append(None)
+            fresh.append((at, item))
+        if fresh:
+            self._write_fresh(fresh, refs)
+        return self._settle(items, refs, seen)
+
+    def append(self, kind: PayloadKind, entry: str, t_us: int, data: bytes) -> None:
+        """Store a stretch of a byte stream (results, COPY data), cut into records of a chunk each.
+
+        No reference is made: the head covers it. Raises as `write` does.
+        """
+        self._check_alive()
+        raw_entry = form.uuid_bytes(entry)
+        size = len(data)
+        if size + form.RECORD.size * (2 + size // _PIECE) + 20 * (1 + size // _PIECE) + self._size > self._quota:
+            raise _quota_reached(self._quota)
+        view = memoryview(data) if size > _PIECE else data
+        for start in range(0, size, _PIECE) if size else (0,):
+            piece = view[start : start + _PIECE]
+            record = _pack_record(kind, raw_entry, t_us, self._salt(), len(piece))
+            self._flush_again(len(record) + len(piece))
+            self._records += 1
+            self._put_group([b"".join((self._take_again(), record, piece))])
+
+    def sync(self) -> None:
+        """Wait until all that was written before the call survives a power cut. May run in another thread.
+
+        Raises `StreamFailed`: an fsync error is final.
+        """
+        with self._closing:
+            self._check_alive()
+            self._syncing += 1
+        try:
+            os.fdatasync(self._fd)
+            if not self._folder_synced:
+                _sync_folder(self.path.parent)
+                self._folder_synced = True
+        except OSError as exc:
+            self._failure = _failure(exc)
+            raise self._failure from None
+        finally:
+            with self._closing:
+                self._syncing -= 1
+                if self._closed and not self._syncing:
+                    os.close(self._fd)
+
+    def close(self) -> StreamHead:
+        """End the stream; the head is then final. Closing twice is harmless."""
+        if not self._closed:
+            # The notes only ease reading; a failure stands for whoever writes next.
+            with contextlib.suppress(form.PayloadError):
+                if self._failure is None:
+                    self._flush_again(form.MAX_PLAIN)
+            with self._closing:
+                self._closed = True
+                if not self._syncing:  # else the syncing thread closes: a reused descriptor must not be synced
+                    os.close(self._fd)
+        return self.head
+
+    # --- inside ----------------------------------------------------------------
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise form.StreamFailed("the payload stream is closed")
+
+    def _settle(self, items: Sequence[Item], refs: list[PayloadRef | None], seen: dict[bytes, int]) -> list[PayloadRef]:
+        done: list[PayloadRef] = []
+        for (_, entry, t_us, data), ref in zip(items, refs, strict=True):
+            if ref is None:  # the same statement twice in one call
+                first = refs[seen[data]]
+                if first is None:
+                    raise AssertionError("a first statement has its reference")
+                number = self._known[data][1] if data in self._known else None
+                if number is not None:
+                    self._again.append((form.uuid_bytes(entry), t_us, number))
+                done.append(first)
+            else:
+                done.append(ref)
+        return done
+
+    def _write_fresh(self, fresh: list[tuple[int, Item]], refs: list[PayloadRef | None]) -> None:
+        heads: list[bytes] = []
+        total = 0
+        for _, (kind, entry, t_us, data) in fresh:
+            if len(data) > form.MAX_RECORD:
+                raise form.PayloadError(f"a payload of {len(data)} bytes is larger than any message can be")
+            heads.append(_pack_record(kind, form.uuid_bytes(entry), t_us, self._salt(), len(data)))
+            total += form.RECORD.size + len(data)
+        needed = self._size + total + 20 * (len(fresh) + total // form.MAX_PLAIN + 1)
+        if needed > self._quota:
+            raise _quota_reached(self._quota)
+        group: list[int] = []
+        size = 0
+        for i, (_, item) in enumerate(fresh):
+            more = form.RECORD.size + len(item[3])
+            if group and size + more > form.MAX_PLAIN:
+                self._put_records(group, fresh, heads, refs)
+                group, size = [], 0
+            group.append(i)
+            size += more
+        self._put_records(group, fresh, heads, refs)
+
+    def _put_records(
+        self, group: list[int], fresh: list[tuple[int, Item]], heads: list[bytes], refs: list[PayloadRef | None]
+    ) -> None:
+        """Write one group and fill in the references of its records."""
+        parts: list[bytes] = []
+        for i in group:
+            parts += (heads[i], fresh[i][1][3])
+        size = sum(map(len, parts))
+        self._flush_again(size)
+        again = self._take_again()
+        if size + len(again) <= form.MAX_PLAIN:
+            blob = self._put_group([again + b"".join(parts)])
+        else:
+            blob = self._put_group(_slices(parts))
+        for i in group:
+            at, (kind, _, _, data) = fresh[i]
+            salt = heads[i][25:41]
+            ref = PayloadRef(blob, hmac.digest(salt, data, "sha256").hex(), len(data))
+            refs[at] = ref
+            if kind is PayloadKind.STATEMENT:
+                self._remember(data, ref, self._records)
+            self._records += 1
+
+    def _remember(self, data: bytes, ref: PayloadRef, number: int) -> None:
+        if len(data) > MAX_REMEMBERED_BYTES // 4:
+            return
+        if len(self._known) >= MAX_REMEMBERED or self._known_bytes + len(data) > MAX_REMEMBERED_BYTES:
+            self._known.clear()  # a session that goes through this many statements repeats few of them
+            self._known_bytes = 0
+        self._known[data] = (ref, number)
+        self._known_bytes += len(data)
+
+    def _take_again(self) -> bytes:
+        """The waiting notes about repeated statements, as records that go out with the next group."""
+        if not self._again:
+            return b""
+        notes = b"".join(
+            _pack_record(PayloadKind.AGAIN, entry, t_us, form.NO_ENTRY, 8) + number.to_bytes(8, "little")
+            for entry, t_us, number in self._again
+        )
+        self._records += len(self._again)
+        self._again.clear()
+        return notes
+
+    def _flush_again(self, beside: int) -> None:
+        """Write the waiting notes by themselves if they do not fit a chunk beside `beside` bytes."""
+        each = form.RECORD.size + 8
+        while self._again and len(self._again) * each + beside > form.MAX_PLAIN:
+            rest = self._again[form.MAX_PLAIN // each :]
+            del self._again[form.MAX_PLAIN // each :]
+            self._put_group([self._take_again()])
+            self._again = rest
+
+    def _salt(self) -> bytes:
+        if not self._salts:
+            self._salts = secrets.token_bytes(16 * _SALTS)
+        salt, self._salts = self._salts[:16], self._salts[16:]
+        return salt
+
+    def _put_group(self, plains: Iterable[bytes]) -> str:
+        """Seal and write one group; returns its blob. The head moves only when all of it is written."""
+        digest = hashlib.sha256()
+        words = b""
+        chunk, size = self._chunks, self._size
+        pending = iter(plains)
+        plain: bytes | None = next(pending)
+        while plain is not None:
+            following = next(pending, None)
+            goes_on = following is not None
+            sealed = self._aead.encrypt(form.nonce(chunk), plain, _pack_aad(self._session, chunk, goes_on))
+            word = _pack_word(len(sealed) | form.GOES_ON if goes_on else len(sealed))
+            digest.update(sealed)
+            words += word
+            self._put_bytes(word + sealed)
+            chunk += 1
+            size += 4 + len(sealed)
+            plain = following
+        blob = digest.digest()
+        self._head = form.next_head(self._head, words, blob)
+        self._chunks, self._size = chunk, size
+        return blob.hex()
+
+    def _put_bytes(self, data: bytes) -> None:
+        try:
+            _write_all(self._fd, data)
+        except OSError as exc:
+            self._failure = _failure(exc)
+            with contextlib.suppress(OSError):  # a reader reports what is left of the group as a gap
+                os.ftruncate(self._fd, self._size)
+            raise self._failure from None
+
+
+def _quota_reached(quota: int) -> form.QuotaReached:
+    return form.QuotaReached(f"the session's recording reached its limit of {quota} bytes")
+
+
+def _slices(parts: list[bytes]) -> Iterator[bytes]:
+    """Cut `parts`, put together, into stretches of a chunk each, copying no more than one at a time."""
+    held = bytearray()
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            taken = view[: form.MAX_PLAIN - len(held)]
+            held += taken
+            view = view[len(taken) :]
+            if len(held) == form.MAX_PLAIN:
+                yield bytes(held)
+                held.clear()
+    if held:
+        yield bytes(held)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):  # a short write is how a full disk begins; the next one names the cause
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def _failure(exc: OSError) -> form.StreamFailed:
+    if exc.errno in _NO_ROOM:
+        return form.DiskFull(f"no room for the session's recording: {exc.strerror}")
+    return form.StreamFailed(f"the session's recording cannot be written: {exc.strerror}")
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
