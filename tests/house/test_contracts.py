@@ -1,0 +1,103 @@
+"""Directions of imports, tasks, secrets, danger: what a reviewer would otherwise have to look for each time."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house.trees import PACKAGE, ROOT, calls, imports, name_of, sources, tracked, tree
+
+SANS_IO = ("model", "kernel", "protocols", "policy", "masking", "session")
+WORLDLY = frozenset(
+    {
+        *("asyncio", "uvloop", "socket", "ssl", "select", "selectors", "signal"),
+        *("subprocess", "threading", "multiprocessing", "concurrent"),
+        *("os", "pathlib", "shutil", "tempfile", "mmap", "sqlite3"),
+        *("time", "random", "secrets", "uuid", "logging", "structlog"),
+        *("httpx", "starlette", "uvicorn", "asyncpg"),
+    }
+)
+# Calls that reach the world without an import.
+WORLDLY_CALLS = frozenset({"open", "input", "print", "breakpoint", "exec", "eval", "__import__"})
+
+SPAWN = "ostiary/driver/"
+
+# Every place that opens a secret, and why. A new one is a place to review: add it here with its reason.
+REVEALS: dict[str, str] = {}
+
+
+def test_import_contracts_hold() -> None:
+    tool = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or shutil.which("lint-imports")
+    assert tool is not None, "import-linter is a development dependency: run scripts/setup.sh"
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("package", SANS_IO)
+def test_the_pure_row_does_no_io(package: str) -> None:
+    found = []
+    for path in sources(f"ostiary/{package}"):
+        found += [f"{name_of(path)}:{line} imports {module}" for module, line in imports(path) if module in WORLDLY]
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in WORLDLY_CALLS:
+                found.append(f"{name_of(path)}:{node.lineno} calls {node.func.id}")
+    assert not found, found
+
+
+def test_tasks_are_made_in_one_place() -> None:
+    """A task that nobody awaits loses its exception: the driver's `spawn` keeps it, and is the only one to make it."""
+    makers = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}
+    found = []
+    for path in sources():
+        spawns = [
+            range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.FunctionDef) and node.name == "spawn" and name_of(path).startswith(SPAWN)
+        ]
+        found += [
+            f"{name_of(path)}:{line}"
+            for name, line in calls(path)
+            if name in makers and not any(line in spawn for spawn in spawns)
+        ]
+    assert not found, f"use the driver's spawn: {found}"
+
+
+def test_secrets_are_opened_where_it_is_listed() -> None:
+    places = {name_of(path) for path in sources() for name, _ in calls(path) if name == "reveal"}
+    places = {place for place in places if not place.startswith("ostiary/testing/")}
+    assert places == REVEALS.keys(), f"new: {sorted(places - REVEALS.keys())}; gone: {sorted(REVEALS.keys() - places)}"
+
+
+def test_every_danger_is_documented() -> None:
+    dangers = {word for path in sources() for word in re.findall(r"\bdanger_[a-z_]+\b", path.read_text())}
+    documented = "".join(path.read_text() for path in tracked("docs/*.md"))
+    documented += "".join(path.read_text() for path in tracked("docs/**/*.md"))
+    missing = sorted(word for word in dangers if word not in documented)
+    assert not missing, f"no page of docs/ says what {missing} does"
+
+
+def test_the_verifier_imports_nothing_of_ours() -> None:
+    verifier = PACKAGE / "audit" / "verify.py"
+    ours = [f"{line}" for module, line in imports(verifier) if module == "ostiary"]
+    relative = [node.lineno for node in ast.walk(tree(verifier)) if isinstance(node, ast.ImportFrom) and node.level]
+    assert not ours, f"verify.py imports of ours in lines {ours}"
+    assert not relative
+
+
+def test_asserts_are_no_checks() -> None:
+    """`python -O` removes them: what guards against a peer is a raise."""
+    allowed = {"ostiary/testing/"}
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in sources()
+        if not any(name_of(path).startswith(prefix) for prefix in allowed)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not found, found
