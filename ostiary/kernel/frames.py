@@ -103,7 +103,7 @@ def _walk(buf: Buffer, start: int, table: bytes, small: int, rows: int, copy: in
             raise _bad_length(tag, length)
         if end - position <= length:
             break
-        if tag == run_tag and (tag == rows or tag == copy):
+        if tag == run_tag and tag in (rows, copy):
             run_count += 1
         else:
             if run_count:
