@@ -1,0 +1,1 @@
+"""Claims in, `VerifiedIdentity` out: issuers, tokens, delegation. The only package that mints a `VerifiedIdentity`."""

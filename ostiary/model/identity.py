@@ -62,6 +62,8 @@ class Authentication(msgspec.Struct, frozen=True):
     """RFC 7638 thumbprint of the key that the token is bound to, if any."""
     at: int
     """When the person or workload authenticated, in seconds since 1970 (`auth_time`, else `iat`)."""
+    family: tuple[str, ...] = ()
+    """Id hashes of the tokens that this one was exchanged from, oldest first: revoking one of them revokes it."""
 
 
 class VerifiedIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,59 @@
+"""Claims in, `VerifiedIdentity` out: picks who can judge a token by its `iss`, and asks them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from ostiary.identity.gateway import GatewayTokens
+from ostiary.identity.issuers import Issuer, check_issuers
+from ostiary.identity.jose import parse_compact, quoted
+from ostiary.identity.jwks import cache_for
+from ostiary.identity.revocations import Revocations
+from ostiary.identity.tokens import IssuerTokens, Proved
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.identity import Claims, VerifiedIdentity
+
+
+class Verifier:
+    """The tokens of the gateway and of every configured issuer. For one event loop."""
+
+    def __init__(
+        self,
+        issuers: Iterable[Issuer],
+        *,
+        gateway: GatewayTokens | None,
+        revocations: Revocations,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        configured = tuple(issuers)
+        check_issuers(configured, gateway.issuer if gateway is not None else None)
+        self._gateway = gateway
+        self._revocations = revocations
+        self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock)) for issuer in configured}
+
+    async def verify(self, claims: Claims, now: float) -> VerifiedIdentity:
+        """Who shows `claims.token` for `claims.connection`, at `now` in seconds since 1970.
+
+        Raises `NotAdmitted`. The caller hears its `reason` at most; `detail` is for the log.
+        """
+        identity = (await self.verify_token(claims.token.reveal(), now)).identity
+        if identity.audience and claims.connection not in identity.audience:
+            raise NotAdmitted(Reason.WRONG_AUDIENCE, "the token is for other connections")
+        return identity
+
+    async def verify_token(self, token: str, now: float) -> Proved:
+        """What `token` proves, whatever connection it is for. Raises `NotAdmitted`."""
+        if not token:
+            raise NotAdmitted(Reason.NO_TOKEN)
+        jws = parse_compact(token)
+        iss = jws.claims.get("iss")
+        if self._gateway is not None and iss == self._gateway.issuer:
+            return self._gateway.verify(jws, now)
+        issuer = self.issuers.get(iss) if isinstance(iss, str) else None
+        if issuer is None:
+            raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
+        proved = await issuer.verify(jws, now)
+        if self._revocations.is_revoked(proved.identity.auth.token, now):
+            raise NotAdmitted(Reason.REVOKED_TOKEN)
+        return proved
