@@ -1,0 +1,90 @@
+"""Builds the kernel. Everything else about the project stands in pyproject.toml.
+
+The modules in COMPILED are plain Python, typed by the `.pxd` beside each. Where Cython and a C compiler are there they
+become extensions; where not, or where a build fails, the same files run as they are, and a warning says so.
+`OSTIARY_PURE=1` leaves compiling out. For development: `python setup.py build_ext --inplace`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+
+COMPILED = [
+    *sorted(path.with_suffix(".py").relative_to(ROOT) for path in ROOT.glob("ostiary/kernel/*.pxd")),
+    # Modules outside the kernel, once a measurement shows that compiling them pays: Path("ostiary/session/path.py").
+]
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": True,  # the input is hostile: every access is checked
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,  # no division here has a negative operand or a zero divisor
+    "annotation_typing": False,  # types come from the .pxd alone; annotations in the source are for people and mypy
+    "embedsignature": False,
+}
+
+
+class OptionalBuild(build_ext):
+    """Compile if it can be done; else say so and go on uncompiled."""
+
+    def run(self) -> None:
+        """Build all extensions; a missing compiler is no error."""
+        try:
+            super().run()
+        except Exception as exc:  # noqa: BLE001 - whatever a foreign toolchain raises, the sources run uncompiled
+            self._warn("extensions", exc)
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one extension; a failure leaves its module uncompiled."""
+        try:
+            super().build_extension(ext)
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._warn(ext.name, exc)
+
+    def copy_extensions_to_source(self) -> None:
+        """Put what was built beside the sources; what was not is left out."""
+        self.extensions = [
+            ext
+            for ext in self.extensions
+            if Path(self.build_lib, self.get_ext_filename(self.get_ext_fullname(ext.name))).exists()
+        ]
+        super().copy_extensions_to_source()
+
+    def _warn(self, what: str, exc: Exception) -> None:
+        if os.environ.get("OSTIARY_REQUIRE_COMPILED"):
+            raise exc
+        print(f"warning: {what} not compiled ({exc}); it will run as plain Python, slower", file=sys.stderr)  # noqa: T201
+
+
+def extensions() -> list[Extension]:
+    """The extensions to build, as C; none when compiling is off or Cython is missing."""
+    if os.environ.get("OSTIARY_PURE"):
+        return []
+    try:
+        from Cython.Build import cythonize  # noqa: PLC0415 - a build without it must still work
+    except ImportError:
+        print("warning: no Cython; the kernel will run as plain Python, slower", file=sys.stderr)  # noqa: T201
+        return []
+    flags = os.environ.get("OSTIARY_CFLAGS", "-O3").split()
+    modules = [
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags, extra_link_args=[])
+        for path in COMPILED
+    ]
+    built: list[Extension] = cythonize(
+        modules,
+        compiler_directives=DIRECTIVES,
+        annotate=bool(os.environ.get("OSTIARY_ANNOTATE")),
+        build_dir="build/cython",
+    )
+    return built
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})
