@@ -1,0 +1,498 @@
+"""Entries: what happened, as canonical JSON. `docs/log-format.md`, 3 is the law; this file is its writer.
+
+Theory of operation. An entry is canonical JSON, so its members stand in a fixed order, and most of them do not change while
+a session lives, or while a statement repeats. So an entry is not *serialised*: it is one f-string over pieces that were
+serialised once. Three caches hold them:
+
+* a session's own members (`auth`, `client`, `target`, `who`, …) are in its `SessionEntries`;
+* what a statement's facts and the decision's grounds say (`op`, `decision`, `stmt.head`) is in the `Encoder`, shared by all
+  sessions and bounded. The key is the *identity* of the two objects, which the cache keeps alive, so it cannot be confused;
+* result columns and command tags, likewise bounded.
+
+All free text passes `scrub` on its way into a piece: once for each piece, not once for each entry.
+
+What is too large is refused by raising `EntryTooLarge`, before anything runs. Three kinds must never be refused, because they
+record what already happened or what was said no to: `deny`, `outcome` and `login`. They have a stated short form (`omitted`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from ostiary.audit.jcs import Json, quoted, text, written
+from ostiary.model.connections import Connection, Durability, Recording
+from ostiary.model.decisions import Grounds, Permit, Refusal
+from ostiary.model.errors import LogFailed
+from ostiary.model.events import PayloadRef, StreamHead
+from ostiary.model.identity import Actor, Said, VerifiedIdentity
+from ostiary.model.operations import MAX_HEAD, Facts, Operation, Resource
+from ostiary.model.proofs import Outcome
+
+MAX_ENTRY: Final = 16 * 1024
+"""Bytes of one entry. C2SP tlog-tiles allows 65,535."""
+MAX_RESULT_TEXT: Final = 1024
+"""Bytes of the target's message in an outcome."""
+_MAX_SESSION: Final = 10 * 1024
+"""Bytes of a session's constant members: more would leave no room for what it does."""
+_MAX_CACHED: Final = 4096
+"""Pieces kept of each sort."""
+_MAX_TAG: Final = 64
+"""Bytes of a command tag or SQLSTATE in an outcome's short form: PostgreSQL's own tags end at 64 (COMPLETION_TAG_BUFSIZE)."""
+
+Scrub = Callable[[str], str]
+"""Replaces what the detectors find in free text. Called with any string; must not raise."""
+
+
+class EntryTooLarge(LogFailed):
+    """The entry would pass MAX_ENTRY. Nothing is cut silently: whatever it records does not happen."""
+
+
+class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays the same in every entry of one session."""
+
+    identity: VerifiedIdentity
+    said: Said
+    session: str
+    """UUIDv7."""
+    connection: str
+    type: str
+    address: str
+    """`host:port` of the target."""
+    database: str
+    account: str
+    durability: Durability
+    recording: Recording
+
+
+def session_facts(identity: VerifiedIdentity, said: Said, connection: Connection, session: str) -> SessionFacts:
+    """Read off a connection what its sessions' entries say."""
+    upstream = connection.upstream
+    return SessionFacts(
+        identity=identity,
+        said=said,
+        session=session,
+        connection=connection.name,
+        type=connection.type,
+        address=f"{upstream.host}:{upstream.port}",
+        database=upstream.database,
+        account=upstream.user,
+        durability=connection.durability,
+        recording=connection.recording,
+    )
+
+
+class Encoder:
+    """Makes the entries of one process: knows its gateway, its boot, and how to keep secrets out of leaves."""
+
+    def __init__(self, gw: str, boot: str, scrub: Scrub) -> None:
+        self.gw = gw
+        self.boot = boot
+        self._scrub = scrub
+        self._second = -1
+        self._stamp = ""
+        self._asked: dict[tuple[int, int], _Asked] = {}
+        self._columns: dict[tuple[tuple[str, int], ...], str] = {}
+        self._tags: dict[tuple[str, str], str] = {}
+
+    # --- pieces ---------------------------------------------------------------------------------------------------------
+
+    def stamp(self, t: int) -> str:
+        """Write nanoseconds since 1970 as the 27 characters of RFC 3339 in UTC with microseconds."""
+        second, rest = divmod(t, 1_000_000_000)
+        if second != self._second:
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = second
+        return f"{self._stamp}{rest // 1000:06d}Z"
+
+    def free(self, value: str) -> Json:
+        """Shape free text for an entry: scrubbed first, then kept losslessly."""
+        return text(self._scrub(value))
+
+    def asked(self, facts: Facts, grounds: Grounds, verdict: str) -> _Asked:
+        """Look up, or make, what an intent or a denial says of a statement and of the decision about it."""
+        key = (id(facts), id(grounds))
+        found = self._asked.get(key)
+        if found is not None and found.verdict == verdict:
+            return found
+        made = _Asked(
+            facts=facts,
+            grounds=grounds,
+            verdict=verdict,
+            decision=f'"decision":{written(_decision(facts, grounds, verdict, self.free))}',
+            op=f'"op":{written(_op(facts, self.free))}',
+            head=f'"head":{quoted(_cut(self._scrub(facts.head), MAX_HEAD))}',
+        )
+        return _keep(self._asked, key, made)
+
+    def columns(self, columns: tuple[tuple[str, int], ...]) -> str:
+        """Encode a result's columns."""
+        return self._columns.get(columns) or _keep(
+            self._columns, columns, written([[self.free(name), oid] for name, oid in columns])
+        )
+
+    def ending(self, status: str, tag: str) -> str:
+        """Encode how an operation ended: `"status":…` and, if there is one, `"tag":…`."""
+        key = (status, tag)
+        found = self._tags.get(key)
+        if found is None:
+            tagged = f',"tag":{quoted(self._scrub(tag))}' if tag else ""
+            found = _keep(self._tags, key, f'"status":{quoted(status)}{tagged}')
+        return found
+
+    # --- entries outside sessions ---------------------------------------------------------------------------------------
+
+    def entry(self, kind: str, entry_id: str, t: int, mono: int, members: Mapping[str, Json]) -> bytes:
+        """Encode an entry of any kind. `t`: nanoseconds since 1970; `mono`: nanoseconds of the monotonic clock.
+
+        Raises `EntryTooLarge`, and `NotCanonical` for values that no entry may hold.
+        """
+        common: dict[str, Json] = {
+            "v": 1,
+            "id": entry_id,
+            "kind": kind,
+            "gw": text(self.gw),
+            "boot": self.boot,
+            "t": self.stamp(t),
+            "mono": mono // 1000,
+        }
+        return _whole(written(common | dict(members)))
+
+    def login(
+        self,
+        entry_id: str,
+        t: int,
+        mono: int,
+        *,
+        said: Said,
+        connection: str,
+        who: VerifiedIdentity | None,
+        reason: str = "",
+        detail: str = "",
+    ) -> bytes:
+        """Encode a login: admitted when `reason` (a name from `Reason`) is empty, else denied. Never too large."""
+        login: dict[str, Json] = {"status": "denied" if reason else "admitted"}
+        if reason:
+            login["reason"] = reason
+        members: dict[str, Json] = {"client": self.client(said), "login": login}
+        if who is not None:
+            members |= {"auth": _auth(who), "who": _who(who)}
+        full = login | {"connection": self.free(connection)} | ({"detail": self.free(detail)} if detail else {})
+        try:
+            return self.entry("login", entry_id, t, mono, members | {"login": full})
+        except EntryTooLarge:
+            # Whoever sends a login of 10,000 control characters is on record all the same.
+            claimed = len(connection) + len(said.user) + len(said.application) + len(said.purpose) + len(said.ticket)
+            short: Json = {"address": text(said.address), "said": {"omitted": claimed}}
+            return self.entry("login", entry_id, t, mono, members | {"client": short})
+
+    def client(self, said: Said) -> Json:
+        """Shape what is known of a peer, and apart from it what it merely claims."""
+        claims: dict[str, Json] = {
+            name: self.free(value)
+            for name in ("user", "application", "purpose", "ticket")
+            if (value := getattr(said, name))
+        }
+        return {"address": text(said.address)} | ({"said": claims} if claims else {})
+
+
+class SessionEntries:
+    """Makes the entries of one session.
+
+    Raises `EntryTooLarge` when its identity and claims alone would fill entries: such a session is not let in.
+    """
+
+    def __init__(self, encoder: Encoder, facts: SessionFacts) -> None:
+        who = facts.identity
+        self._encoder = encoder
+        self.facts = facts
+        auth, client = written(_auth(who)), written(encoder.client(facts.said))
+        target = written(
+            {
+                "connection": text(facts.connection),
+                "type": facts.type,
+                "address": text(facts.address),
+                "database": text(facts.database),
+                "account": text(facts.account),
+            }
+        )
+        task = f',"task":{quoted(who.task)}' if who.task else ""
+        origin = f'"gw":{quoted(encoder.gw)},"id":"'
+        self._full = f'{{"auth":{auth},"boot":"{encoder.boot}","client":{client},'
+        self._lean = f'{{"boot":"{encoder.boot}",{origin}'
+        self._origin = f",{origin}"
+        self._session = f'"session":"{facts.session}"'
+        self._stmt = f',{self._session},"stmt":{{'
+        self._end = f'","target":{target}{task},"v":1,"who":{written(_who(who))}}}'
+        if len((self._full + self._end).encode()) > _MAX_SESSION:
+            raise EntryTooLarge("the session's identity and claims do not fit in an entry")
+
+    def start(self, entry_id: str, t: int, mono: int, *, policy: str = "", grounds: Grounds | None = None) -> bytes:
+        """Encode `session.start`: who is on which connection, how durable, what is recorded, under which policy."""
+        facts, stamp = self.facts, self._encoder.stamp(t)
+        decision = "" if grounds is None else f'"decision":{written(_grounds(grounds, "permit", self._encoder.free))},'
+        in_force = f'"policy":{quoted(policy)},' if policy else ""
+        return _whole(
+            f'{self._full}{decision}"durability":"{facts.durability.value}"{self._origin}{entry_id}",'
+            f'"kind":"session.start","mono":{mono // 1000},{in_force}"recording":{{"mode":"{facts.recording.value}"}},'
+            f'{self._session},"t":"{stamp}{self._end}'
+        )
+
+    def intent(
+        self,
+        permit: Permit,
+        entry_id: str,
+        t: int,
+        mono: int,
+        stmt: PayloadRef | None = None,
+        params: PayloadRef | None = None,
+    ) -> bytes:
+        """Encode `intent`. `stmt` and `params` are None where the connection records events alone.
+
+        Raises `EntryTooLarge`: then the operation must not run.
+        """
+        operation = permit.operation
+        asked = self._encoder.asked(operation.facts, permit.grounds, "permit")
+        return self._asking("intent", operation, asked, entry_id, t, mono, stmt, params)
+
+    def deny(
+        self,
+        refusal: Refusal,
+        entry_id: str,
+        t: int,
+        mono: int,
+        stmt: PayloadRef | None,
+        params: PayloadRef | None = None,
+    ) -> bytes:
+        """Encode `deny`. `stmt` refers to the complete original bytes. Never too large."""
+        operation = refusal.operation
+        asked = self._encoder.asked(operation.facts, refusal.grounds, "deny")
+        try:
+            return self._asking("deny", operation, asked, entry_id, t, mono, stmt, params)
+        except EntryTooLarge:
+            return self._asking("deny", operation, self._short(asked), entry_id, t, mono, stmt, params)
+
+    def _asking(
+        self,
+        kind: str,
+        operation: Operation,
+        asked: _Asked,
+        entry_id: str,
+        t: int,
+        mono: int,
+        stmt: PayloadRef | None,
+        params: PayloadRef | None,
+    ) -> bytes:
+        stored = "" if stmt is None else f'"blob":"{stmt.blob}","commit":"{stmt.commit}",'
+        bound = ""
+        if operation.parameters is not None:
+            count = len(operation.parameters.values)
+            bound = (
+                f',"params":{{"count":{count}}}'
+                if params is None
+                else f',"params":{{"blob":"{params.blob}","commit":"{params.commit}","count":{count},"len":{params.length}}}'
+            )
+        return _whole(
+            f'{self._full}{asked.decision}{self._origin}{entry_id}","kind":"{kind}","mono":{mono // 1000},{asked.op}{bound}'
+            f'{self._stmt}{stored}{asked.head},"len":{len(operation.statement)}}},"t":"{self._encoder.stamp(t)}{self._end}'
+        )
+
+    def _short(self, asked: _Asked) -> _Asked:
+        """Say of an oversize statement only how much is left out: the payload holds all of it."""
+        facts, free = asked.facts, self._encoder.free
+        op: dict[str, Json] = {
+            "action": facts.action.value,
+            "effects": sorted({resource.action.value for resource in facts.resources}),
+            "name": free(_cut(facts.name, MAX_HEAD)),
+            "omitted": len(facts.resources),
+        }
+        grounds = msgspec.structs.replace(asked.grounds, message=_cut(asked.grounds.message, MAX_HEAD))
+        decision = written(_decision(facts, grounds, asked.verdict, free))
+        return msgspec.structs.replace(asked, op=f'"op":{written(op)}', decision=f'"decision":{decision}')
+
+    def outcome(self, outcome: Outcome, entry_id: str, t: int, mono: int, recording: StreamHead | None = None) -> bytes:
+        """Encode `outcome`. Never too large: columns that do not fit are counted instead, long words are marked as cut."""
+        try:
+            return self._outcome(outcome, entry_id, t, mono, recording, short=False)
+        except EntryTooLarge:
+            return self._outcome(outcome, entry_id, t, mono, recording, short=True)
+
+    def _outcome(
+        self, outcome: Outcome, entry_id: str, t: int, mono: int, recording: StreamHead | None, *, short: bool
+    ) -> bytes:
+        encoder, intended = self._encoder, outcome.intended
+        columns = cut = error = masked = omitted = words = ""
+        ending = encoder.ending(outcome.status, _cut(outcome.tag, _MAX_TAG) if short else outcome.tag)
+        if outcome.columns and not short:
+            columns = f',"columns":{encoder.columns(outcome.columns)}'
+        elif outcome.columns:
+            omitted = f'"omitted":{len(outcome.columns)},'
+        if outcome.masked:
+            masked = f',"masked":{written(dict(outcome.masked))}'
+        if outcome.error:
+            error = f',"error":{written(encoder.free(_cut(outcome.error, _MAX_TAG)))}'
+        if outcome.error_text:
+            text_kept = _cut(outcome.error_text, MAX_RESULT_TEXT)
+            cut = "" if text_kept == outcome.error_text else ',"cut":true'
+            words = f',"text":{written(encoder.free(text_kept))}'
+        kept = "" if recording is None else f',"recording":{_stream(recording)}'
+        return _whole(
+            f'{self._lean}{entry_id}","kind":"outcome","mono":{mono // 1000}{kept},"ref":"{intended.entry}",'
+            f'"result":{{"bytes":{outcome.bytes}{columns}{cut}{error}{masked},{omitted}"rows":{outcome.rows},'
+            f'{ending}{words},"us":{max(0, mono - intended.began) // 1000}}},'
+            f'{self._session},"t":"{encoder.stamp(t)}{self._end}'
+        )
+
+    def end(
+        self,
+        start_id: str,
+        entry_id: str,
+        t: int,
+        mono: int,
+        *,
+        status: str,
+        operations: int,
+        recording: StreamHead | None = None,
+    ) -> bytes:
+        """Encode `session.end`. `status`: `ended`, or the name of the reason for which the gateway ended it."""
+        kept = "" if recording is None else f',"recording":{_stream(recording)}'
+        return _whole(
+            f'{self._lean}{entry_id}","kind":"session.end","mono":{mono // 1000}{kept},"ref":"{start_id}",'
+            f'"result":{{"operations":{operations},"status":{quoted(status)}}},'
+            f'{self._session},"t":"{self._encoder.stamp(t)}{self._end}'
+        )
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Pieces of an intent or a denial that hang on the statement and the decision alone."""
+
+    facts: Facts
+    grounds: Grounds
+    verdict: str
+    decision: str
+    op: str
+    head: str
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def _keep(cache: dict[Key, Value], key: Key, value: Value) -> Value:
+    if len(cache) >= _MAX_CACHED:
+        del cache[next(iter(cache))]
+    cache[key] = value
+    return value
+
+
+def _whole(entry: str) -> bytes:
+    encoded = entry.encode()
+    if len(encoded) > MAX_ENTRY:
+        raise EntryTooLarge(f"an entry would take {len(encoded)} bytes, more than {MAX_ENTRY}")
+    return encoded
+
+
+def _cut(value: str, size: int) -> str:
+    """Take as many whole characters from the front as fit in `size` bytes of UTF-8."""
+    raw = value.encode("utf-8", "surrogatepass")
+    return value if len(raw) <= size else raw[:size].decode("utf-8", "ignore")
+
+
+def _texts(values: Sequence[str]) -> Json:
+    return [text(value) for value in values]
+
+
+def _who(who: VerifiedIdentity) -> Json:
+    shaped: dict[str, Json] = {
+        "iss": text(who.issuer),
+        "sub": text(who.subject),
+        "kind": who.kind.value,
+        "name": text(who.name),
+        "groups": _texts(sorted(who.groups)),
+    }
+    if who.acting:
+        shaped["act"] = [_actor(actor) for actor in who.acting]
+    if who.initiator is not None:
+        initiator = who.initiator
+        shaped["initiator"] = {"sub": text(initiator.sub), "name": text(initiator.name), "proved": initiator.proved}
+    if who.mandate is not None:
+        mandate = who.mandate
+        bounds = {"connections": mandate.connections, "actions": mandate.actions, "resources": mandate.resources}
+        shaped["mandate"] = {"id": text(mandate.id)} | {
+            name: _texts(values) for name, values in bounds.items() if values is not None
+        }
+    return shaped
+
+
+def _actor(actor: Actor) -> Json:
+    return {"iss": text(actor.iss), "sub": text(actor.sub), "kind": actor.kind.value, "name": text(actor.name)}
+
+
+def _auth(who: VerifiedIdentity) -> Json:
+    auth = who.auth
+    bound: dict[str, Json] = {} if auth.key is None else {"key": text(auth.key)}
+    return {"method": text(auth.method), "token": text(auth.token), "at": auth.at} | bound
+
+
+def _op(facts: Facts, free: Callable[[str], Json]) -> Json:
+    shaped: dict[str, Json] = {
+        "action": facts.action.value,
+        "name": free(facts.name),
+        "effects": sorted({resource.action.value for resource in facts.resources}),
+        "objects": [_object(resource, free) for resource in facts.resources],
+    }
+    for name, values in (("functions", facts.functions), ("opaque", facts.opaque), ("unmask", facts.unmask)):
+        if values:
+            shaped[name] = [free(value) for value in values]
+    if facts.harmless:
+        shaped["harmless"] = True
+    if not facts.has_where:
+        shaped["where"] = False
+    return shaped
+
+
+def _object(resource: Resource, free: Callable[[str], Json]) -> Json:
+    shaped: dict[str, Json] = {
+        "kind": resource.kind,
+        "name": free(resource.name),
+        "action": resource.action.value,
+    }
+    if resource.columns:
+        shaped["columns"] = [free(column) for column in resource.columns]
+    if resource.classes:
+        shaped["classes"] = _texts(resource.classes)
+    return shaped
+
+
+def _decision(facts: Facts, grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> Json:
+    objection = facts.objection
+    if objection is None:
+        return _grounds(grounds, verdict, free)
+    # The objection's own words may quote what the caller typed, where no detector knows a password: only its name goes in.
+    shaped: dict[str, Json] = {"reason": objection.reason.name, "sqlstate": objection.sqlstate}
+    if objection.position is not None:
+        shaped["position"] = objection.position
+    bare = _grounds(msgspec.structs.replace(grounds, message=""), verdict, free)
+    return {**bare, "objection": shaped}
+
+
+def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dict[str, Json]:
+    shaped: dict[str, Json] = {
+        "verdict": verdict,
+        "policies": _texts(grounds.because),
+        "policy": text(grounds.policy),
+    }
+    if grounds.clear:
+        shaped["clear"] = _texts(sorted(grounds.clear))
+    if grounds.row_limit is not None:
+        shaped["limit"] = grounds.row_limit
+    if verdict == "deny" and grounds.message:
+        shaped["message"] = free(grounds.message)
+    return shaped
+
+
+def _stream(head: StreamHead) -> str:
+    return f'{{"bytes":{head.bytes},"chunks":{head.chunks},"head":"{head.head}"}}'

@@ -1,0 +1,100 @@
+"""The Merkle tree of RFC 6962, 2.1, grown from the right, in the shape that C2SP tlog-tiles publishes.
+
+`Frontier` keeps, for each level of tiles, the hashes of that level's last, partial tile: at most 255 a level. That is all one needs to
+append, to compute the root, and to write the tiles; and all of it can be read back from the tiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+WIDTH: Final = 256
+"""Hashes in a full tile: height 8."""
+EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Hash one entry: RFC 6962, 2.1."""
+    return hashlib.sha256(b"\0" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash two subtrees together: RFC 6962, 2.1."""
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def full_root(hashes: Sequence[bytes]) -> bytes:
+    """Compute the root over 2^k subtrees of one size."""
+    while len(hashes) > 1:
+        hashes = [node_hash(hashes[i], hashes[i + 1]) for i in range(0, len(hashes), 2)]
+    return hashes[0]
+
+
+class Tile(NamedTuple):
+    """One tile's place and hashes."""
+
+    level: int
+    number: int
+    hashes: tuple[bytes, ...]
+
+
+class Frontier:
+    """The right edge of a tree."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._rows: list[list[bytes]] = [[]]
+
+    @classmethod
+    def restored(cls, size: int, rows: list[list[bytes]]) -> Frontier:
+        """Rebuild from the last partial tile of each level, lowest first. Raises ValueError when they do not fit `size`."""
+        widths = [(size >> (8 * level)) % WIDTH for level in range(len(rows))]
+        if [len(row) for row in rows] != widths or size >> (8 * len(rows)):
+            raise ValueError("the partial tiles do not belong to a tree of this size")
+        frontier = cls()
+        frontier.size, frontier._rows = size, [list(row) for row in rows] or [[]]
+        return frontier
+
+    def append(self, leaf: bytes) -> list[Tile]:
+        """Add one leaf hash; returns the tiles that it filled, lowest level first."""
+        filled: list[Tile] = []
+        self.size += 1
+        level, carried = 0, leaf
+        while True:
+            if level == len(self._rows):
+                self._rows.append([])
+            row = self._rows[level]
+            row.append(carried)
+            if len(row) < WIDTH:
+                return filled
+            number = (self.size >> (8 * (level + 1))) - 1
+            filled.append(Tile(level, number, tuple(row)))
+            carried = full_root(row)
+            self._rows[level] = []
+            level += 1
+
+    def partial(self) -> Iterator[Tile]:
+        """Yield the partial tiles of a tree of this size; empty ones do not exist."""
+        for level, row in enumerate(self._rows):
+            if row:
+                yield Tile(level, self.size >> (8 * (level + 1)), tuple(row))
+
+    def root(self) -> bytes:
+        """Compute the root: RFC 6962, 2.1, by folding the full subtrees from the right."""
+        root: bytes | None = None
+        for row in self._rows:
+            at = len(row)
+            while at:
+                width = at & -at
+                subtree = full_root(row[at - width : at])
+                root = subtree if root is None else node_hash(subtree, root)
+                at -= width
+        return EMPTY_ROOT if root is None else root
+
+    def copy(self) -> Frontier:
+        """Take a copy, to grow it without changing this one."""
+        twin = Frontier()
+        twin.size, twin._rows = self.size, [list(row) for row in self._rows]
+        return twin

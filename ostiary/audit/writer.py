@@ -1,0 +1,474 @@
+"""The writer: entries go into the tail on the loop, and from there to the disk in a thread of its own.
+
+Theory of operation. The loop's side appends to the ring (`ostiary.audit.tail`) and never touches the disk. The thread takes all that
+the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. Whoever
+waits for the disk (`when_durable`) is called back on the loop, each on its own, so one that raises does not hold up the others.
+
+Waking. A strict entry wakes the thread at once. A buffered one does not: after a batch the thread naps for `NAP_SECONDS`, so that
+what comes in meanwhile shares a sync; only when a nap brought nothing does it sleep until somebody appends.
+
+Failing, in the order of gravity:
+
+* *behind*: the ring is full but for the reserve. `append` raises `LogBusy`; `wait_room` waits for room. The reserve is for entries that
+  close something (outcomes, ends of sessions), so what was let in can always be finished.
+* *full*: the disk has no space. Nothing is lost, because the ring keeps what is not written. Everything new is refused after
+  `PATIENCE_SECONDS`; the thread tries again ten times a second, and goes on by itself.
+* *stalled*: the disk does not answer. Strict waiters are told so when their deadline passes: a timer on the loop, which does not
+  hang on the disk. What needs no disk (buffered) is refused after `STALL_SECONDS`.
+* *unsigned*: the sealer is gone. After `UNSIGNED_SECONDS` everything new is refused.
+* *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked.
+
+What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's timed `get` is one C call. Waking the thread for
+each strict append costs a system call each; `_napping` makes it one a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import errno
+import logging
+import queue
+import socket
+import struct
+import threading
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ostiary.audit.tail import Tail
+from ostiary.audit.wal import Segments
+from ostiary.model.errors import LogFailed
+
+NAP_SECONDS: Final = 0.01
+PATIENCE_SECONDS: Final = 0.1
+"""How long a strict entry waits for the disk, and anything waits on a full one: `ARCHITECTURE.md`, Failing."""
+STALL_SECONDS: Final = 2.0
+"""How long buffered entries go on while the disk does not answer. The tail holds about this much at full load."""
+UNSIGNED_SECONDS: Final = 30.0
+LAST_SEAL_SECONDS: Final = 3.0
+"""How long closing waits for the sealer's last signature."""
+_RETRY_SECONDS: Final = 0.1
+_HOUSEKEEPING_SECONDS: Final = 0.25
+_ANNOUNCE_ENTRIES: Final = 512
+_ANNOUNCE_SECONDS: Final = 0.1
+
+MESSAGE: Final = struct.Struct("<cQQ")
+"""Between writer and sealer, one a datagram: b"D" (durable size, fence), b"F" (the same, and: seal it now), b"S" (signed size, 0)."""
+
+_log = logging.getLogger(__name__)
+
+Durable = Callable[[LogFailed | None], None]
+"""Called on the loop: None when the entry is on the disk, else why it is not known to be."""
+
+
+class LogBusy(LogFailed):
+    """The tail is full for now. `Writer.wait_room` waits for room; who does not wait, refuses."""
+
+
+class Health(enum.StrEnum):
+    """How the log is."""
+
+    OK = "ok"
+    FULL = "full"
+    STALLED = "stalled"
+    UNSIGNED = "unsigned"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Writer:
+    """One origin's log, open for appending. Made by `ostiary.audit.log.open_log`; all methods belong to the loop's thread."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        segments: Segments,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        stall: float = STALL_SECONDS,
+        unsigned: float | None = None,
+        fence: int = 0,
+        on_close: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.durable = segments.index
+        """Entries known to be on the disk: every index below this one."""
+        self.signed = 0
+        """Size of the last tree that the sealer said it signed."""
+        self._tail = tail
+        self._segments = segments
+        self._patience = patience
+        self._stall = stall
+        self._unsigned = unsigned
+        self._fence = fence
+        self._on_close = on_close
+        self._reserve = tail.size // 8
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._napping = False
+        self._asleep = False
+        self._closing = False
+        self._busy_since = 0.0
+        self._full_since = 0.0
+        self._unsigned_since = 0.0
+        self._failure: LogFailed | None = None
+        self._waiters: deque[_Waiter] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._housekeeper: asyncio.TimerHandle | None = None
+        self._sealer: socket.socket | None = None
+        self._announced = 0
+        self._announced_at = 0.0
+        self._drops = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; callbacks run on `loop`."""
+        self._loop = loop
+        self._thread.start()
+        self._housekeeper = loop.call_later(_HOUSEKEEPING_SECONDS, self._keep_house)
+
+    # --- the loop's side ------------------------------------------------------------------------------------------------
+
+    def append(self, entry: bytes, *, closing: bool = False) -> int:
+        """Put an entry into the tail: it now survives a killed process. Returns its index in the log.
+
+        `closing` marks what ends something that is on record already: it may use the reserve, and is taken while others are refused.
+        Raises `LogBusy` when there is no room now, `LogFailed` when the log cannot be written. Never blocks.
+        """
+        if closing:
+            if self._failure is not None:
+                raise self._failure
+            index = self._tail.append(entry)
+        else:
+            if self._busy_since or self._full_since or self._failure is not None or self._unsigned_since:
+                self._refuse()
+            index = self._tail.append(entry, self._reserve)
+        if index < 0:
+            self._wake()
+            raise LogBusy("the log's tail is full: the disk is slower than what comes in")
+        if self._asleep:
+            self._wake()
+        return index
+
+    def when_durable(self, index: int, done: Durable) -> None:
+        """Call `done` on the loop once entry `index` is on the disk, or after the patience has passed, with the reason.
+
+        Calls it at once when it is known already. An entry whose wait was given up may still become durable later.
+        """
+        if index < self.durable:
+            _tell(done, None)
+            return
+        if self._failure is not None:
+            _tell(done, self._failure)
+            return
+        waiter = _Waiter(index, done, time.monotonic() + self._patience)
+        waiters = self._waiters
+        if waiters and waiters[-1].index > index:
+            insort(waiters, waiter)
+        else:
+            waiters.append(waiter)
+        if self._napping:
+            self._wake()
+        if self._alarm is None:
+            self._alarm = self._the_loop.call_later(self._patience, self._expire)
+        # The thread may have come this far between the first look and now, and seen nobody waiting.
+        if index < self.durable:
+            self._release()
+
+    async def wait_durable(self, index: int) -> None:
+        """Wait until entry `index` is on the disk. Raises `LogFailed` after the patience has passed."""
+        future: asyncio.Future[None] = self._the_loop.create_future()
+
+        def done(problem: LogFailed | None) -> None:
+            if not future.done():
+                future.set_result(None) if problem is None else future.set_exception(problem)
+
+        self.when_durable(index, done)
+        await future
+
+    async def wait_room(self, timeout: float = PATIENCE_SECONDS) -> None:  # noqa: ASYNC109 - a deadline is what this is
+        """Wait until `append` has room again. Raises `LogFailed` when it has none in `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        enough = self._reserve + (self._tail.size >> 4)
+        while self._tail.room - self._tail.used < enough:
+            if self._failure is not None:
+                raise self._failure
+            if time.monotonic() > deadline:
+                raise LogFailed(self.why or "the log's tail is full: the disk is slower than what comes in")
+            self._wake()
+            await asyncio.sleep(0.002)
+
+    async def flush(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - a deadline is what this is
+        """Wait until all that was appended so far is on the disk. Raises `LogFailed`, or `TimeoutError`."""
+        goal = self._tail.head[1]
+        async with asyncio.timeout(timeout):
+            while self.durable < goal:
+                if self._failure is not None:
+                    raise self._failure
+                self._wake()
+                await asyncio.sleep(0.001)
+
+    async def close(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - a deadline is what this is
+        """Take no more, bring everything to the disk and let go. What cannot be written stays in the tail for recovery."""
+        if self._closing:
+            return
+        self._closing = True
+        closed = LogFailed("the log is closed")
+        failed, self._failure = self._failure, self._failure or closed
+        deadline = time.monotonic() + timeout
+        self._bell.put(None)
+        while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no Event
+            await asyncio.sleep(0.001)
+        ended = not self._thread.is_alive()
+        clean = ended and failed is None and self._failure is closed and not self._tail.used
+        self._release()
+        self._fail_waiters(self._failure)
+        await self._last_seal(deadline)
+        for handle in (self._alarm, self._housekeeper):
+            if handle is not None:
+                handle.cancel()
+        if clean:
+            self._segments.close()
+        if ended:
+            self._tail.close(remove=clean)
+        if self._on_close is not None:
+            self._on_close(clean)
+
+    async def _last_seal(self, deadline: float) -> None:
+        if self._sealer is None:
+            return
+        self._announce(b"F")
+        deadline = min(deadline, time.monotonic() + LAST_SEAL_SECONDS)
+        while self.signed < self.durable and time.monotonic() < deadline:  # noqa: ASYNC110 - set by `_hear`
+            await asyncio.sleep(0.002)
+        self._the_loop.remove_reader(self._sealer.fileno())
+
+    def attach_sealer(self, link: socket.socket) -> None:
+        """Tell the process at the other end of `link` (SOCK_SEQPACKET) what may be signed, and hear what was."""
+        link.setblocking(False)
+        self._sealer = link
+        self._the_loop.add_reader(link.fileno(), self._hear)
+        self._announce(b"D")
+
+    def seal_now(self) -> None:
+        """Ask for a checkpoint over all that is durable: at the end of a session, at shutdown."""
+        self._announce(b"F")
+
+    @property
+    def size(self) -> int:
+        """Entries in the log, those in the tail included: the next index."""
+        return self._tail.head[1]
+
+    @property
+    def health(self) -> Health:
+        """How the log is right now, as far as it can be told without asking the disk."""
+        now = time.monotonic()
+        if self._failure is not None:
+            return Health.CLOSED if self._closing else Health.FAILED
+        if self._full_since:
+            return Health.FULL
+        if (busy := self._busy_since) and now - busy > self._patience:
+            return Health.STALLED
+        if self._is_unsigned(now):
+            return Health.UNSIGNED
+        return Health.OK
+
+    @property
+    def why(self) -> str:
+        """What is wrong, in a sentence an operator can act on; empty when nothing is."""
+        match self.health:
+            case Health.OK:
+                return ""
+            case Health.FULL:
+                return "the disk that holds the audit log is full"
+            case Health.STALLED:
+                return "the disk that holds the audit log does not answer"
+            case Health.UNSIGNED:
+                return "the audit log is not being signed: the sealer does not answer"
+            case Health.FAILED | Health.CLOSED:
+                return str(self._failure)
+
+    @property
+    def _the_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise LogFailed("the log's writer was not started")
+        return self._loop
+
+    def _refuse(self) -> None:
+        """Raise if something has been wrong for too long."""
+        if self._failure is not None:
+            raise self._failure
+        now = time.monotonic()
+        full, busy = self._full_since, self._busy_since
+        if full and now - full > self._patience:
+            raise LogFailed("the disk that holds the audit log is full")
+        if busy and now - busy > self._stall:
+            raise LogFailed("the disk that holds the audit log does not answer")
+        if self._is_unsigned(now):
+            raise LogFailed("the audit log is not being signed: the sealer does not answer")
+
+    def _is_unsigned(self, now: float) -> bool:
+        since = self._unsigned_since
+        return self._unsigned is not None and bool(since) and now - since > self._unsigned
+
+    def _wake(self) -> None:
+        self._asleep = self._napping = False
+        self._bell.put(None)
+
+    def _release(self) -> None:
+        """Call everyone back whose entry is on the disk."""
+        durable, waiters = self.durable, self._waiters
+        while waiters and waiters[0].index < durable:
+            _tell(waiters.popleft().done, None)
+
+    def _expire(self) -> None:
+        """Tell those whose patience has passed. This is the deadline that does not hang on the disk."""
+        self._alarm = None
+        self._release()
+        now = time.monotonic()
+        waiters = self._waiters
+        late = [waiter for waiter in waiters if waiter.deadline <= now]
+        if late:
+            self._waiters = waiters = deque(waiter for waiter in waiters if waiter.deadline > now)
+            problem = LogFailed(self.why or "the record could not be made durable in time")
+            for waiter in late:
+                _tell(waiter.done, problem)
+        if waiters:
+            first = min(waiter.deadline for waiter in waiters)
+            self._alarm = self._the_loop.call_later(max(0.001, first - now), self._expire)
+
+    def _fail_waiters(self, problem: LogFailed) -> None:
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            _tell(waiter.done, problem)
+
+    def _keep_house(self) -> None:
+        self._housekeeper = self._the_loop.call_later(_HOUSEKEEPING_SECONDS, self._keep_house)
+        if self.durable > self._announced:
+            self._announce(b"D")
+        if self._unsigned is not None:
+            if self.signed >= self.durable:
+                self._unsigned_since = 0.0
+            elif not self._unsigned_since:
+                self._unsigned_since = time.monotonic()
+
+    def _hear(self) -> None:
+        """Read what the sealer signed."""
+        if self._sealer is None:
+            return
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while data := self._sealer.recv(64):
+                if len(data) == MESSAGE.size and data[:1] == b"S":
+                    _, self.signed, _ = MESSAGE.unpack(data)
+                    # Progress is what counts: a sealer that is behind but alive is no reason to stop.
+                    self._unsigned_since = 0.0
+            if not data:
+                self._the_loop.remove_reader(self._sealer.fileno())
+
+    def _announce(self, what: bytes) -> None:
+        """Say how far the sealer may go. A full socket loses nothing: the next message says more."""
+        link = self._sealer
+        if link is None:
+            return
+        durable = self.durable
+        with contextlib.suppress(OSError):
+            link.send(MESSAGE.pack(what, durable, self._fence), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._announced = durable
+            self._announced_at = time.monotonic()
+
+    # --- the thread's side ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as problem:  # noqa: BLE001 - whatever ends the thread ends the log
+            failure = problem if isinstance(problem, LogFailed) else LogFailed(f"the log's writer failed: {problem}")
+            self._failure = failure
+            self._busy_since = 0.0
+            _log.critical("audit log failed: %s", failure)
+            with contextlib.suppress(RuntimeError):
+                self._the_loop.call_soon_threadsafe(self._fail_waiters, failure)
+
+    def _turn(self) -> bool:
+        """Bring to the disk what the tail holds, or wait for something to do. False: closed, and nothing left."""
+        if not self._tail.used:
+            if self._closing:
+                return False
+            self._rest()
+            return True
+        slices, position, index = self._tail.pending()
+        try:
+            self._busy_since = time.monotonic()
+            self._segments.write(slices, index)
+        except OSError as problem:
+            self._busy_since = 0.0
+            if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            if not self._full_since:
+                self._full_since = time.monotonic()
+                _log.error("audit log: the disk is full")
+            if self._closing:
+                raise
+            self._listen(_RETRY_SECONDS)
+            return True
+        finally:
+            for piece in slices:
+                piece.release()
+        self._busy_since = self._full_since = 0.0
+        self._tail.drained(position, index)
+        self.durable = index
+        if self._waiters:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._the_loop.call_soon_threadsafe(self._release)
+        self._announce_some()
+        return True
+
+    def _announce_some(self) -> None:
+        news = self.durable - self._announced
+        if news >= _ANNOUNCE_ENTRIES or (news and time.monotonic() - self._announced_at > _ANNOUNCE_SECONDS):
+            self._announce(b"D")
+
+    def _rest(self) -> None:
+        """Nap, so that what comes in meanwhile shares a sync; then sleep until somebody appends."""
+        self._napping = True
+        if not self._waiters:
+            self._listen(NAP_SECONDS)
+        if not self._has_work():
+            self._asleep = True
+            # An append between the last look and the line above saw nobody asleep: look again, then sleep.
+            if not self._has_work():
+                self._listen(None)
+        self._asleep = self._napping = False
+
+    def _has_work(self) -> bool:
+        return self._closing or bool(self._tail.used)
+
+    def _listen(self, seconds: float | None) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._bell.get(timeout=seconds)
+            while True:
+                self._bell.get_nowait()
+
+
+class _Waiter:
+    __slots__ = ("deadline", "done", "index")
+
+    def __init__(self, index: int, done: Durable, deadline: float) -> None:
+        self.index = index
+        self.done = done
+        self.deadline = deadline
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.index < other.index
+
+
+def _tell(done: Durable, problem: LogFailed | None) -> None:
+    """Call one waiter back. One that raises must not keep the others waiting."""
+    try:
+        done(problem)
+    except Exception:  # noqa: BLE001 - whatever it is, it is that waiter's alone
+        _log.exception("audit log: a waiter's callback failed")
