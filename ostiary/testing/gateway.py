@@ -202,12 +202,15 @@ def gateway(
     issuer: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    state_bytes: int | None = None,
+    deaf: bool = False,
 ) -> Iterator[Gateway]:
     """Start a gateway with these connections (as in `ostiary.toml`) under this Cedar policy; stop and delete it at the end.
 
     `sections` are merged over the configuration made here, by section. `secrets_by_name` become files 0600 in `secrets/`,
     so a connection's password is `file:secrets/NAME` with `@HOME@` for the folder. `prefix` goes before the command
-    (`strace`, `nice`).
+    (`strace`, `nice`). `state_bytes` puts the state on a file system of that size (needs root). `deaf`: once it is ready,
+    nobody reads its stdout and stderr any more.
     """
     home = Path(tempfile.mkdtemp(prefix="ostiary-gw-", dir="/tmp"))
     tail = Path(tempfile.mkdtemp(prefix="ostiary-tail-", dir="/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"))
@@ -227,13 +230,18 @@ def gateway(
         config = home / "ostiary.toml"
         config.write_text(to_toml(document).replace("@HOME@", str(home)))
         env = _environment(home) | dict(environment or {})
+        (home / "state").mkdir(mode=0o700)
+        if state_bytes is not None:
+            _mount(home / "state", state_bytes)
         _init(config, env, home)
-        process, said = _serve(config, env, home, prefix)
+        process, said = _serve(config, env, home, prefix, deaf=deaf)
         ready = Gateway(home, "127.0.0.1", port, api_port, config, mint, process, env, said)
         yield ready
     finally:
         if ready is not None:
             ready.stop()
+        if os.path.ismount(home / "state"):
+            subprocess.run(["umount", "-l", str(home / "state")], check=False)
         for folder in (home, tail):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -292,6 +300,14 @@ def _environment(home: Path) -> dict[str, str]:
     return passed | {"HOME": str(home), "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
 
 
+def _mount(folder: Path, size: int) -> None:
+    """A memory file system that fills up; `GatewayDidNotStart` where this process may not mount one."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise GatewayDidNotStart(f"mount: {done.stderr.strip()}")
+
+
 def _init(config: Path, env: Mapping[str, str], home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ostiary.cli.main", "init", "-c", str(config)],
@@ -307,7 +323,7 @@ def _init(config: Path, env: Mapping[str, str], home: Path) -> None:
 
 
 def _serve(
-    config: Path, env: Mapping[str, str], home: Path, prefix: Sequence[str] = ()
+    config: Path, env: Mapping[str, str], home: Path, prefix: Sequence[str] = (), *, deaf: bool = False
 ) -> tuple[subprocess.Popen[bytes], list[str]]:
     """Start it and wait for a line that says `ready`; a thread goes on collecting what it says."""
     process = subprocess.Popen(
@@ -320,6 +336,7 @@ def _serve(
         start_new_session=True,
     )
     said: list[str] = []
+    forgotten: list[int] = []  # a pipe that stays open and unread, to the end of this process
     is_ready = threading.Event()
 
     def listen() -> None:
@@ -331,6 +348,9 @@ def _serve(
                 said.append(line.decode(errors="replace").rstrip("\n"))
                 if re.search(r"\bready\b", said[-1]):
                     is_ready.set()
+                    if deaf:
+                        forgotten.append(os.dup(pipe.fileno()))
+                        return
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()

@@ -78,7 +78,7 @@ class Lab:
             case "q_latin1":
                 return self.fill(step["sql"]).encode("latin-1")
             case "q_generated":
-                return str(eval(step["python"], {"__builtins__": {}})).encode()  # noqa: S307 - our own corpus
+                return str(eval(step["python"], {"__builtins__": {}})).encode()
             case _:
                 return b""
 
