@@ -1,0 +1,132 @@
+"""The policies in force: checked against the schema, compiled once, with the decisions already made.
+
+A `Policies` is made for one configuration and one set of policy texts, and replaced whole when either changes, so the
+decisions that it remembers can never be those of another policy. Two generations of a dictionary bound the memory: a hit
+is one look-up and writes nothing; when the young generation is full it becomes the old one, whose survivors come back as
+they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import cedarpy
+import msgspec
+
+from ostiary.model.decisions import Grounds
+from ostiary.model.errors import ConfigError
+from ostiary.model.operations import Action
+from ostiary.policy.source import BY_NAME, Policy, read
+
+GENERATION: Final = 16_384
+"""Decisions in one generation; two are kept. A decision takes some 500 bytes."""
+
+
+def _schema_text() -> str:
+    data = pkgutil.get_data("ostiary.policy", "ostiary.cedarschema")
+    if data is None:
+        raise RuntimeError("ostiary.cedarschema is missing from the installed package")
+    return data.decode()
+
+
+SCHEMA_TEXT: Final = _schema_text()
+"""Package data, loaded as the package's code is."""
+SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA_TEXT)
+
+Key = tuple[bytes, bytes, str, int]
+
+
+class Verdict(NamedTuple):
+    """A decision without whom and what it was about: what the cache holds."""
+
+    permitted: bool
+    grounds: Grounds
+    approvers: tuple[tuple[str, int], ...]
+    """Of a refusal that an approval would lift; else empty."""
+
+
+class Policies:
+    """A checked and compiled set of policies. Build it with `load`."""
+
+    __slots__ = ("_old", "_sets", "_young", "by_id", "digest", "reads_clock", "unmasks")
+
+    def __init__(self, policies: Mapping[str, Policy]) -> None:
+        self.by_id = dict(policies)
+        kept = msgspec.json.encode([SCHEMA_TEXT, sorted((each.id, each.text) for each in policies.values())])
+        self.digest = hashlib.sha256(kept).hexdigest()
+        """Hex SHA-256 over schema and policies."""
+        self.reads_clock = any(each.reads_clock for each in policies.values())
+        self.unmasks = any(each.permits and Action.UNMASK in each.names for each in policies.values())
+        """Whether any policy could permit `unmask` at all."""
+        general = _compile(self.by_id)
+        self._sets = dict.fromkeys(Action, general)
+        for action in BY_NAME:
+            self._sets[action] = _compile(
+                {each.id: each for each in policies.values() if not each.permits or action in each.names}
+            )
+        self._young: dict[Key, Verdict] = {}
+        self._old: dict[Key, Verdict] = {}
+
+    @classmethod
+    def load(cls, texts: Mapping[str, str]) -> Policies:
+        """Parse, check and compile policy files: name to text. `ConfigError` names file, line and policy."""
+        found: dict[str, Policy] = {}
+        for name, text in texts.items():
+            for policy in read(name, text):
+                if policy.id in found:
+                    first = found[policy.id].place
+                    raise ConfigError(policy.place, f"has the same @id as the one at {first}; give each its own")
+                found[policy.id] = policy
+        _validate(found)
+        return cls(found)
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def compiled(self, action: Action) -> cedarpy.PolicySet:
+        """Return the policies that have a say on `action`: all, less permits that do not name what must be named."""
+        return self._sets[action]
+
+    def lookup(self, key: Key) -> Verdict | None:
+        """Return the verdict already reached for `key`, if it is remembered."""
+        found = self._young.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self.remember(key, found)
+        return found
+
+    def remember(self, key: Key, verdict: Verdict) -> None:
+        """Keep `verdict` for the next time."""
+        if len(self._young) >= GENERATION:
+            self._old, self._young = self._young, {}
+        self._young[key] = verdict
+
+    def mentions(self) -> dict[tuple[str, str], str]:
+        """Return the entities that policies name, (type, id), each with the id of one policy that names it."""
+        return {entity: policy.id for policy in self.by_id.values() for entity in policy.mentions}
+
+
+def _compile(policies: Mapping[str, Policy]) -> cedarpy.PolicySet:
+    whole: dict[str, Any] = {
+        "staticPolicies": {each.id: each.est for each in policies.values()},
+        "templates": {},
+        "templateLinks": [],
+    }
+    return cedarpy.PolicySet.from_json_str(msgspec.json.encode(whole).decode())
+
+
+def _validate(policies: Mapping[str, Policy]) -> None:
+    """Check all against the schema at once; only where that fails, one by one, to say which."""
+    if cedarpy.validate_policies("\n".join(each.text for each in policies.values()), SCHEMA).validation_passed:
+        return
+    for policy in policies.values():
+        result = cedarpy.validate_policies(policy.text, SCHEMA)
+        if not result.validation_passed:
+            # The root of the trouble first: "no applicable action" only follows from a misspelt one.
+            faults = [each.error.replace("for policy `policy0`, ", "") for each in result.errors]
+            faults.sort(key=lambda fault: (not fault.startswith("unrecognized"), fault))
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ConfigError(policy.place, f"does not fit the schema: {faults[0]}{more}")
+    raise ConfigError("policy", "the policies do not fit the schema together")

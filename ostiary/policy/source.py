@@ -1,0 +1,210 @@
+"""Cedar text, cut into single policies, each with its line, its id and its annotations.
+
+Cedar's own parser gives a whole file one verdict without a line. So the file is cut here at each `;` that stands
+outside strings and comments, and every piece goes through Cedar's parser by itself: a fault then has a line and, where
+the piece has one, an id. Only the cutting is ours; what a policy means is read by Cedar alone, and a piece that is not
+exactly one policy is refused, so a wrong cut cannot change a meaning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, Final
+
+import cedarpy
+import msgspec
+
+from ostiary.model.errors import ConfigError
+from ostiary.model.operations import Action
+
+MAX_TEXT: Final = 16 << 20
+"""Characters of the largest policy file: some ten thousand policies."""
+MAX_LIMIT: Final = 2**53
+BY_NAME: Final = frozenset({Action.OPAQUE, Action.UNMASK})
+"""Actions that a permit must name in its head; `permit (principal, action, resource)` does not grant them."""
+
+ANNOTATIONS: Final = {
+    "id": "permit forbid",
+    "message": "forbid",
+    "approval": "forbid",
+    "limit": "permit",
+    "read_only": "permit",
+    "description": "permit forbid",
+}
+"""Known annotations, and on which effects they mean something."""
+
+# A string, a comment, an end, or a run of anything else. A lone quote falls through to the last arm: Cedar refuses it.
+_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|;|[^";/]+|.', re.DOTALL)
+_ID: Final = re.compile(r'@id\s*\(\s*"([^"\\]{1,200})"\s*\)')
+_APPROVAL: Final = re.compile(r"\s*([^\s,:]+)\s*(?::\s*([1-9][0-9]?))?\s*")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy, parsed and checked."""
+
+    id: str
+    place: str
+    """File and line."""
+    text: str
+    est: dict[str, Any]
+    """Cedar's JSON form of it."""
+    permits: bool
+    names: frozenset[str]
+    """Actions that its head names; empty: it names none, and is about all of them."""
+    message: str
+    approval: tuple[tuple[str, int], ...]
+    """(group, how many of it), sorted; empty: no approval lifts it."""
+    limit: int | None
+    """Rows."""
+    read_only: bool
+    reads_clock: bool
+    mentions: tuple[tuple[str, str], ...]
+    """Entities that it names: (type, id), sorted."""
+
+
+def cut(text: str) -> list[tuple[int, str]]:
+    """Cut `text` into policies: (line it begins on, its text). What follows the last `;` is a piece too, if not blank."""
+    pieces: list[tuple[int, str]] = []
+    line = 1
+    begun = 0
+    held: list[str] = []
+    for found in _PIECE.finditer(text):
+        lexeme = found[0]
+        if lexeme.startswith("//"):
+            continue  # comments end at a newline, which stays: lines do not shift
+        if not begun and lexeme.strip():
+            begun = line + lexeme[: len(lexeme) - len(lexeme.lstrip())].count("\n")
+        line += lexeme.count("\n")
+        held.append(lexeme)
+        if lexeme == ";":
+            pieces.append((begun, "".join(held).strip()))
+            begun, held = 0, []
+    if begun:
+        pieces.append((begun, "".join(held).strip()))
+    return pieces
+
+
+def read(name: str, text: str) -> list[Policy]:
+    """Parse the policies of one file; `ConfigError` names file, line and policy."""
+    if len(text) > MAX_TEXT:
+        raise ConfigError(name, f"is larger than {MAX_TEXT >> 20} MiB; split it")
+    policies = [_policy(name, number, line, piece) for number, (line, piece) in enumerate(cut(text), 1)]
+    _check_cut(name, text, policies)
+    return policies
+
+
+def _check_cut(name: str, text: str, policies: list[Policy]) -> None:
+    """Hold our cutting against Cedar's own reading of the whole: not one policy more, fewer or other."""
+    try:
+        whole = msgspec.json.decode(cedarpy.policies_to_json_str(text))["staticPolicies"].values()
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError(name, f"is not valid Cedar: {exc}") from None
+    if sorted(map(_canonical, whole)) != sorted(_canonical(policy.est) for policy in policies):
+        raise ConfigError(name, "cannot be cut into single policies; look for odd line endings or quotes")
+
+
+def _canonical(est: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(est, order="sorted")
+
+
+def _policy(name: str, number: int, line: int, text: str) -> Policy:
+    found = _ID.search(text)
+    place = f"{name} line {line}" + (f", policy `{found[1]}`" if found else "")
+    try:
+        parsed = msgspec.json.decode(cedarpy.policies_to_json_str(text))
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError(place, f"is not valid Cedar: {exc}") from None
+    if parsed["templates"]:
+        raise ConfigError(place, "is a template (?principal or ?resource); write a group or a connection instead")
+    if len(parsed["staticPolicies"]) != 1:
+        raise ConfigError(place, "is not one policy; end each with a semicolon")
+    (est,) = parsed["staticPolicies"].values()
+    annotations = {key: value or "" for key, value in est.get("annotations", {}).items()}
+    permits = est["effect"] == "permit"
+    _check_annotations(place, annotations, permits=permits)
+    return Policy(
+        id=annotations.get("id") or f"{name}:{number}",
+        place=place,
+        text=text,
+        est=est,
+        permits=permits,
+        names=_named_actions(est["action"]),
+        message=" ".join(annotations.get("message", "").split()),
+        approval=_approval(place, annotations.get("approval")),
+        limit=_limit(place, annotations.get("limit")),
+        read_only="read_only" in annotations,
+        reads_clock=_reads_clock(est),
+        mentions=tuple(sorted(set(_mentions(est)))),
+    )
+
+
+def _check_annotations(place: str, annotations: dict[str, str], *, permits: bool) -> None:
+    effect = "permit" if permits else "forbid"
+    for key in annotations:
+        if key not in ANNOTATIONS:
+            near = difflib.get_close_matches(key, ANNOTATIONS, 1)
+            known = f"did you mean @{near[0]}?" if near else f"known: {', '.join('@' + each for each in ANNOTATIONS)}"
+            raise ConfigError(place, f"unknown annotation @{key}; {known}")
+        if effect not in ANNOTATIONS[key]:
+            raise ConfigError(
+                place, f"@{key} means nothing on a {effect}; remove it, or put it on a {ANNOTATIONS[key]}"
+            )
+    if "id" in annotations and not annotations["id"].strip():
+        raise ConfigError(place, '@id is empty; give the policy a name: @id("agents-read-orders")')
+
+
+def _limit(place: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > MAX_LIMIT:
+        raise ConfigError(place, '@limit must be a number of rows: @limit("100")')
+    return int(text)
+
+
+def _approval(place: str, text: str | None) -> tuple[tuple[str, int], ...]:
+    if text is None:
+        return ()
+    groups: dict[str, int] = {}
+    for part in text.split(","):
+        found = _APPROVAL.fullmatch(part)
+        if found is None or found[1] in groups:
+            raise ConfigError(
+                place, '@approval must name groups, once each: @approval("dba") or @approval("dba:2,security:1")'
+            )
+        groups[found[1]] = int(found[2] or 1)
+    return tuple(sorted(groups.items()))
+
+
+def _named_actions(scope: dict[str, Any]) -> frozenset[str]:
+    entities = scope.get("entities") or ([scope["entity"]] if "entity" in scope else [])
+    return frozenset(entity["id"] for entity in entities)
+
+
+def _reads_clock(node: Any) -> bool:
+    """Whether it can see the time: it says `context.now`, or uses the context as a whole."""
+    match node:
+        case {".": {"left": {"Var": "context"}, "attr": str(attribute)}}:
+            return attribute == "now"
+        case {"has": {"left": {"Var": "context"}}}:
+            return False
+        case {"Var": "context"}:
+            return True
+        case dict():
+            return any(_reads_clock(inner) for inner in node.values())
+        case list():
+            return any(_reads_clock(inner) for inner in node)
+        case _:
+            return False
+
+
+def _mentions(node: Any) -> list[tuple[str, str]]:
+    match node:
+        case {"type": str(kind), "id": str(name)}:
+            return [(kind, name)]
+        case dict():
+            return [found for inner in node.values() for found in _mentions(inner)]
+        case list():
+            return [found for inner in node for found in _mentions(inner)]
+        case _:
+            return []
