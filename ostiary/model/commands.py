@@ -13,16 +13,88 @@ import msgspec
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
-from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
 
 Reply = TypeVar("Reply")
 
 
-class Command(Generic[Reply]):
+class Command(msgspec.Struct, Generic[Reply], frozen=True, gc=False):
     """Something the session asks of the world."""
 
-    __slots__ = ()
-
     def __await__(self) -> Generator[Self, Reply, Reply]:
+        """Hand the command to whoever drives the coroutine; what they send back is the reply."""
         return (yield self)
+
+
+class HearClient(Command[bytes | None], frozen=True, gc=False):
+    """Wait for bytes from the client; None once it has gone. Empty bytes: look again at what is already here."""
+
+
+class HearTarget(Command[bytes | None], frozen=True, gc=False):
+    """Wait for bytes from the target; None once it has gone."""
+
+
+class LookUp(Command[Snapshot], frozen=True, gc=False):
+    """The target's catalogue as it is known now; waits for a fresh one where DDL made the last one stale."""
+
+
+class Clock(Command[int], frozen=True, gc=False):
+    """Seconds since 1970, for policies that read the clock."""
+
+
+class AskHuman(Command[frozenset[str]], frozen=True, gc=False):
+    """Park the operation until it is answered; the groups whose approval of exactly it is proved. Empty: nobody's.
+
+    It is evidence for policy, which decides again, and not a way round it.
+    """
+
+    question: NeedsApproval
+
+
+class MakeDurable(Command[tuple[Intended | Denied, ...]], frozen=True, gc=False):
+    """Write intents and denials, in order, as one batch, and wait until they are durable. Fails the session if not."""
+
+    decisions: tuple[Permit | Refusal, ...]
+
+
+class Keep(Command[None], frozen=True, gc=False):
+    """Put what a client streams in (COPY FROM STDIN) into the recording before the target hears it."""
+
+    under: Intended
+    data: bytes
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What goes to the target: made by a protocol's relay from durable intents, and from what belongs to earlier ones."""
+
+    intended: tuple[Intended, ...]
+    wire: bytes
+
+
+class Run(Command[None], frozen=True, gc=False):
+    """Send upstream exactly what was permitted."""
+
+    order: Order
+
+
+class Record(Command[Recorded], frozen=True, gc=False):
+    """Append a masked batch to the recording before anyone sees it."""
+
+    masked: Masked
+    under: Intended | None
+
+
+class Close(Command[None], frozen=True, gc=False):
+    """Put outcomes into the log; they precede the bytes that tell the client of them."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+class Send(Command[None], frozen=True, gc=False):
+    """The only way bytes reach the client."""
+
+    recorded: tuple[Recorded, ...]
+
+
+class Outdate(Command[None], frozen=True, gc=False):
+    """The catalogue snapshot is stale, because DDL ran: the next `LookUp` waits for a new one."""

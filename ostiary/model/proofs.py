@@ -97,7 +97,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     intended: Intended
     status: str
-    """`ok`, `error`, `cancelled` (by a failed pipeline, never run), `closed` (the session ended first)."""
+    """`ok`; `error`; `skipped` (after an error in its pipeline: never run); `rolled back` (a later error undid it);
+    `closed` (bound, never executed); `unknown` (the session ended before the target answered)."""
     tag: str
     """The target's command tags, joined with `; `: `SELECT 5`."""
     rows: int

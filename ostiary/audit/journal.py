@@ -1,0 +1,172 @@
+"""One session's way into the log: decisions in, `Intended` and `Denied` out, once they are durable.
+
+Theory of operation
+-------------------
+`write` puts a batch of decisions into the session's payload stream (one chunk) and into the log's tail (one entry each), and says
+what has to become durable. `proofs` hands out the proofs, and refuses to while it has not. In `buffered` durability that is at once:
+the tail and the stream are with the kernel. In `strict` the stream's fdatasync comes first, so that no leaf names a blob that a power cut
+took, then the entries', which all sessions that wait share.
+
+A denial always keeps the complete bytes that were refused: where a connection records events only, its stream is opened when
+the first denial comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ostiary.audit.entries import SessionEntries
+from ostiary.audit.ids import Ids
+from ostiary.audit.writer import Writer
+from ostiary.model.connections import Durability, Recording
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.errors import LogFailed
+from ostiary.model.events import PayloadKind, PayloadRef
+from ostiary.model.operations import Parameters
+from ostiary.model.proofs import Denied, Intended, Outcome
+from ostiary.vault.payloads import Item, PayloadStream
+
+
+class Written:
+    """A batch of decisions that is on its way to being durable."""
+
+    __slots__ = ("entries", "index", "proofs", "stream_first")
+
+    def __init__(self, entries: list[bytes], proofs: tuple[Intended | Denied, ...], *, stream_first: bool) -> None:
+        self.entries = entries
+        self.proofs = proofs
+        self.stream_first = stream_first
+        """The stream has to be synced before the entries are appended."""
+        self.index = -1
+        """Log index of the last entry; -1: not appended yet."""
+
+
+class Journal:
+    """One session's entries, in order, and the payloads that they refer to."""
+
+    def __init__(
+        self, writer: Writer, entries: SessionEntries, ids: Ids, *, open_stream: Callable[[], PayloadStream]
+    ) -> None:
+        self._writer = writer
+        self._entries = entries
+        self._ids = ids
+        self._open_stream = open_stream
+        self.is_full = entries.facts.recording is Recording.FULL
+        """Statements, parameters and results are kept, not only what was refused."""
+        self.session = entries.facts.session
+        self.strict = entries.facts.durability is Durability.STRICT
+        self.began = time.monotonic_ns()
+        """Monotonic nanoseconds; what a stream's times count from."""
+        self._start = ""
+        self._operations = 0
+        self.stream: PayloadStream | None = open_stream() if self.is_full else None
+
+    def elapsed_us(self) -> int:
+        """Microseconds since the session began."""
+        return (time.monotonic_ns() - self.began) // 1000
+
+    def start(self, policy: str, admitted: Permit) -> Written:
+        """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
+        entry_id = self._start = self._ids.next()
+        entry = self._entries.start(entry_id, time.time_ns(), self.began, policy=policy, grounds=admitted.grounds)
+        written = Written([entry], (Intended(admitted, entry_id, self.began),), stream_first=False)
+        self.append(written)
+        return written
+
+    def write(self, decisions: tuple[Permit | Refusal, ...]) -> Written:
+        """Put decisions on their way. Raises `LogFailed`, and the stream's errors: then nothing of them may run."""
+        now = time.time_ns()
+        mono = time.monotonic_ns()
+        ids = [self._ids.next(now) for _ in decisions]
+        refs = self._payloads(decisions, ids, (mono - self.began) // 1000)
+        entries: list[bytes] = []
+        proofs: list[Intended | Denied] = []
+        for decision, entry_id, (stmt, params) in zip(decisions, ids, refs, strict=True):
+            if isinstance(decision, Permit):
+                entries.append(self._entries.intent(decision, entry_id, now, mono, stmt, params))
+                proofs.append(Intended(decision, entry_id, mono))
+                self._operations += 1
+            else:
+                entries.append(self._entries.deny(decision, entry_id, now, mono, stmt, params))
+                proofs.append(Denied(decision, entry_id))
+        written = Written(entries, tuple(proofs), stream_first=self.strict and self.stream is not None)
+        if not written.stream_first:
+            self.append(written)
+        return written
+
+    def append(self, written: Written) -> None:
+        """Append a batch's entries, after its payloads were synced where that comes first."""
+        for entry in written.entries:
+            written.index = self._writer.append(entry)
+        written.entries = []
+
+    async def wait_durable(self, written: Written) -> None:
+        """Wait for the disk. Raises `LogFailed` when it takes too long, or cannot."""
+        if self.strict:
+            await self._writer.wait_durable(written.index)
+
+    def proofs(self, written: Written) -> tuple[Intended | Denied, ...]:
+        """Hand out the proofs of a batch that is durable. Raises `LogFailed` if it is not."""
+        if written.index < 0 or (self.strict and self._writer.durable <= written.index):
+            raise LogFailed("the entries are not durable")
+        return written.proofs
+
+    def outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Append outcomes."""
+        now = time.time_ns()
+        mono = time.monotonic_ns()
+        for outcome in outcomes:
+            self._writer.append(self._entries.outcome(outcome, self._ids.next(now), now, mono), closing=True)
+
+    def end(self, status: str) -> None:
+        """Close the recording and append `session.end`. `status`: `ended`, or the name of a reason."""
+        head = None if self.stream is None else self.stream.close()
+        entry = self._entries.end(
+            self._start, self._ids.next(), time.time_ns(), time.monotonic_ns(),
+            status=status, operations=self._operations, recording=head,
+        )  # fmt: skip
+        self._writer.append(entry, closing=True)
+
+    # --- payloads ---
+
+    def _payloads(
+        self, decisions: tuple[Permit | Refusal, ...], ids: list[str], t_us: int
+    ) -> list[tuple[PayloadRef | None, PayloadRef | None]]:
+        items: list[Item] = []
+        places: list[tuple[int, int]] = []
+        for decision, entry_id in zip(decisions, ids, strict=True):
+            if not self.is_full and isinstance(decision, Permit):
+                places.append((-1, -1))
+                continue
+            operation = decision.operation
+            statement = len(items)
+            items.append((PayloadKind.STATEMENT, entry_id, t_us, operation.statement))
+            if operation.parameters is None:
+                places.append((statement, -1))
+            else:
+                items.append((PayloadKind.PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
+                places.append((statement, statement + 1))
+        if not items:
+            return [(None, None)] * len(decisions)
+        if self.stream is None:
+            self.stream = self._open_stream()
+        refs = self.stream.write(items)
+        return [(refs[s] if s >= 0 else None, refs[p] if p >= 0 else None) for s, p in places]
+
+
+def parameter_bytes(parameters: Parameters) -> bytes:
+    """Bound parameters as a payload: u16be count, then for each u16be format and i32be length (-1: NULL) and bytes."""
+    formats, values = parameters.formats, parameters.values
+    if len(formats) == 0:
+        formats = (0,) * len(values)
+    elif len(formats) == 1:
+        formats = formats * len(values)
+    parts = [len(values).to_bytes(2, "big")]
+    for number, value in enumerate(values):
+        code = formats[number] if number < len(formats) else 0
+        parts.append(code.to_bytes(2, "big"))
+        parts.append((-1 if value is None else len(value)).to_bytes(4, "big", signed=True))
+        if value is not None:
+            parts.append(value)
+    return b"".join(parts)

@@ -1,0 +1,354 @@
+"""From an accepted socket to a running session: TLS, login, identity, the connect decision, `session.start`, the target.
+
+Whoever is turned away is on record before they hear of it. What they hear of a bad token is one sentence; which check failed
+is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from ostiary.audit.entries import Encoder, SessionEntries, session_facts
+from ostiary.audit.ids import Ids
+from ostiary.audit.journal import Journal
+from ostiary.audit.writer import Writer
+from ostiary.config.types import Listener
+from ostiary.driver.session import SessionDriver
+from ostiary.driver.spawn import spawn
+from ostiary.driver.targets import Target, Targets
+from ostiary.identity.verifier import Verifier
+from ostiary.listener.accept import accept_forever, is_quiet, peek
+from ostiary.masking.plan import plan_rows
+from ostiary.model.decisions import Permit
+from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Unsupported
+from ostiary.model.identity import Claims, Said, VerifiedIdentity
+from ostiary.policy.decide import connect_operation, decide
+from ostiary.policy.policies import Policies
+from ostiary.protocols.postgres import login as logins
+from ostiary.protocols.postgres import refusals
+from ostiary.protocols.postgres.messages import PROTOCOL_3_2
+from ostiary.protocols.postgres.relay import PostgresRelay
+from ostiary.protocols.postgres.understanding import Understanding
+from ostiary.session.path import Line
+from ostiary.upstream.dial import cancel_target, open_target
+from ostiary.vault.payloads import PayloadStream
+
+MAX_LOGIN_BYTES: Final = 70_000
+"""Bytes that a client may send before it is let in: a startup packet and a token, with room to spare."""
+NEGOTIATIONS: Final = {(8, 80877103), (8, 80877104), (16, 80877102)}
+"""(length, code) of SSLRequest, GSSENCRequest and a cancel request with a key of 3.0."""
+TLS_RECORD: Final = 0x16
+ALPN: Final = "postgresql"
+
+_log = structlog.get_logger("ostiary")
+
+
+class Doorstep(asyncio.Protocol):
+    """A client that is not let in yet: hands its bytes to whoever awaits them, within a bound."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._heard = bytearray()
+        self._total = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS, if any, is up."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - streams only
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._heard += data
+        self._total += len(data)
+        if self._total > MAX_LOGIN_BYTES and self.transport is not None:
+            self.transport.abort()
+            self._gone = True
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The client has stopped sending."""
+        self._gone = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._gone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> bytes:
+        """What came since the last call; empty once the client has gone."""
+        if not self._heard and not self._gone:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self.take()
+
+    def take(self) -> bytes:
+        """What has come and was not read."""
+        data = bytes(self._heard)
+        self._heard.clear()
+        return data
+
+
+class Gate:
+    """One PostgreSQL listener: lets clients in, and keeps the sessions that they have."""
+
+    def __init__(
+        self,
+        *,
+        settings: Listener,
+        tls: ssl.SSLContext | None,
+        verifier: Verifier,
+        targets: Targets,
+        policies: Policies,
+        writer: Writer,
+        encoder: Encoder,
+        ids: Ids,
+        open_stream: Callable[[str], PayloadStream],
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._verifier = verifier
+        self._targets = targets
+        self._policies = policies
+        self._writer = writer
+        self._encoder = encoder
+        self._ids = ids
+        self._open_stream = open_stream
+        self._logins = 0
+        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, Target, int, bytes]] = {}
+        """By the cancel key that the client was given: the session, its target, and the target's own cancel key."""
+        self._closing = False
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept clients until cancelled."""
+        await accept_forever(sock, self._came)
+
+    def use(self, policies: Policies) -> None:
+        """From now on every operation, also of sessions that are open, is decided under these policies."""
+        self._policies = policies
+        for session, *_ in self.sessions.values():
+            session.line.policies = policies
+
+    def close(self) -> None:
+        """Let nobody in any more, and end every session."""
+        self._closing = True
+        for session, *_ in list(self.sessions.values()):
+            session.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the gateway is shutting down"))
+
+    def _came(self, sock: socket.socket, address: str) -> None:
+        if self._closing or self._logins >= self._settings.max_logins:
+            sock.close()
+            return
+        self._logins += 1
+        spawn(self._admit(sock, address), f"login {address}")
+
+    async def _admit(self, sock: socket.socket, address: str) -> None:
+        door: Doorstep | None = None
+        try:
+            async with asyncio.timeout(self._settings.login_seconds):
+                door, login = await self._negotiate(sock, address)
+                if door is None or login is None:
+                    return
+                step = await self._login(door, login)
+            if isinstance(step, logins.Cancel):
+                await self._cancel(step)
+            elif step is not None:
+                await self._open(door, step)
+                door = None
+        except TimeoutError:
+            pass  # a client that says nothing in time is not worth a word
+        except OstiaryError as exc:
+            if door is not None and door.transport is not None:
+                told = NotAdmitted(Reason.LOG_UNAVAILABLE) if isinstance(exc, LogFailed) else exc
+                door.transport.write(refusals.goodbye(told))
+        except (OSError, ssl.SSLError):
+            pass  # the peer went away, or speaks no TLS that we do
+        finally:
+            self._logins -= 1
+            if door is None:
+                pass
+            elif door.transport is not None:
+                door.transport.close()
+            if door is None and sock.fileno() >= 0 and not getattr(sock, "_handed_over", False):
+                pass
+
+    async def _negotiate(self, sock: socket.socket, address: str) -> tuple[Doorstep | None, logins.ServerLogin | None]:
+        """Answer what comes before the startup packet, and put a transport on the socket."""
+        loop = asyncio.get_running_loop()
+        local = address.startswith(("127.", "::1:"))
+        login = logins.ServerLogin(address=address, offers_tls=self._tls is not None, is_local=local)
+        tls: ssl.SSLContext | None = None
+        try:
+            while True:
+                head = await peek(sock, 1)
+                if not head:
+                    sock.close()
+                    return None, None
+                if head[0] == TLS_RECORD:
+                    if self._tls is None:
+                        raise Unsupported("this listener does not speak TLS")
+                    tls = self._tls
+                    break
+                head = await peek(sock, 8)
+                if len(head) < 8 or (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) not in NEGOTIATIONS:
+                    break
+                step = login.receive(await loop.sock_recv(sock, int.from_bytes(head[:4], "big")))
+                if isinstance(step, logins.Cancel):
+                    sock.close()
+                    await self._cancel(step)
+                    return None, None
+                if not isinstance(step, logins.Reply | logins.StartTls):
+                    raise PeerMisbehaved(Misdeed.OUT_OF_TURN)
+                if isinstance(step, logins.StartTls):
+                    if not is_quiet(sock):
+                        raise PeerMisbehaved(Misdeed.TOO_EARLY, "bytes behind SSLRequest")
+                    await loop.sock_sendall(sock, step.data)
+                    tls = self._tls
+                    break
+                await loop.sock_sendall(sock, step.data)
+            _, door = await loop.connect_accepted_socket(
+                Doorstep, sock, ssl=tls, ssl_handshake_timeout=self._settings.login_seconds if tls else None
+            )
+        except BaseException:
+            sock.close()
+            raise
+        if tls is not None:
+            if head[0] == TLS_RECORD and door.transport is not None:
+                spoken = door.transport.get_extra_info("ssl_object")
+                if spoken is None or spoken.selected_alpn_protocol() != ALPN:
+                    door.transport.abort()  # direct TLS demands ALPN: PostgreSQL 18, 54.2.11
+                    return None, None
+            login.secured()
+        return door, login
+
+    async def _login(self, door: Doorstep, login: logins.ServerLogin) -> logins.Present | logins.Cancel | None:
+        assert door.transport is not None  # noqa: S101 - connected
+        while data := await door.read():
+            step = login.receive(data)
+            if isinstance(step, logins.Present | logins.Cancel):
+                return step
+            if isinstance(step, logins.StartTls):
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "SSLRequest")
+            if step is not None:
+                door.transport.write(step.data)
+        return None
+
+    async def _cancel(self, step: logins.Cancel) -> None:
+        """Pass a cancel on, if its session is waiting for something: it must not hit what comes later."""
+        found = self.sessions.get((step.request.process_id, step.request.secret_key))
+        if found is None:
+            return
+        session, target, pid, key = found
+        if session.is_waiting:
+            await cancel_target(target.connection, pid, key)
+
+    # --- who, and may they ---
+
+    async def _open(self, door: Doorstep, present: logins.Present) -> None:
+        claims = present.claims
+        try:
+            who = await self._verifier.verify(claims, time.time())
+        except NotAdmitted as exc:
+            await self._turn_away(claims, None, exc)
+            raise NotAdmitted(exc.reason, hint=exc.hint or "get a new token with `ostiary token`") from None
+        try:
+            target = self._target(claims.connection)
+            admitted = self._admitted(who, target)
+            await self._session(door, present, admitted, target)
+        except NotAdmitted as exc:
+            await self._turn_away(claims, who, exc)
+            raise
+
+    def _target(self, name: str) -> Target:
+        target = self._targets.find(name)
+        if target is None:
+            raise NotAdmitted(Reason.NO_SUCH_CONNECTION, refusals.plain(name), "`ostiary connections list` names them")
+        if target.sessions >= target.connection.max_sessions or len(self.sessions) >= self._settings.max_sessions:
+            raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {target.connection.name}")
+        return target
+
+    def _admitted(self, who: VerifiedIdentity, target: Target) -> Permit:
+        operation = connect_operation(target.connection)
+        decision = decide(self._policies, who, operation, target.connection, now=int(time.time()))
+        if isinstance(decision, Permit):
+            return decision
+        raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)
+
+    async def _turn_away(self, claims: Claims, who: VerifiedIdentity | None, why: NotAdmitted) -> None:
+        entry = self._encoder.login(
+            self._ids.next(), time.time_ns(), time.monotonic_ns(),
+            said=claims.said, connection=claims.connection, who=who, reason=why.reason.name, detail=why.detail,
+        )  # fmt: skip
+        await self._writer.wait_durable(self._writer.append(entry))
+
+    # --- the session ---
+
+    async def _session(self, door: Doorstep, present: logins.Present, admitted: Permit, target: Target) -> None:
+        who, said = admitted.who, present.claims.said
+        connection = target.connection
+        session = self._ids.next()
+        entries = SessionEntries(self._encoder, session_facts(who, said, connection, session))
+        journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
+        started = journal.start(self._policies.digest, admitted)
+        target.sessions += 1
+        status = "ended"
+        try:
+            await journal.wait_durable(started)
+            journal.proofs(started)
+            snapshot = await target.catalogue.refresh_if_stale()
+            settings = present.parameters | {"application_name": upstream_name(who, said, session)}
+            opened = await open_target(connection, target.password(), settings)
+        except BaseException as exc:
+            target.sessions -= 1
+            status = exc.reason.name if isinstance(exc, NotAdmitted) else type(exc).__name__
+            journal.end(status)
+            raise
+        understanding = Understanding(target.knowledge, snapshot)
+        relay = PostgresRelay(understanding, detect=connection.detect, plan_rows=plan_rows)
+        line = Line(admitted=admitted, connection=connection, policies=self._policies, relay=relay)
+        pid = secrets.randbits(31) or 1
+        key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
+
+        def ended(_: SessionDriver) -> None:
+            target.sessions -= 1
+            self.sessions.pop((pid, key), None)
+
+        driver = SessionDriver(line=line, relay=relay, journal=journal, catalogue=target.catalogue, ended=ended)
+        self.sessions[pid, key] = (driver, target, opened.process_id, opened.secret_key)
+        assert door.transport is not None  # noqa: S101 - connected
+        door.transport.write(logins.welcome(_shown(opened.parameters, present), pid, key))
+        driver.begin(door.transport, opened.transport, door.take(), opened.leftover)
+        driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
+        _log.info("session", session=session, connection=connection.name, who=who.subject)
+
+
+def upstream_name(who: VerifiedIdentity, said: Said, session: str) -> str:
+    """How the target's own log names the actor: `application_name`, at most 63 bytes of printable ASCII.
+
+    The person, then who acts for them, then the session: cut from the left part, so that the session always stands whole.
+    """
+    chain = " for ".join([*(actor.name or actor.sub for actor in who.acting), who.name or who.subject])
+    tail = f" {session[-12:]}"
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in f"ostiary: {chain}")
+    return plain[: 63 - len(tail)] + tail
+
+
+def _shown(parameters: dict[str, str], present: logins.Present) -> list[tuple[str, str]]:
+    """The target's settings as the client hears of them: its own application name, not the one that names the actor."""
+    shown = dict(parameters)
+    shown["application_name"] = present.parameters.get("application_name", "")
+    return list(shown.items())

@@ -1,0 +1,426 @@
+"""Carries out the commands of one session: the only place where its bytes meet sockets, the log and the clock.
+
+Theory of operation
+-------------------
+`session/path.py` is two coroutines without an event loop. A `Lane` drives one of them: it sends the reply in and gets the next
+command out, in a plain loop, for as long as commands can be carried out at once. A command that has to wait leaves the
+lane parked; whoever ends the wait calls `Lane.resume`. So a round trip costs no task and no future.
+
+Back-pressure is the transports': when one side's write buffer is full, the other side is not read. A lane that is parked keeps what
+it heard, up to `MAX_UNHEARD`, and then its transport is paused too.
+
+However a session ends, `finish` runs once: what is open in the log gets its outcome, and `session.end` follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+
+from ostiary.audit.journal import Journal, Written
+from ostiary.catalogue import Catalogue
+from ostiary.driver.spawn import spawn
+from ostiary.model import commands as c
+from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Side
+from ostiary.model.events import PayloadKind
+from ostiary.model.identity import VerifiedIdentity
+from ostiary.protocols.postgres import encode, refusals
+from ostiary.protocols.postgres.relay import PostgresRelay
+from ostiary.recording.recorder import Recorder
+from ostiary.session.path import Line, replies, requests
+from ostiary.vault.payload_format import PayloadError
+
+MAX_UNHEARD: Final = 1 << 20
+"""Bytes that a parked lane keeps before its side is no longer read."""
+MAX_OUTSTANDING: Final = 4096
+"""Messages whose answers are outstanding before the client is no longer read."""
+LINGER_SECONDS: Final = 10.0
+"""How long a target may take to finish what a client that left had asked for."""
+
+_log = structlog.get_logger("ostiary")
+
+
+class _Pending:
+    """The reply is not there yet."""
+
+
+PENDING: Final = _Pending()
+
+
+class Lane:
+    """One direction of the path, driven."""
+
+    __slots__ = ("_carry_out", "_coroutine", "_failed", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[c.Command[Any], Any, None],
+        carry_out: Callable[[c.Command[Any]], Any],
+        failed: Callable[[BaseException | None], None],
+    ) -> None:
+        self._coroutine = coroutine
+        self._carry_out = carry_out
+        self._failed = failed
+        self.unheard: deque[bytes] = deque()
+        self.unheard_bytes = 0
+        self.waits = False
+        """It is parked in a Hear command."""
+        self.gone = False
+        """Its peer will send no more."""
+        self.busy = False
+        self.is_over = False
+
+    def resume(self, reply: object) -> None:
+        """Send `reply` in, and carry out commands until one has to wait."""
+        if self.is_over:
+            return
+        self.busy = True
+        try:
+            command = self._coroutine.send(reply)
+            while True:
+                answer = self._carry_out(command)
+                if answer is PENDING:
+                    return
+                command = self._coroutine.send(answer)
+        except StopIteration:
+            self.is_over = True
+            self._failed(None)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the session ends, and `_failed` sorts by whose fault
+            self.is_over = True
+            self._failed(exc)
+        finally:
+            self.busy = False
+
+    def fail(self, exc: BaseException) -> None:
+        """End the lane: the command that it waits for cannot be carried out."""
+        if not self.is_over:
+            self.is_over = True
+            self._coroutine.close()
+            self._failed(exc)
+
+    def hear(self, data: bytes) -> None:
+        """Bytes came from its peer."""
+        if self.waits:
+            self.waits = False
+            self.resume(data)
+        else:
+            self.unheard.append(data)
+            self.unheard_bytes += len(data)
+
+    def lose(self) -> None:
+        """Its peer has gone."""
+        self.gone = True
+        if self.waits:
+            self.waits = False
+            self.resume(None)
+
+    def listen(self) -> bytes | None | _Pending:
+        """Carry out a Hear command."""
+        if self.unheard:
+            data = self.unheard.popleft()
+            self.unheard_bytes -= len(data)
+            return data
+        if self.gone:
+            return None
+        self.waits = True
+        return PENDING
+
+
+class Peer(asyncio.Protocol):
+    """One side's socket: hands bytes to its lane and back-pressure to the other side."""
+
+    __slots__ = ("_session", "side", "transport")
+
+    def __init__(self, session: SessionDriver, side: Side, transport: asyncio.Transport) -> None:
+        self._session = session
+        self.side = side
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._session.heard(self.side, data)
+
+    def eof_received(self) -> None:
+        """The peer has stopped sending; the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self._session.lost(self.side)
+
+    def pause_writing(self) -> None:
+        """Too much waits to be written here: stop reading the other side."""
+        self._session.crowded(self.side, full=True)
+
+    def resume_writing(self) -> None:
+        """What waited is written."""
+        self._session.crowded(self.side, full=False)
+
+
+class SessionDriver:
+    """One session between a client and a target, from the first statement to `session.end`."""
+
+    def __init__(
+        self,
+        *,
+        line: Line,
+        relay: PostgresRelay,
+        journal: Journal,
+        catalogue: Catalogue,
+        ended: Callable[[SessionDriver], None],
+    ) -> None:
+        self.line = line
+        self.who: VerifiedIdentity = line.who
+        self._relay = relay
+        self._journal = journal
+        self._recorder = Recorder(journal.stream)
+        self._catalogue = catalogue
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._client: asyncio.Transport | None = None
+        self._target: asyncio.Transport | None = None
+        self._paused: dict[Side, set[str]] = {Side.CLIENT: set(), Side.TARGET: set()}
+        self._timers: list[asyncio.TimerHandle] = []
+        self._finished = False
+        self._carry: dict[type, Callable[[Any], Any]] = {
+            c.HearClient: self._hear_client,
+            c.HearTarget: self._hear_target,
+            c.LookUp: self._look_up,
+            c.Clock: self._clock,
+            c.AskHuman: self._ask,
+            c.MakeDurable: self._make_durable,
+            c.Keep: self._keep,
+            c.Run: self._run,
+            c.Record: self._record,
+            c.Close: self._close,
+            c.Outdate: self._outdate,
+            c.Send: self._send,
+        }
+        self._requests = Lane(requests(line), self._carry_out, self._requests_over)
+        self._replies = Lane(replies(line), self._carry_out, self._replies_over)
+
+    def begin(self, client: asyncio.Transport, target: asyncio.Transport, early: bytes, leftover: bytes) -> None:
+        """Take over both sockets. `early`, `leftover`: bytes that the client, and the target, sent beyond the login."""
+        self._client, self._target = client, target
+        client.set_protocol(Peer(self, Side.CLIENT, client))
+        target.set_protocol(Peer(self, Side.TARGET, target))
+        self._requests.resume(None)
+        self._replies.resume(None)
+        if leftover:
+            self._replies.hear(leftover)
+        if early:
+            self._requests.hear(early)
+        client.resume_reading()
+        target.resume_reading()
+
+    def end_at(self, seconds: float, reason: Reason) -> None:
+        """End the session after so many seconds from now, for that reason."""
+        self._timers.append(self._loop.call_later(max(0.0, seconds), self.cut, NotAdmitted(reason)))
+
+    # --- what sockets say ---
+
+    def heard(self, side: Side, data: bytes) -> None:
+        """Bytes came from one side."""
+        if side is Side.TARGET:
+            self._replies.hear(data)
+            if self._relay.is_stalled and self._requests.waits:
+                self._requests.hear(b"")
+            if "ahead" in self._paused[Side.CLIENT] and self._relay.outstanding < MAX_OUTSTANDING // 2:
+                self._pause(Side.CLIENT, "ahead", on=False)
+            lane = self._replies
+        else:
+            self._requests.hear(data)
+            if self._relay.outstanding > MAX_OUTSTANDING:
+                self._pause(Side.CLIENT, "ahead", on=True)
+            lane = self._requests
+        if lane.unheard_bytes > MAX_UNHEARD:
+            self._pause(side, "unheard", on=True)
+
+    def lost(self, side: Side) -> None:
+        """One side's socket is closed."""
+        (self._requests if side is Side.CLIENT else self._replies).lose()
+
+    def crowded(self, side: Side, *, full: bool) -> None:
+        """One side is not read while the other has too much to be written."""
+        self._pause(Side.TARGET if side is Side.CLIENT else Side.CLIENT, "crowded", on=full)
+
+    def _pause(self, side: Side, why: str, *, on: bool) -> None:
+        transport = self._client if side is Side.CLIENT else self._target
+        reasons = self._paused[side]
+        if transport is None or transport.is_closing():
+            return
+        if on:
+            if not reasons:
+                transport.pause_reading()
+            reasons.add(why)
+        elif why in reasons:
+            reasons.discard(why)
+            if not reasons:
+                transport.resume_reading()
+
+    # --- commands ---
+
+    def _carry_out(self, command: c.Command[Any]) -> Any:
+        return self._carry[type(command)](command)
+
+    def _hear_client(self, _command: c.HearClient) -> bytes | None | _Pending:
+        if self._relay.is_leaving:
+            return None
+        heard = self._requests.listen()
+        if "unheard" in self._paused[Side.CLIENT] and not self._requests.unheard:
+            self._pause(Side.CLIENT, "unheard", on=False)
+        return heard
+
+    def _hear_target(self, _command: c.HearTarget) -> bytes | None | _Pending:
+        heard = self._replies.listen()
+        if "unheard" in self._paused[Side.TARGET] and not self._replies.unheard:
+            self._pause(Side.TARGET, "unheard", on=False)
+        return heard
+
+    def _look_up(self, _command: c.LookUp) -> Any:
+        snapshot = self._catalogue.current()
+        if snapshot is not None:
+            return snapshot
+        return self._later(self._requests, self._catalogue.refresh())
+
+    def _clock(self, _command: c.Clock) -> int:
+        return int(time.time())
+
+    def _ask(self, _command: c.AskHuman) -> frozenset[str]:
+        return frozenset()  # there is no way yet to ask anybody; silence is no
+
+    def _make_durable(self, command: c.MakeDurable) -> Any:
+        written = self._journal.write(command.decisions)
+        if self._recorder.stream is None:
+            self._recorder.stream = self._journal.stream if self._journal.is_full else None
+        if not self._journal.strict:
+            return self._journal.proofs(written)
+        return self._later(self._requests, self._durable(written))
+
+    async def _durable(self, written: Written) -> Any:
+        if written.stream_first and self._journal.stream is not None:
+            await self._loop.run_in_executor(None, self._journal.stream.sync)
+            self._journal.append(written)
+        await self._journal.wait_durable(written)
+        return self._journal.proofs(written)
+
+    def _keep(self, command: c.Keep) -> None:
+        stream = self._recorder.stream
+        if stream is not None:
+            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
+
+    def _run(self, command: c.Run) -> None:
+        if self._target is not None:
+            self._target.write(command.order.wire)
+
+    def _record(self, command: c.Record) -> Any:
+        if self._recorder.stream is None:
+            return self._recorder.record(command.masked, 0, "")
+        under = command.under
+        return self._recorder.record(
+            command.masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry
+        )
+
+    def _close(self, command: c.Close) -> None:
+        self._journal.outcomes(command.outcomes)
+
+    def _outdate(self, _command: c.Outdate) -> None:
+        self._catalogue.invalidate()
+
+    def _send(self, command: c.Send) -> None:
+        client = self._client
+        if client is None:
+            return
+        recorded = command.recorded
+        if len(recorded) == 1:
+            client.write(recorded[0].frames)
+        else:
+            client.write(b"".join([r.frames for r in recorded]))
+
+    def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any]) -> _Pending:
+        async def wait() -> None:
+            try:
+                reply = await waiting
+            except Exception as exc:  # noqa: BLE001 - the lane ends with it, and `_over` sorts it
+                lane.fail(exc)
+            else:
+                lane.resume(reply)
+
+        spawn(wait(), f"session {self._journal.session}")
+        return PENDING
+
+    # --- the end ---
+
+    def _requests_over(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self.cut(failure)
+        elif self._target is not None and not self._finished:
+            # The client has left. What it asked for last still runs, as it would without a gateway.
+            self._target.write(encode.TERMINATE)
+            self._timers.append(self._loop.call_later(LINGER_SECONDS, self.finish, "client gone"))
+            self._pause(Side.TARGET, "crowded", on=False)
+
+    def _replies_over(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self.cut(failure)
+        elif self._requests.gone or self._relay.is_leaving:
+            self.finish("ended")
+        else:
+            self.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the target closed the connection"))
+
+    def cut(self, failure: BaseException) -> None:
+        """End the session at once, and tell the client why, as far as it is its business."""
+        if self._finished:
+            return
+        told, status = _explain(failure)
+        if self._client is not None and not self._client.is_closing():
+            self._client.write(told)
+        if not isinstance(failure, OstiaryError):
+            _log.error("bug in a session", session=self._journal.session, exc_info=failure)
+        self.finish(status)
+
+    def finish(self, status: str) -> None:
+        """Close what is open in the log, and both sockets. Runs once."""
+        if self._finished:
+            return
+        self._finished = True
+        for timer in self._timers:
+            timer.cancel()
+        for lane in (self._requests, self._replies):
+            if not lane.is_over and not lane.busy:
+                lane.is_over = True
+        try:
+            outcomes = self._relay.abandon()
+            if outcomes:
+                self._journal.outcomes(outcomes)
+            self._journal.end(status)
+        except (OstiaryError, OSError) as exc:
+            # Recovery will close them as unknown: the log says so then, and the operator hears it now.
+            _log.error("a session's end is not on record", session=self._journal.session, error=str(exc))
+        for transport in (self._client, self._target):
+            if transport is not None:
+                transport.close()
+        self._ended(self)
+
+
+NO_OPERATION: Final = "00000000-0000-0000-0000-000000000000"
+"""Stands in a recording for the operation of what no operation asked for."""
+
+
+def _explain(failure: BaseException) -> tuple[bytes, str]:
+    """What the client hears, as a FATAL ErrorResponse, and the status of `session.end`."""
+    match failure:
+        case PeerMisbehaved():
+            return refusals.goodbye(failure), failure.why.name
+        case NotAdmitted():
+            return refusals.goodbye(failure), failure.reason.name
+        case LogFailed() | PayloadError():
+            hint = "Nothing runs unrecorded: the statement did not. Try again later."
+            reason = Reason.LOG_UNAVAILABLE
+            return refusals.not_admitted(NotAdmitted(reason, str(failure), hint)), reason.name
+        case _:
+            return refusals.goodbye(failure if isinstance(failure, Exception) else RuntimeError()), "INTERNAL_ERROR"

@@ -1,0 +1,101 @@
+"""Sockets in: accept, and look at the first bytes without taking them.
+
+The first packet decides whether TLS follows. It is looked at with MSG_PEEK, so whatever reads next (a TLS layer, or the
+login) gets every byte, and nothing that was sent in clear can end up inside TLS (CVE-2021-23214).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+from typing import Final
+
+BACKLOG: Final = 1024
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE_SECONDS: Final = 0.2
+
+
+def bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A listening TCP socket. `shared`: several workers listen on the same address (SO_REUSEPORT).
+
+    Raises `OSError` with the address in its text.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # IPPROTO_TCP, or accepted sockets silently lack TCP_NODELAY under asyncio.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as exc:
+        sock.close()
+        raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    return sock
+
+
+async def accept_forever(sock: socket.socket, came: Callable[[socket.socket, str], None]) -> None:
+    """Hand each new connection, and its peer's `host:port`, to `came`, until cancelled.
+
+    When the process has no descriptors left it waits and goes on: the ones that are open are served.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            peer, address = await loop.sock_accept(sock)
+        except OSError as exc:
+            if exc.errno in _NO_ROOM:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if exc.errno in (errno.ECONNABORTED, errno.EPROTO):
+                continue
+            raise
+        peer.setblocking(False)
+        with contextlib.suppress(OSError):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        came(peer, f"{address[0]}:{address[1]}")
+
+
+async def peek(sock: socket.socket, size: int) -> bytes:
+    """The next `size` bytes without taking them; fewer only when the peer has stopped sending."""
+    loop = asyncio.get_running_loop()
+    seen = -1
+    while True:
+        try:
+            data = sock.recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            data = None
+        if data is not None:
+            if len(data) >= size or not data:
+                return data
+            if len(data) == seen:
+                # Readable stays true while a beginning lies there unread; so this waits by the clock, under the
+                # login's deadline.
+                await asyncio.sleep(0.02)
+            seen = len(data)
+            continue
+        readable = loop.create_future()
+        loop.add_reader(sock, _settle, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(sock)
+
+
+def is_quiet(sock: socket.socket) -> bool:
+    """Whether nothing waits to be read."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

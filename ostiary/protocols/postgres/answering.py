@@ -1,0 +1,418 @@
+"""The target's half of a session: whose answer each frame is, and how masking must look at it.
+
+Theory of operation
+-------------------
+Frames are walked once, by the kernel. A stretch of frames in which nothing can be sensitive is one batch, the same bytes that
+came; rows are batches of their own only where their plan is active. The head of the conversation's `pending` says whose
+answer a frame is. What does not fit there is a misbehaving target, and the session is cut: attributing an answer to the
+wrong operation would be worse than none.
+
+Where masking is on, rows need a plan before they come. A simple query's RowDescription precedes them; for the extended
+protocol the gateway describes every Parse itself (`Asking`), and swallows that answer here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from ostiary.kernel.frames import Inbox, Run, frame_size, scan
+from ostiary.model.connections import Strategy
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
+from ostiary.model.results import ColumnDescription
+from ostiary.protocols.postgres import decode, refusals
+from ostiary.protocols.postgres import messages as m
+from ostiary.protocols.postgres.conversation import IDLE, Conversation, Kind, Turn, Work
+from ostiary.protocols.postgres.understanding import Understanding
+
+HOLD: Final = 256 << 10
+"""Bytes of an unfinished frame that are joined; a larger one passes in pieces, or is gathered if it needs a look."""
+MAX_GATHERED: Final = 128 << 20
+"""Bytes of one frame that masking looks at as a whole. A larger one ends the session: it cannot be masked whole."""
+MAX_DESCRIPTIONS: Final = 512
+
+(
+    ROW_DESCRIPTION, DATA_ROW, COMMAND_COMPLETE, READY, ERROR, NOTICE, NOTIFICATION, PARAMETER_STATUS, PARSE_COMPLETE,
+    BIND_COMPLETE, CLOSE_COMPLETE, PARAMETER_DESCRIPTION, NO_DATA, EMPTY_QUERY, SUSPENDED, COPY_IN, COPY_OUT, COPY_DATA,
+    COPY_DONE,
+) = b"TDCZENAS123tnIsGHdc"  # fmt: skip
+
+PlanRows = Callable[
+    [
+        tuple[ColumnDescription, ...],
+        Mapping[tuple[int, int], tuple[str, Strategy]],
+        frozenset[str],
+        frozenset[str],
+        tuple[int, ...],
+    ],
+    RowPlan,
+]
+"""`ostiary.masking.plan_rows`; handed in, because stages do not import one another."""
+
+Columns = tuple[ColumnDescription, ...]
+Under = Intended | None
+
+SETTINGS_HELD: Final[Mapping[str, frozenset[str]]] = {
+    "standard_conforming_strings": frozenset({"on"}),
+    "client_encoding": frozenset({"UTF8", "SQL_ASCII"}),
+    "integer_datetimes": frozenset({"on"}),
+}
+"""Settings on which statements are read here. A target that reports another value ends the session."""
+
+
+class Answering:
+    """Target bytes in, batches and outcomes out. One a session."""
+
+    def __init__(
+        self,
+        talk: Conversation,
+        understanding: Understanding,
+        *,
+        detect: frozenset[str],
+        plan_rows: PlanRows,
+    ) -> None:
+        self._talk = talk
+        self._understanding = understanding
+        self._detect = detect
+        self._plan_rows = plan_rows
+        self._masking = bool(understanding.protects or detect)
+        self._inbox = Inbox(scan, HOLD)
+        self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
+        self._plans: dict[tuple[Columns, tuple[int, ...], frozenset[str]], RowPlan] = {}
+        self._gathered: bytearray | None = None
+        self._copy_plan: RowPlan | None = None
+        self._copy_content = Content.CONTROL
+        self._batch_work: Work | None = None
+        self._reporting = False
+
+    # --- what was heard ---
+
+    def take(self, data: bytes) -> Iterator[tuple[Batch, Under]]:
+        """Yield batches for masking, in order, each with the intent that it answers."""
+        talk = self._talk
+        buf, runs = self._inbox.feed(data)
+        begin = end = -1  # the stretch of frames that passes as it is
+        work: Work | None = None
+        for run in runs:
+            tag, start, stop, count = run
+            turn = talk.pending[0] if talk.pending else None
+            now = turn.work if turn is not None else None
+            if now is not work and begin >= 0 and now is not None and work is not None:
+                yield self._control(buf, begin, end, work)
+                begin = -1
+            work = now or work
+            if count and tag == DATA_ROW:
+                plan = self._row_plan(turn)
+                if now is not None:
+                    now.rows += count
+                looked_at = plan is not None and plan.active
+            elif count and tag == COPY_DATA:
+                looked_at = self._copy_plan is not None and self._copy_plan.active
+            elif count == 0:
+                looked_at = True
+            else:
+                looked_at = self._control_frame(tag, buf, run, turn)
+            if not looked_at:
+                if begin < 0:
+                    begin = start
+                end = stop
+                continue
+            if begin >= 0:
+                yield self._control(buf, begin, end, work)
+                begin = -1
+            yield from self._looked_at(buf, run, turn)
+            work = None
+        if begin >= 0:
+            yield self._control(buf, begin, end, work)
+
+    def _control(self, buf: bytes | bytearray, begin: int, end: int, work: Work | None) -> tuple[Batch, Under]:
+        self._batch_work = work
+        self._reporting = False
+        frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
+        return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
+
+    def _looked_at(self, buf: bytes | bytearray, run: Run, turn: Turn | None) -> Iterator[tuple[Batch, Under]]:
+        """Batches for a run that masking must look at, or that is not for the client."""
+        tag, start, stop, count = run
+        frames = bytes(buf[start:stop])
+        if count == 0:
+            whole = self._piece(tag, frames, turn)
+            if whole is None:
+                return
+            frames, count = whole
+            if count and tag not in (DATA_ROW, COPY_DATA) and not self._control_frame(tag, frames, (tag, 0, len(frames), 1), turn):
+                yield self._control(frames, 0, len(frames), None if turn is None else turn.work)
+                return
+        work = None if turn is None else turn.work
+        self._batch_work = work
+        self._reporting = False
+        under = None if work is None else work.intended
+        if tag == DATA_ROW:
+            plan = self._row_plan(turn)
+            active = plan is not None and plan.active and count > 0
+            yield Batch(frames, Content.ROWS if active else Content.CONTROL, plan if active else None, count, strip=False), under
+        elif tag == COPY_DATA:
+            content = self._copy_content if count else Content.CONTROL
+            yield Batch(frames, content, self._copy_plan if count else None, count, strip=False), under
+        elif tag == ERROR:
+            yield self._error(frames, turn), under
+        elif tag in (NOTICE, NOTIFICATION, PARAMETER_STATUS):
+            strip = work is not None and work.facts.touches_protected
+            yield Batch(frames, Content.MESSAGE, None, 0, strip=strip), under
+        # What is left was hidden: the answer to a question of the gateway's own.
+
+    def _piece(self, tag: int, piece: bytes, turn: Turn | None) -> tuple[bytes, int] | None:
+        """A piece of a frame too large to hold: (bytes, 0) to pass it on, (frame, 1) once it is gathered, None: more to come."""
+        if self._gathered is None:
+            plan = self._row_plan(turn) if tag == DATA_ROW else self._copy_plan if tag == COPY_DATA else None
+            passes = tag in (DATA_ROW, COPY_DATA) and not (plan is not None and plan.active)
+            if passes:
+                if tag == DATA_ROW and turn is not None and turn.work is not None and not self._inbox.left:
+                    turn.work.rows += 1
+                return piece, 0
+            if frame_size(piece) > MAX_GATHERED:
+                raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a value of more than {MAX_GATHERED >> 20} MiB cannot be masked")
+            self._gathered = bytearray()
+        self._gathered += piece
+        if self._inbox.left:
+            return None
+        frame, self._gathered = bytes(self._gathered), None
+        if tag == DATA_ROW and turn is not None and turn.work is not None:
+            turn.work.rows += 1
+        return frame, 1
+
+    # --- one frame ---
+
+    def _control_frame(self, tag: int, buf: bytes | bytearray, run: Run, turn: Turn | None) -> bool:
+        """Heed a frame that is no row; True if masking must look at it, or the client must not hear it."""
+        if tag in (NOTICE, NOTIFICATION, ERROR):
+            return True
+        frame = bytes(buf[run[1] : run[2]])
+        if tag == PARAMETER_STATUS:
+            self._setting(frame)
+            return True
+        if tag == READY:
+            self._ready(frame, turn)
+            return False
+        if turn is None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target, and nothing was asked")
+        handler = _HANDLERS.get((tag, turn.kind))
+        if handler is None or turn.denied is not None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target for {turn.kind.name}")
+        handler(self, frame, turn)
+        return turn.hidden
+
+    def _setting(self, frame: bytes) -> None:
+        status = decode.backend(frame)
+        if isinstance(status, m.ParameterStatus):
+            held = SETTINGS_HELD.get(status.name)
+            if held is not None and status.value not in held:
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, f"the target changed {status.name}: statements would be read otherwise")
+
+    def _ready(self, frame: bytes, turn: Turn | None) -> None:
+        talk = self._talk
+        if len(frame) != 6 or frame[5] not in b"ITE":
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "ReadyForQuery")
+        if turn is not None:
+            if turn.kind not in (Kind.QUERY, Kind.SYNC):
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"ReadyForQuery for {turn.kind.name}")
+            talk.pending.popleft()
+            work = turn.work
+            if work is not None:
+                talk.finish(work, "error" if work.error else "ok")
+        # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
+        talk.ready(frame[5])
+        self._understanding.ready(frame[5] != IDLE)
+
+    def _error(self, frame: bytes, turn: Turn | None) -> Batch:
+        talk = self._talk
+        if turn is None:
+            return Batch(frame, Content.MESSAGE, None, 0, strip=False)  # the target is shutting down, say
+        talk.segment_failed = True
+        talk.copying_in = None
+        work = turn.work
+        denied = turn.denied
+        if denied is None:
+            report = decode.backend(frame)
+            if work is not None and isinstance(report, m.ErrorResponse):
+                work.error = report.text("C") or "XX000"
+                work.status = "" if turn.kind is Kind.QUERY else "error"
+                self._understanding.failed(work.facts)
+            self._reporting = True
+        if turn.kind not in (Kind.QUERY, Kind.SYNC):
+            talk.fail_until_sync()
+        if denied is not None:
+            return Batch(refusals.refusal(denied.refusal), Content.CONTROL, None, 0, strip=False)
+        return Batch(frame, Content.MESSAGE, None, 0, strip=work is not None and work.facts.touches_protected)
+
+    def _row_description(self, frame: bytes, turn: Turn) -> None:
+        known = self._described.get(frame)
+        if known is None:
+            message = decode.backend(frame)
+            assert isinstance(message, m.RowDescription)  # noqa: S101 - by its tag
+            columns = tuple(
+                ColumnDescription(
+                    f.name.decode("utf-8", "replace"), f.table, f.attribute, f.type, f.type_size, f.type_modifier, f.format
+                )
+                for f in message.fields
+            )
+            known = (columns, tuple((c.name, c.type_oid) for c in columns))
+            if len(self._described) >= MAX_DESCRIPTIONS:
+                self._described.clear()
+            self._described[frame] = known
+        columns, named = known
+        if turn.kind is Kind.QUERY:
+            assert turn.work is not None  # noqa: S101 - a query that was not refused has one
+            turn.work.columns = named
+            turn.plan = self._plan(columns, tuple(c.format for c in columns), turn.work)
+            return
+        if turn.kind is Kind.DESCRIBE_STATEMENT:
+            if turn.statement is not None:
+                turn.statement.columns = columns
+        elif turn.portal is not None:
+            turn.portal.statement.columns = columns
+        self._talk.pending.popleft()
+
+    def _plan(self, columns: Columns, formats: tuple[int, ...], work: Work) -> RowPlan | None:
+        if not self._masking:
+            return None
+        clear = work.intended.permit.grounds.clear
+        key = (columns, formats, clear)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan_rows(columns, self._understanding.protected_columns, clear, self._detect, formats)
+            if len(self._plans) >= MAX_DESCRIPTIONS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _row_plan(self, turn: Turn | None) -> RowPlan | None:
+        """The plan for rows that now come; without masking, None."""
+        if turn is None or turn.work is None or turn.kind not in (Kind.QUERY, Kind.EXECUTE):
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target, and none were asked for")
+        if not self._masking:
+            return None
+        if turn.kind is Kind.QUERY:
+            if turn.plan is None:
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target before their description")
+            return turn.plan
+        portal = turn.portal
+        if portal is None or portal.statement.columns is None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target before their description")
+        if portal.plan is None:
+            columns = portal.statement.columns
+            formats = portal.formats
+            if len(formats) == 0:
+                formats = (0,) * len(columns)
+            elif len(formats) == 1:
+                formats = formats * len(columns)
+            portal.plan = self._plan(columns, formats, turn.work)
+            turn.work.columns = tuple((c.name, c.type_oid) for c in columns)
+        return portal.plan
+
+    def _no_data(self, _frame: bytes, turn: Turn) -> None:
+        if turn.statement is not None:
+            turn.statement.columns = ()
+        elif turn.portal is not None:
+            turn.portal.statement.columns = ()
+        self._talk.pending.popleft()
+
+    def _complete(self, frame: bytes, turn: Turn) -> None:
+        work = turn.work
+        if work is None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CommandComplete")
+        if len(work.tags) < 1000:
+            work.tags.append(frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else "")
+        turn.plan = None
+        self._copy_plan = None
+        self._understanding.completed(work.facts)
+        if turn.kind is Kind.EXECUTE:
+            self._talk.copying_in = None
+            self._talk.pending.popleft()
+            self._talk.finish(work, "ok")
+
+    def _suspended(self, _frame: bytes, _turn: Turn) -> None:
+        self._talk.pending.popleft()
+
+    def _parsed(self, _frame: bytes, turn: Turn) -> None:
+        talk = self._talk
+        talk.pending.popleft()
+        assert turn.statement is not None  # noqa: S101 - one that was not refused has one
+        talk.statements[turn.name] = turn.statement
+        if talk.parsing.get(turn.name) is turn.statement:
+            del talk.parsing[turn.name]
+
+    def _bound(self, _frame: bytes, _turn: Turn) -> None:
+        self._talk.pending.popleft()
+
+    def _closed(self, _frame: bytes, turn: Turn) -> None:
+        talk = self._talk
+        talk.pending.popleft()
+        kind, name = turn.name[:1], turn.name[1:]
+        if kind == b"S":
+            talk.statements.pop(name, None)
+        else:
+            talk.portals.pop(name, None)
+
+    def _ignored(self, _frame: bytes, _turn: Turn) -> None:
+        """It changes nothing here."""
+
+    def _copy_in(self, _frame: bytes, turn: Turn) -> None:
+        talk = self._talk
+        while len(talk.pending) > 1 and talk.pending[1].kind is Kind.SYNC:
+            del talk.pending[1]  # the target ignores a Sync that it reads while it waits for data (54.2.6)
+        if len(talk.pending) > 1:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "a message was sent ahead of COPY FROM STDIN's data")
+        talk.copying_in = turn.work
+
+    def _copy_out(self, frame: bytes, turn: Turn) -> None:
+        message = decode.backend(frame)
+        assert isinstance(message, m.CopyOutResponse)  # noqa: S101 - by its tag
+        if turn.work is None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CopyOutResponse")
+        self._copy_content, self._copy_plan = self._understanding.copy_plan(
+            turn.work.facts, message, turn.work.intended.permit.grounds.clear, self._detect
+        )
+
+    # --- what masking did ---
+
+    def masked(self, masked: Masked) -> None:
+        """Count what masking did, and what the client gets."""
+        work = self._batch_work
+        if work is None:
+            return
+        work.bytes += len(masked.frames)
+        if masked.counts:
+            counts = work.masked = work.masked or {}
+            for name, count in masked.counts:
+                counts[name] = counts.get(name, 0) + count
+        if self._reporting and masked.frames[:1] == b"E":
+            report = decode.backend(masked.frames)
+            if isinstance(report, m.ErrorResponse):
+                work.error_text = report.text("M")[:1000]
+
+
+_HANDLERS: Final[dict[tuple[int, Kind], Callable[[Answering, bytes, Turn], None]]] = {
+    (ROW_DESCRIPTION, Kind.QUERY): Answering._row_description,
+    (ROW_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._row_description,
+    (ROW_DESCRIPTION, Kind.DESCRIBE_PORTAL): Answering._row_description,
+    (NO_DATA, Kind.DESCRIBE_STATEMENT): Answering._no_data,
+    (NO_DATA, Kind.DESCRIBE_PORTAL): Answering._no_data,
+    (PARAMETER_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._ignored,
+    (COMMAND_COMPLETE, Kind.QUERY): Answering._complete,
+    (COMMAND_COMPLETE, Kind.EXECUTE): Answering._complete,
+    (EMPTY_QUERY, Kind.QUERY): Answering._complete,
+    (EMPTY_QUERY, Kind.EXECUTE): Answering._complete,
+    (SUSPENDED, Kind.EXECUTE): Answering._suspended,
+    (PARSE_COMPLETE, Kind.PARSE): Answering._parsed,
+    (BIND_COMPLETE, Kind.BIND): Answering._bound,
+    (CLOSE_COMPLETE, Kind.CLOSE): Answering._closed,
+    (COPY_IN, Kind.QUERY): Answering._copy_in,
+    (COPY_IN, Kind.EXECUTE): Answering._copy_in,
+    (COPY_OUT, Kind.QUERY): Answering._copy_out,
+    (COPY_OUT, Kind.EXECUTE): Answering._copy_out,
+    (COPY_DONE, Kind.QUERY): Answering._ignored,
+    (COPY_DONE, Kind.EXECUTE): Answering._ignored,
+}
+"""Which frame may answer which turn; what is not here is refused."""

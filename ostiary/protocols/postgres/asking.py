@@ -1,0 +1,429 @@
+"""The client's half of a session: which of its messages must be decided, and what goes to the target for them.
+
+Theory of operation
+-------------------
+`take` cuts what came into frames and yields an `Ask` for each message that must be decided: Query, FunctionCall, Parse (so
+that a refusal comes early), Bind, and an Execute of a portal that has already run. Everything else belongs to a permit that
+exists: Describe, Close, Flush, Sync, CopyData. What goes out is laid in `outbox`, in order; `order` fills in the proofs.
+
+A refusal has exactly the effect of an error in PostgreSQL. If nothing is outstanding and no transaction is open, the gateway
+answers by itself. Otherwise it sends a statement that cannot parse in place of the refused one, so that the target fails the
+transaction and skips what PostgreSQL would skip, and `answering.py` puts the refusal where the target's error stands.
+
+COPY data that comes before the target asked for it (a client may pipeline it) waits: `stalled` says so, and the driver feeds
+empty bytes once an answer came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from ostiary.kernel.frames import Inbox, Run, scan_frontend
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.commands import Order
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.operations import Facts, Objection, Operation, Parameters, Unjudgeable
+from ostiary.model.proofs import Batch, Content, Denied, Intended
+from ostiary.protocols.postgres import decode, encode, refusals
+from ostiary.protocols.postgres import messages as m
+from ostiary.protocols.postgres.conversation import (
+    IDLE,
+    MAX_NAMES,
+    Conversation,
+    Kind,
+    Portal,
+    Statement,
+    Turn,
+    Work,
+)
+from ostiary.protocols.postgres.understanding import Understanding, objection_facts
+from ostiary.protocols.relay import Ask, Streamed
+
+HOLD: Final = 64 << 20
+"""Bytes of one client message that are held in memory to be judged. Larger ones are refused, apart from COPY data."""
+HEAD_KEPT: Final = 64 << 10
+"""Bytes of an over-limit message that its denial keeps, beside its length and SHA-256: connectors.md, "Bounds"."""
+
+QUERY: Final = 0x51
+BIND: Final = 0x42
+FUNCTION_CALL: Final = 0x46
+COPY_DATA: Final = 0x64
+COPY_MESSAGES: Final = frozenset(b"dcf")
+
+CALLS_BY_OID: Final = Objection(
+    Unjudgeable.UNSUPPORTED, "function calls by OID are not supported", "Call the function with SELECT.", "0A000", None
+)
+
+
+class _Slot(msgspec.Struct, frozen=True):
+    """A place in the outbox that waits for the proof of a decision."""
+
+    kind: Kind
+    name: bytes
+    statement: Statement | None
+    formats: tuple[int, ...]
+    portal: Portal | None
+    extended: bool
+
+
+class _Pass(msgspec.Struct, frozen=True):
+    """Bytes that belong to a permit that exists, and the turn that they open, if any."""
+
+    wire: bytes
+    turn: Turn | None
+
+
+_QUERY_SLOT: Final = _Slot(Kind.QUERY, b"", None, (), None, extended=False)
+
+
+class Asking:
+    """Client bytes in, asks and orders out. One a session."""
+
+    def __init__(self, talk: Conversation, understanding: Understanding, *, describes: bool) -> None:
+        self._talk = talk
+        self._understanding = understanding
+        self._describes = describes
+        """Masking needs to know where columns come from, so every Parse is described once on the gateway's behalf."""
+        self._inbox = Inbox(scan_frontend, HOLD)
+        self._todo: deque[tuple[bytes | bytearray, Run]] = deque()
+        self._outbox: list[_Slot | _Pass] = []
+        self._streamed: list[Streamed] = []
+        self._answers: list[Batch] = []
+        self._slot = _QUERY_SLOT
+        self._skipping = False
+        """The client's message was refused: what follows is discarded up to its Sync."""
+        self._segment = 0
+        self._oversize: tuple[int, hashlib._Hash, bytearray] | None = None
+        self.stalled = False
+        self.leaving = False
+
+    # --- what was heard ---
+
+    def take(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
+        """Yield each message that must be decided. `decided` is called for each before the next is taken."""
+        todo = self._todo
+        if data:
+            buf, runs = self._inbox.feed(data)
+            for run in runs:
+                todo.append((buf, run))
+        self.stalled = False
+        while todo and not self.leaving:
+            buf, run = todo[0]
+            tag = run[0]
+            if tag in COPY_MESSAGES:
+                if not self._copy_message(buf, run):
+                    self.stalled = True
+                    return
+                todo.popleft()
+                continue
+            if tag == BIND and self._talk.parsing and self._is_unsettled(buf, run):
+                self.stalled = True
+                return
+            todo.popleft()
+            if run[3] == 0:
+                yield from self._too_large(buf, run)
+            elif tag == QUERY:
+                if not self._skipping:
+                    yield self._query(buf, run, snapshot)
+            else:
+                ask = self._other(bytes(buf[run[1] : run[2]]), snapshot)
+                if ask is not None:
+                    yield ask
+
+    def _query(self, buf: bytes | bytearray, run: Run, snapshot: Snapshot) -> Ask:
+        self._not_while_copying()
+        wire = bytes(buf[run[1] : run[2]])
+        sql = wire[5:-1]
+        if len(wire) < 6 or wire[-1] or 0 in sql:
+            raise PeerMisbehaved(Misdeed.TRAILING_BYTES, "Query")
+        self._slot = _QUERY_SLOT
+        return Ask(Operation(self._understanding.facts(sql, snapshot), sql, None, wire), True)
+
+    def _not_while_copying(self) -> None:
+        # The target would take it for a broken COPY and swallow it, so that answers and questions no longer match.
+        if self._talk.copying_in is not None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "COPY FROM STDIN is not over")
+
+    def _other(self, wire: bytes, snapshot: Snapshot) -> Ask | None:
+        message = decode.frontend(wire)
+        match message:
+            case m.Terminate():
+                self.leaving = True
+                return None
+            case m.Sync():
+                self._skipping = False
+                self._segment += 1
+                # During COPY FROM STDIN the target ignores Sync and Flush (54.2.6).
+                self._pass(wire, None if self._talk.copying_in is not None else Turn(Kind.SYNC))
+                return None
+            case m.Flush():
+                self._pass(wire, None)
+                return None
+        if self._skipping:
+            return None  # 54.2.3: after an error everything up to Sync is discarded
+        self._not_while_copying()
+        match message:
+            case m.Parse():
+                return self._parse(wire, message, snapshot)
+            case m.Bind():
+                return self._bind(wire, message, snapshot)
+            case m.Execute():
+                return self._execute(wire, message)
+            case m.Describe():
+                self._describe(wire, message)
+                return None
+            case m.Close():
+                turn = Turn(Kind.CLOSE)
+                turn.name = message.kind.encode() + message.name
+                self._pass(wire, turn)
+                return None
+            case m.FunctionCall():
+                self._slot = _QUERY_SLOT
+                return self._object(wire, wire, CALLS_BY_OID)
+            case _:
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, type(message).__name__)
+
+    def _parse(self, wire: bytes, message: m.Parse, snapshot: Snapshot) -> Ask:
+        talk = self._talk
+        if message.name and len(talk.statements) + len(talk.parsing) >= MAX_NAMES:
+            raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_NAMES} prepared statements")
+        facts = self._understanding.facts(message.statement, snapshot)
+        statement = Statement(message.statement, self._segment)
+        self._slot = _Slot(Kind.PARSE, message.name, statement, (), None, extended=True)
+        return Ask(Operation(facts, message.statement, None, wire), False)
+
+    def _is_unsettled(self, buf: bytes | bytearray, run: Run) -> bool:
+        """Whether a Bind names a statement whose Parse may have failed without this Bind being skipped.
+
+        A Parse in an earlier stretch between Syncs can fail while the name keeps an older meaning: what the Bind then
+        runs is known only when the answer is here.
+        """
+        message = decode.frontend(bytes(buf[run[1] : run[2]]))
+        if not isinstance(message, m.Bind):
+            return False
+        statement = self._talk.parsing.get(message.statement)
+        return statement is not None and statement.segment != self._segment
+
+    def _bind(self, wire: bytes, message: m.Bind, snapshot: Snapshot) -> Ask:
+        talk = self._talk
+        statement = talk.statement(message.statement)
+        self._slot = _Slot(Kind.BIND, message.portal, statement, message.result_formats, None, extended=True)
+        if statement is None or self._understanding.is_prepared_in_sql(message.statement):
+            name = message.statement.decode("utf-8", "replace")
+            return self._object(wire, wire, Objection(
+                Unjudgeable.UNKNOWN_OBJECT, f'prepared statement "{name}" does not exist',
+                "Prepare it with Parse in this session; a statement made with PREPARE is run with EXECUTE.", "26000", None,
+            ))  # fmt: skip
+        if len(talk.portals) >= MAX_NAMES:
+            raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_NAMES} open portals")
+        # Facts are looked up anew for each Bind: the catalogue, or the session, may have changed since the Parse.
+        facts = self._understanding.facts(statement.sql, snapshot)
+        parameters = Parameters(message.parameter_formats, message.parameters)
+        return Ask(Operation(facts, statement.sql, parameters, wire), True)
+
+    def _execute(self, wire: bytes, message: m.Execute) -> Ask | None:
+        portal = self._portal(message.portal)
+        if portal is None:
+            self._slot = _Slot(Kind.EXECUTE, message.portal, None, (), None, extended=True)
+            name = message.portal.decode("utf-8", "replace")
+            return self._object(wire, wire, Objection(
+                Unjudgeable.UNKNOWN_OBJECT, f'portal "{name}" does not exist',
+                "Bind it in this transaction; a cursor made with DECLARE is read with FETCH.", "34000", None,
+            ))  # fmt: skip
+        work = portal.work
+        if work is not None and work.status:  # it ran to its end: to run it again is a new operation
+            self._slot = _Slot(Kind.EXECUTE, message.portal, None, (), portal, extended=True)
+            was = work.intended.permit.operation
+            return Ask(Operation(was.facts, was.statement, was.parameters, wire), True)
+        turn = Turn(Kind.EXECUTE)
+        turn.name, turn.portal = message.portal, portal
+        self._pass(wire, turn)
+        return None
+
+    def _portal(self, name: bytes) -> Portal | None:
+        """The portal that `name` means once everything in the outbox is sent."""
+        for item in reversed(self._outbox):
+            if isinstance(item, _Slot) and item.kind is Kind.BIND and item.name == name:
+                return item.portal
+        return self._talk.portals.get(name)
+
+    def _describe(self, wire: bytes, message: m.Describe) -> None:
+        if message.kind == "S":
+            turn = Turn(Kind.DESCRIBE_STATEMENT)
+            turn.statement = self._talk.statement(message.name)
+        else:
+            turn = Turn(Kind.DESCRIBE_PORTAL)
+            turn.portal = self._portal(message.name)
+        self._pass(wire, turn)
+
+    def _copy_message(self, buf: bytes | bytearray, run: Run) -> bool:
+        """Pass CopyData, CopyDone or CopyFail on; False: it must wait until the target has said whether it wants it."""
+        talk = self._talk
+        if talk.copying_in is None:
+            # What comes after a failed COPY is dropped, as PostgreSQL does (54.2.6); what may belong to one that is
+            # still to begin waits for the answer.
+            return self._skipping or not (self._outbox or talk.pending)
+        tag, start, end, _ = run
+        wire = bytes(buf[start:end])
+        self._streamed.append(Streamed(talk.copying_in.intended, wire))
+        self._pass(wire, None)
+        if tag != COPY_DATA:
+            decode.frontend(wire)
+            talk.copying_in = None
+        return True
+
+    def _too_large(self, buf: bytes | bytearray, run: Run) -> Iterator[Ask]:
+        """Swallow a message that is too large to judge; deny it, with length, hash and beginning, at its end."""
+        tag, start, end, _ = run
+        if self._oversize is None:
+            self._oversize = (0, hashlib.sha256(), bytearray())
+        length, digest, head = self._oversize
+        piece = memoryview(buf)[start:end]
+        digest.update(piece)
+        head += piece[: max(0, HEAD_KEPT - len(head))]
+        self._oversize = (length + len(piece), digest, head)
+        if self._inbox.left:
+            return
+        self._oversize = None
+        if self._skipping:
+            return
+        extended = tag not in (QUERY, FUNCTION_CALL)
+        self._slot = _Slot(Kind.BIND, b"", None, (), None, extended=True) if extended else _QUERY_SLOT
+        note = f"[{length + len(piece)} bytes, sha256 {digest.hexdigest()}] ".encode()
+        yield self._object(b"", note + bytes(head), Objection(
+            Unjudgeable.OVERSIZE, f"a message of {length + len(piece)} bytes cannot be judged",
+            f"Messages of up to {HOLD >> 20} MiB are; load more with COPY FROM STDIN.", "54000", None,
+        ))  # fmt: skip
+
+    def _object(self, wire: bytes, statement: bytes, objection: Objection) -> Ask:
+        """Ask about what cannot be judged: policy turns the objection into a refusal, which is on record."""
+        return Ask(Operation(objection_facts(objection), statement, None, wire), True)
+
+    def _pass(self, wire: bytes, turn: Turn | None) -> None:
+        self._outbox.append(_Pass(wire, turn))
+
+    # --- what was decided ---
+
+    def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
+        """Lay the message in the outbox, or its refusal; True if the decision is to be made durable."""
+        slot = self._slot
+        if isinstance(decision, Refusal):
+            self._outbox.append(msgspec.structs.replace(slot, statement=None, portal=None))
+            self._skipping = slot.extended
+            return True
+        if slot.kind is Kind.PARSE:
+            turn = Turn(Kind.PARSE)
+            turn.name, turn.statement = slot.name, slot.statement
+            assert slot.statement is not None  # noqa: S101 - a permitted Parse has one
+            self._talk.parsing[slot.name] = slot.statement
+            self._pass(ask.operation.wire, turn)
+            if self._describes:
+                turn = Turn(Kind.DESCRIBE_STATEMENT)
+                turn.statement, turn.hidden = slot.statement, True
+                self._pass(encode.encode(m.Describe("S", slot.name)), turn)
+            return False
+        if slot.kind is Kind.BIND:
+            assert slot.statement is not None  # noqa: S101 - without one it was objected to
+            slot = msgspec.structs.replace(slot, portal=Portal(slot.statement, slot.formats))
+        self._outbox.append(slot)
+        return True
+
+    def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
+        """Fill the proofs into the outbox and empty it."""
+        outbox = self._outbox
+        if len(outbox) == 1 and outbox[0] is _QUERY_SLOT and not self._talk.skipping:
+            proof = proofs[0]
+            if isinstance(proof, Intended):
+                outbox.clear()
+                return Order((proof,), self._send_query(proof))
+        wires: list[bytes] = []
+        intended: list[Intended] = []
+        left = iter(proofs)
+        self._outbox = []
+        for item in outbox:
+            proof = None if isinstance(item, _Pass) else next(left)
+            if self._talk.skipping and not self._is_sync(item):
+                self._drop(item, proof)
+            elif isinstance(item, _Pass):
+                self._send_pass(item, wires)
+            elif isinstance(proof, Denied):
+                self._send_refusal(item, proof, wires)
+            elif proof is not None:
+                intended.append(proof)
+                wires.append(self._send_query(proof) if item.kind is Kind.QUERY else self._send_extended(item, proof))
+        return Order(tuple(intended), b"".join(wires) if len(wires) != 1 else wires[0])
+
+    def _is_sync(self, item: _Slot | _Pass) -> bool:
+        if isinstance(item, _Pass) and item.turn is not None and item.turn.kind is Kind.SYNC:
+            self._talk.skipping = False
+            return True
+        return False
+
+    def _drop(self, item: _Slot | _Pass, proof: Intended | Denied | None) -> None:
+        """The target would discard it: so it is not sent, and an intent that was written ends as skipped."""
+        if isinstance(item, _Pass) and item.turn is not None:
+            self._talk.forget(item.turn)
+        if isinstance(proof, Intended):
+            work = Work(proof)
+            work.status = "skipped"
+            self._talk.open_works.append(work)
+
+    def _send_query(self, proof: Intended) -> bytes:
+        work = Work(proof)
+        self._talk.open_works.append(work)
+        self._talk.pending.append(Turn(Kind.QUERY, work))
+        return proof.permit.operation.wire
+
+    def _send_extended(self, item: _Slot, proof: Intended) -> bytes:
+        talk = self._talk
+        work = Work(proof)
+        talk.open_works.append(work)
+        turn = Turn(item.kind, work)
+        turn.name, turn.portal = item.name, item.portal
+        if item.portal is not None:
+            item.portal.work = work
+            if item.kind is Kind.BIND:
+                talk.portals[item.name] = item.portal
+        talk.pending.append(turn)
+        talk.unsynced = True
+        return proof.permit.operation.wire
+
+    def _send_pass(self, item: _Pass, wires: list[bytes]) -> None:
+        turn = item.turn
+        wires.append(item.wire)
+        if turn is None:
+            return
+        if turn.kind is Kind.EXECUTE and turn.portal is not None:
+            turn.work = turn.portal.work
+        self._talk.pending.append(turn)
+        self._talk.unsynced = turn.kind is not Kind.SYNC
+
+    def _send_refusal(self, item: _Slot, denied: Denied, wires: list[bytes]) -> None:
+        talk = self._talk
+        if not talk.pending and not talk.unsynced and talk.status == IDLE:
+            frames = refusals.error(denied.refusal)
+            if not item.extended:
+                frames += encode.ready_for_query(IDLE)
+            self._answers.append(Batch(frames, Content.CONTROL, None, 0, strip=False))
+            return
+        turn = Turn(Kind.PARSE if item.extended else Kind.QUERY)
+        turn.denied = denied
+        talk.pending.append(turn)
+        talk.unsynced = talk.unsynced or item.extended
+        wires.append(refusals.POISON_PARSE if item.extended else refusals.POISON_QUERY)
+
+    def streamed(self) -> Iterable[Streamed]:
+        """COPY data of the last order."""
+        streamed, self._streamed = self._streamed, []
+        return streamed
+
+    def answers(self) -> Iterable[Batch]:
+        """Refusals to be told at once."""
+        answers, self._answers = self._answers, []
+        return answers

@@ -1,0 +1,234 @@
+"""What both directions of one PostgreSQL session share: what is outstanding, and what names mean.
+
+Theory of operation
+-------------------
+The target answers in the order in which it was asked. So every message that draws an answer puts a `Turn` at the end of
+`pending`, and each answer belongs to the turn at its head. A `Work` is one intended operation under way; a simple query has
+one turn, a portal may have several (each Execute), all of the same work.
+
+An error in the extended protocol makes the target skip everything up to the next Sync (PostgreSQL 18, 54.2.3), so the turns up
+to that Sync are struck off and their works end as `skipped`. A work's outcome is decided at ReadyForQuery and not before:
+an error later in the same implicit transaction undoes what looked done.
+
+Names: a Parse gives its name a meaning only when ParseComplete came. Until then the name stands in `parsing`; a Bind that is
+pipelined behind it uses that, and if the Parse fails the Bind never runs.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import Final
+
+from ostiary.model.operations import Facts
+from ostiary.model.proofs import Denied, Intended, Outcome, RowPlan
+from ostiary.model.results import ColumnDescription
+
+IDLE: Final = 0x49
+"""ReadyForQuery status `I`: not in a transaction block. The others: `T` in one, `E` in a failed one."""
+BLOCK: Final = 0x54
+
+MAX_NAMES: Final = 10_000
+"""Named statements, and open portals, of one session. PostgreSQL sets no limit; no real client comes near."""
+
+
+class Kind(enum.IntEnum):
+    """What a turn waits for."""
+
+    QUERY = 1
+    PARSE = 2
+    BIND = 3
+    DESCRIBE_STATEMENT = 4
+    DESCRIBE_PORTAL = 5
+    EXECUTE = 6
+    CLOSE = 7
+    SYNC = 8
+
+
+class Work:
+    """One intended operation under way, and what became of it so far."""
+
+    __slots__ = ("bytes", "columns", "error", "error_text", "intended", "masked", "rows", "status", "tags")
+
+    def __init__(self, intended: Intended) -> None:
+        self.intended = intended
+        self.rows = 0
+        self.bytes = 0
+        self.tags: list[str] = []
+        self.error = ""
+        self.error_text = ""
+        self.masked: dict[str, int] | None = None
+        self.columns: tuple[tuple[str, int], ...] = ()
+        self.status = ""
+
+    @property
+    def facts(self) -> Facts:
+        """What it does."""
+        return self.intended.permit.operation.facts
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        tags = self.tags
+        return Outcome(
+            intended=self.intended,
+            status=self.status or "closed",
+            tag=tags[0] if len(tags) == 1 else "; ".join(tags[:20]),
+            rows=self.rows,
+            bytes=self.bytes,
+            error=self.error,
+            error_text=self.error_text,
+            masked=tuple(sorted(self.masked.items())) if self.masked else (),
+            columns=self.columns,
+        )
+
+
+class Statement:
+    """One Parse: the verdict is bound to it, never to its name."""
+
+    __slots__ = ("columns", "segment", "sql")
+
+    def __init__(self, sql: bytes, segment: int) -> None:
+        self.sql = sql
+        self.segment = segment
+        """Which stretch between two Syncs of the client it was sent in."""
+        self.columns: tuple[ColumnDescription, ...] | None = None
+        """What the target described; None: not yet. Empty: no rows."""
+
+
+class Portal:
+    """One Bind."""
+
+    __slots__ = ("formats", "plan", "statement", "work")
+
+    def __init__(self, statement: Statement, formats: tuple[int, ...]) -> None:
+        self.statement = statement
+        self.formats = formats
+        """Of the result's columns, as Bind asked for them."""
+        self.work: Work | None = None
+        """Set once its intent is durable and its Bind goes out."""
+        self.plan: RowPlan | None = None
+
+
+class Turn:
+    """One message whose answer is outstanding."""
+
+    __slots__ = ("denied", "hidden", "kind", "name", "plan", "portal", "statement", "work")
+
+    def __init__(self, kind: Kind, work: Work | None = None) -> None:
+        self.kind = kind
+        self.work = work
+        self.denied: Denied | None = None
+        """The message was replaced by one that fails: its error becomes this refusal."""
+        self.hidden = False
+        """The gateway asked on its own behalf: the client does not hear the answer."""
+        self.name = b""
+        self.statement: Statement | None = None
+        self.portal: Portal | None = None
+        self.plan: RowPlan | None = None
+
+
+class Conversation:
+    """The state that the two directions of one session share."""
+
+    __slots__ = (
+        "copying_in",
+        "defined",
+        "ended",
+        "open_works",
+        "outdated",
+        "parsing",
+        "pending",
+        "portals",
+        "segment_failed",
+        "skipping",
+        "statements",
+        "status",
+        "unsynced",
+    )
+
+    def __init__(self) -> None:
+        self.pending: deque[Turn] = deque()
+        self.status = IDLE
+        self.statements: dict[bytes, Statement] = {}
+        self.parsing: dict[bytes, Statement] = {}
+        self.portals: dict[bytes, Portal] = {}
+        self.copying_in: Work | None = None
+        """The COPY FROM STDIN that the target is reading data for."""
+        self.unsynced = False
+        """Something of the extended protocol went out since the last Sync: an implicit transaction may be open."""
+        self.segment_failed = False
+        """There was an error since the last ReadyForQuery."""
+        self.skipping = False
+        """The target discards what it reads up to a Sync that has not been sent yet."""
+        self.open_works: list[Work] = []
+        """Intended, and not ended in the log."""
+        self.ended: list[Outcome] = []
+        self.defined = False
+        """DDL ran in the open transaction."""
+        self.outdated = False
+
+    def statement(self, name: bytes) -> Statement | None:
+        """What a Bind of `name`, sent now, would use."""
+        return self.parsing.get(name) or self.statements.get(name)
+
+    def finish(self, work: Work, status: str) -> None:
+        """Settle how `work` ended; its outcome is made at ReadyForQuery."""
+        if not work.status:
+            work.status = status
+
+    def fail_until_sync(self) -> None:
+        """An error came in the extended protocol: strike off all that the target now skips."""
+        while self.pending and self.pending[0].kind is not Kind.SYNC:
+            turn = self.pending.popleft()
+            if turn.work is not None:
+                self.finish(turn.work, "skipped")
+            self.forget(turn)
+        self.skipping = not self.pending
+
+    def forget(self, turn: Turn) -> None:
+        """A message that failed, or was skipped, gave its name no meaning."""
+        if turn.statement is not None and turn.kind is Kind.PARSE and self.parsing.get(turn.name) is turn.statement:
+            del self.parsing[turn.name]
+        if turn.portal is not None and turn.kind is Kind.BIND and self.portals.get(turn.name) is turn.portal:
+            del self.portals[turn.name]
+
+    def ready(self, status: int) -> None:
+        """ReadyForQuery: close what has ended, and what a finished transaction took with it."""
+        failed = self.segment_failed
+        self.segment_failed = False
+        self.status = status
+        self.copying_in = None
+        if status == IDLE and self.portals:
+            self.portals.clear()  # portals end with their transaction: 54.2.3
+        alive = {id(portal.work) for portal in self.portals.values()} if self.portals else ()
+        waiting = {id(turn.work) for turn in self.pending} if self.pending else ()
+        still_open: list[Work] = []
+        for work in self.open_works:
+            if not work.status and (id(work) in alive or id(work) in waiting):
+                still_open.append(work)
+                continue
+            if id(work) in waiting:
+                still_open.append(work)
+                continue
+            if failed and status == IDLE and work.status == "ok":
+                work.status = "rolled back"
+            self.ended.append(work.outcome())
+            if work.status == "ok" and work.facts.invalidates_catalogue:
+                self.defined = True
+        self.open_works = still_open
+        if self.defined:
+            self.outdated = True
+            if status == IDLE:
+                self.defined = False
+
+    def abandon(self) -> tuple[Outcome, ...]:
+        """The session is over: whatever the target was told and did not answer is unknown."""
+        waiting = {id(turn.work) for turn in self.pending}
+        for work in self.open_works:
+            if not work.status:
+                work.status = "unknown" if id(work) in waiting else "closed"
+            self.ended.append(work.outcome())
+        self.open_works = []
+        self.pending.clear()
+        ended, self.ended = tuple(self.ended), []
+        return ended

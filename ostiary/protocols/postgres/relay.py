@@ -1,0 +1,93 @@
+"""One PostgreSQL session's engine: the client's half and the target's half, over one conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.commands import Order
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
+from ostiary.protocols.postgres.answering import Answering, PlanRows
+from ostiary.protocols.postgres.asking import Asking
+from ostiary.protocols.postgres.conversation import Conversation
+from ostiary.protocols.postgres.understanding import Understanding
+from ostiary.protocols.relay import Ask, Streamed
+
+
+class PostgresRelay:
+    """See `ostiary.protocols.relay.Relay`."""
+
+    __slots__ = ("_answering", "_asking", "_talk")
+
+    def __init__(
+        self,
+        understanding: Understanding,
+        *,
+        detect: frozenset[str],
+        plan_rows: PlanRows,
+    ) -> None:
+        talk = self._talk = Conversation()
+        protects = understanding.protects
+        self._asking = Asking(talk, understanding, describes=bool(protects or detect))
+        self._answering = Answering(talk, understanding, detect=detect, plan_rows=plan_rows)
+
+    def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
+        """See `Relay.asks`."""
+        return self._asking.take(data, snapshot)
+
+    def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
+        """See `Relay.decided`."""
+        return self._asking.decided(ask, decision)
+
+    def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
+        """See `Relay.order`."""
+        return self._asking.order(proofs)
+
+    def streamed(self) -> Iterable[Streamed]:
+        """See `Relay.streamed`."""
+        return self._asking.streamed()
+
+    def answers(self) -> Iterable[Batch]:
+        """See `Relay.answers`."""
+        return self._asking.answers()
+
+    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
+        """See `Relay.results`."""
+        return self._answering.take(data)
+
+    def masked(self, masked: Masked) -> None:
+        """See `Relay.masked`."""
+        self._answering.masked(masked)
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """See `Relay.outcomes`."""
+        ended = self._talk.ended
+        if not ended:
+            return ()
+        self._talk.ended = []
+        return tuple(ended)
+
+    def outdated(self) -> bool:
+        """See `Relay.outdated`."""
+        was, self._talk.outdated = self._talk.outdated, False
+        return was
+
+    def abandon(self) -> tuple[Outcome, ...]:
+        """See `Relay.abandon`."""
+        return self._talk.abandon()
+
+    @property
+    def is_stalled(self) -> bool:
+        """Client bytes wait for an answer of the target: hear the client again, with no bytes, once one came."""
+        return self._asking.stalled
+
+    @property
+    def is_leaving(self) -> bool:
+        """The client said goodbye."""
+        return self._asking.leaving
+
+    @property
+    def outstanding(self) -> int:
+        """Messages whose answer has not come."""
+        return len(self._talk.pending)

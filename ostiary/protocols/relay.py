@@ -1,0 +1,87 @@
+"""What the path needs of a protocol: the shape that every `protocols/<name>/relay.py` has.
+
+A relay is sans-io and belongs to one session. It cuts what it hears into messages, knows whose turn it is, and says which
+of them must be decided; it never decides, sends or records anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.commands import Order
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.operations import Operation
+from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One message that somebody must decide on."""
+
+    operation: Operation
+    takes_effect: bool
+    """False: it only prepares (Parse). It is decided so that a refusal comes early; its intent is written when it is bound."""
+
+
+class Streamed(msgspec.Struct, frozen=True):
+    """Data that a client streams in under an intent that is durable already."""
+
+    under: Intended
+    data: bytes
+
+
+class Relay(Protocol):
+    """One session's protocol engine."""
+
+    def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
+        """Take in client bytes; yield, in order, each message that must be decided.
+
+        The path answers every `Ask` with `decided` before it takes the next one.
+
+        Raises:
+            PeerMisbehaved: the bytes broke the protocol.
+        """
+        ...
+
+    def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
+        """Heed the decision on the ask just yielded; True if it has to be made durable now."""
+        ...
+
+    def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
+        """Everything heard since the last order, in order, for the target: only under the proofs that it needs."""
+        ...
+
+    def streamed(self) -> Iterable[Streamed]:
+        """What of the last order's bytes is data under an earlier intent, to be kept before the target hears it."""
+        ...
+
+    def answers(self) -> Iterable[Batch]:
+        """Refusals that the gateway may answer at once, because nothing is outstanding before them."""
+        ...
+
+    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
+        """Take in target bytes; yield batches for masking, each with the intent that it answers.
+
+        Raises:
+            PeerMisbehaved: the bytes broke the protocol.
+        """
+        ...
+
+    def masked(self, masked: Masked) -> None:
+        """Count what masking did to the batch just yielded."""
+        ...
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Operations that have ended since the last call."""
+        ...
+
+    def outdated(self) -> bool:
+        """Whether DDL took effect since the last call."""
+        ...
+
+    def abandon(self) -> tuple[Outcome, ...]:
+        """The session is over: outcomes of everything that is still open."""
+        ...
