@@ -2,7 +2,8 @@
 
 The modules in COMPILED are plain Python, typed by the `.pxd` beside each. Where Cython and a C compiler are there they
 become extensions; where not, or where a build fails, the same files run as they are, and a warning says so.
-`OSTIARY_PURE=1` leaves compiling out. For development: `python setup.py build_ext --inplace`.
+`OSTIARY_PURE=1` leaves compiling out, `OSTIARY_REQUIRE_COMPILED=1` makes its failure an error, `OSTIARY_CFLAGS` replaces
+the compiler's flags (`-O1 -g -fsanitize=address` for a fuzz run), `OSTIARY_ANNOTATE=1` writes Cython's reports. For development: `python setup.py build_ext --inplace`.
 """
 
 from __future__ import annotations
@@ -70,20 +71,28 @@ def extensions() -> list[Extension]:
         return []
     try:
         from Cython.Build import cythonize  # noqa: PLC0415 - a build without it must still work
+        from Cython.Compiler.Errors import CompileError  # noqa: PLC0415
     except ImportError:
         print("warning: no Cython; the kernel will run as plain Python, slower", file=sys.stderr)  # noqa: T201
         return []
     flags = os.environ.get("OSTIARY_CFLAGS", "-O3").split()
     modules = [
-        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags, extra_link_args=[])
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags)
         for path in COMPILED
     ]
-    built: list[Extension] = cythonize(
-        modules,
-        compiler_directives=DIRECTIVES,
-        annotate=bool(os.environ.get("OSTIARY_ANNOTATE")),
-        build_dir="build/cython",
-    )
+    try:
+        built: list[Extension] = cythonize(
+            modules,
+            compiler_directives=DIRECTIVES,
+            annotate=bool(os.environ.get("OSTIARY_ANNOTATE")),
+            build_dir="build/cython",
+            nthreads=0,
+        )
+    except CompileError:
+        if os.environ.get("OSTIARY_REQUIRE_COMPILED"):
+            raise
+        print("warning: Cython could not translate the kernel; it will run as plain Python", file=sys.stderr)  # noqa: T201
+        return []
     return built
 
 

@@ -1,0 +1,69 @@
+# Types of rows.py for Cython: the Python source is the only source.
+cimport cython
+
+from ostiary.kernel.detect cimport Scanner, byte_t
+
+cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _STAR, _QUOTE, _CHUNK, _SHORT
+cdef int _TEXT, _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER
+cdef byte_t[::1] _STARS
+cdef bytes _CONTINUATIONS, _SIGNATURE
+
+@cython.locals(masker=RowMasker)
+cpdef tuple mask_rows(bytes frames, bytes treatments, bytes families, int wanted)
+@cython.locals(masker=RowMasker)
+cpdef tuple mask_copy_rows(bytes frames, bytes treatments, bytes families, int wanted)
+
+cdef class RowMasker:
+    cdef bytes frames
+    cdef bytearray copy
+    cdef byte_t[::1] src
+    cdef unsigned char[::1] dst
+    cdef byte_t[::1] treatments
+    cdef byte_t[::1] families
+    cdef Py_ssize_t columns
+    cdef Scanner scanner
+    cdef object counts
+    cdef long long[::1] tally
+    cdef Py_ssize_t take
+    cdef Py_ssize_t put
+    cdef bint changed
+
+    cdef bytes result(self)
+    @cython.locals(size=Py_ssize_t, begin=Py_ssize_t, end=Py_ssize_t)
+    cdef int data_rows(self) except -1
+    @cython.locals(size=Py_ssize_t, begin=Py_ssize_t, end=Py_ssize_t, columns=Py_ssize_t)
+    cdef int copy_rows(self) except -1
+    @cython.locals(extension=Py_ssize_t)
+    cdef int file_header(self, Py_ssize_t end) except -1
+    @cython.locals(left=Py_ssize_t, length=Py_ssize_t, end=Py_ssize_t)
+    cdef Py_ssize_t frame(self, int tag) except -1
+    cdef int close_frame(self, Py_ssize_t begin, Py_ssize_t end) except -1
+    @cython.locals(column=Py_ssize_t, length=Py_ssize_t)
+    cdef int row(self, Py_ssize_t columns, Py_ssize_t end) except -1
+    @cython.locals(begin=Py_ssize_t, treatment=int, family=int, at=Py_ssize_t)
+    cdef value(self, Py_ssize_t column, Py_ssize_t length)
+    @cython.locals(found=Py_ssize_t, shift=Py_ssize_t)
+    cdef bint scan(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
+    cdef bint is_hidden(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
+
+    @cython.locals(stop=Py_ssize_t, chars=Py_ssize_t, tail=Py_ssize_t)
+    cdef redact(self, Py_ssize_t at, Py_ssize_t length, bint last4, bint padded)
+    @cython.locals(chars=Py_ssize_t, keep=Py_ssize_t)
+    cdef redact_json(self, Py_ssize_t at, Py_ssize_t length, bint last4)
+    @cython.locals(i=Py_ssize_t)
+    cdef bint is_number(self, Py_ssize_t at, Py_ssize_t length) except -1
+    @cython.locals(i=Py_ssize_t, count=Py_ssize_t, end=Py_ssize_t)
+    cdef Py_ssize_t characters(self, Py_ssize_t at, Py_ssize_t stop) except -1
+
+    @cython.locals(put=Py_ssize_t, i=Py_ssize_t)
+    cdef int move(self, Py_ssize_t start, Py_ssize_t count) except -1
+    cdef int keep(self, Py_ssize_t count) except -1
+    @cython.locals(i=Py_ssize_t, some=Py_ssize_t)
+    cdef stars(self, Py_ssize_t count)
+    cdef int byte(self, unsigned char value) except -1
+    cdef int write_null(self) except -1
+    @cython.locals(value=cython.uint)
+    cdef Py_ssize_t i32(self, Py_ssize_t at) except? -1
+    @cython.locals(value=Py_ssize_t)
+    cdef Py_ssize_t u16(self, Py_ssize_t end) except -1
+    cdef int set_i32(self, Py_ssize_t at, Py_ssize_t value) except -1
