@@ -1,0 +1,166 @@
+"""`python -m bench [--quick]`: PostgreSQL directly, through pgbouncer and through Ostiary, interleaved, on this machine.
+
+Ratios hold from run to run, absolute figures do not. So every round measures each way once, in turn (A B C A B C …), and
+what is reported are medians over the rounds and the ratios of medians. `--full` adds strict durability with everything
+recorded; `--only` takes a part of the parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+from bench.measure import Sample
+from bench.ways import Way, bouncer, database, direct, ostiary
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = ("point", "latency", "scan", "writes")
+LITERALS = (
+    "\\set aid random(1, :aids)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid AND filler <> 'n:aid' || 'o';\n"
+)
+SMALL = (
+    "\\set aid random(1, :aids)\nBEGIN;\n"
+    + "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n" * 5
+    + "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\nCOMMIT;\n"
+)
+
+Measure = Callable[[Way], Sample]
+
+
+class Table:
+    """Samples by (what, way), in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, dict[str, list[Sample]]] = {}
+
+    def add(self, what: str, way: Way, sample: Sample) -> None:
+        self.samples.setdefault(what, {}).setdefault(way.name, []).append(sample)
+
+    def medians(self) -> dict[str, dict[str, dict[str, float]]]:
+        """What, way, figure: the median over the rounds."""
+        return {
+            what: {
+                name: {key: statistics.median(getattr(s, key) for s in samples) for key in Sample.__dataclass_fields__}
+                for name, samples in ways.items()
+            }
+            for what, ways in self.samples.items()
+        }
+
+
+def interleave(table: Table, what: str, ways: Iterable[Way], rounds: int, once: Measure) -> None:
+    """Each way once a round, in turn."""
+    ways = list(ways)
+    for number in range(rounds):
+        for way in ways:
+            table.add(what, way, once(way))
+        print(f"\r{what}: round {number + 1} of {rounds}   ", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def measure_all(ways: dict[str, Way], options: argparse.Namespace) -> Table:
+    table = Table()
+    three = [ways["direct"], ways["pgbouncer"], ways["decide"]] + ([ways["full"]] if options.full else [])
+    seconds, rounds = options.seconds, options.rounds
+    if "point" in options.only:
+        for mode in options.modes:
+            for clients in options.clients:
+                what = f"pgbench -S {mode} {clients}"
+
+                def point(way: Way, mode: str = mode, clients: int = clients) -> Sample:
+                    return measure.transactions(way, mode=mode, clients=clients, seconds=seconds)
+
+                interleave(table, what, three, rounds, point)
+    if "writes" in options.only:
+        for name, script in (("literals", LITERALS), ("small statements in a transaction", SMALL)):
+
+            def scripted(way: Way, script: str = script) -> Sample:
+                return measure.transactions(way, mode="simple", clients=8, seconds=seconds, script=script)
+
+            interleave(table, name, three, rounds, scripted)
+    if "latency" in options.only:
+        full = measure.transactions(ways["direct"], mode="prepared", clients=8, seconds=min(seconds, 3)).rate
+
+        def late(way: Way) -> Sample:
+            return measure.latency(way, clients=8, rate=full / 4, seconds=seconds)
+
+        interleave(table, "latency at a quarter of full load", three, rounds, late)
+    if "scan" in options.only:
+        interleave(table, "scan COPY", three, rounds, measure.copy_scan)
+        every = [*three, ways["masked"], ways["detect"]]
+        interleave(table, "scan SELECT", every, rounds, measure.select_scan)
+        interleave(table, "scan SELECT binary", three, rounds, lambda way: measure.select_scan(way, binary=True))
+    return table
+
+
+def report(medians: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A table for people."""
+    head = f"{'':44}{'rate /s':>12}{'/direct':>9}{'/bouncer':>9}{'proxy µs':>10}{'machine µs':>11}{'p50 µs':>8}{'p99 µs':>8}"
+    lines = [head]
+    for what, ways in medians.items():
+        lines.append(what)
+        for name, got in ways.items():
+            row = f"  {name:42}{got['rate']:12,.0f}"
+            row += f"{got['rate'] / ways['direct']['rate']:9.3f}" if "direct" in ways else f"{'':9}"
+            row += f"{got['rate'] / ways['pgbouncer']['rate']:9.3f}" if "pgbouncer" in ways else f"{'':9}"
+            row += f"{got['proxy_cpu']:10.2f}{got['machine_cpu']:11.2f}"
+            if got["p50"]:
+                row += f"{got['p50']:8.0f}{got['p99']:8.0f}"
+            lines.append(row)
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a run of some three minutes, for a first impression")
+    parser.add_argument("--full", action="store_true", help="beside `decide`, also everything recorded and strict")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds; default 5, quick 3")
+    parser.add_argument("--seconds", type=float, default=0, help="of each pgbench run; default 5, quick 2")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--modes", nargs="+", default=["simple", "extended", "prepared"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, help="where the JSON goes; default bench/results/TIME.json")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.seconds = options.seconds or (2.0 if options.quick else 5.0)
+    if options.quick and options.clients == [1, 8, 32]:
+        options.clients = [1, 8]
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    began = time.time()
+    with contextlib.ExitStack() as stack:
+        print("making the databases …", file=sys.stderr)
+        peer = stack.enter_context(database())
+        ways = {"direct": direct(peer), "pgbouncer": stack.enter_context(bouncer(peer))}
+        ways |= stack.enter_context(ostiary(peer))
+        medians = measure_all(ways, options).medians()
+    document: dict[str, Any] = {
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": round(time.time() - began),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
+        "rounds": options.rounds,
+        "seconds_each": options.seconds,
+        "medians": medians,
+    }
+    out = options.out or RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime(began))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=1) + "\n")
+    print(report(medians))
+    print(f"written: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
