@@ -141,6 +141,8 @@ def _audit(audit: Audit, folder: Path) -> Audit:
     tail = folder / audit.tail_dir
     if not tail.is_dir():
         raise ConfigError("audit.tail_dir", f"there is no folder {tail}; name one on a memory file system")
+    if audit.tail_bytes & (audit.tail_bytes - 1):
+        raise ConfigError("audit.tail_bytes", "must be a power of two: 67108864 is 64 MiB")
     return msgspec.structs.replace(audit, tail_dir=str(tail))
 
 

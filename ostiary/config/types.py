@@ -142,7 +142,7 @@ class Audit(Section, frozen=True):
     tail_dir: Path = "/dev/shm"  # noqa: S108 - the tail is meant to be in memory; the file is made 0600 and exclusive
     """Folder on a memory file system for the tail that carries entries to the disk."""
     tail_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 34)] = 64 << 20
-    """Bytes of the tail. When it is full, new operations wait for the disk, and then are refused."""
+    """Bytes of the tail, a power of two. When it is full, new operations wait for the disk, and then are refused."""
     unsigned_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
     """Most seconds that an entry may stand in the log before a signed checkpoint covers it."""
 
@@ -190,7 +190,7 @@ class Issuer(Section, frozen=True):
     name_claim: Text = "name"
     """Claim with the display name."""
     email_claim: Text = "email"
-    """Claim with the e-mail address; used only where `email_verified` is not false."""
+    """Claim with the e-mail address; used only where `email_verified` is true."""
     groups_claim: Text | None = "groups"
     """Claim with the groups, a list of strings."""
     kind_claim: Text | None = None

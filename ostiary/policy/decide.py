@@ -245,12 +245,12 @@ def _outside_bounds(who: VerifiedIdentity, connection: Connection, asked: list[R
     if mandate.connections is not None and connection.name not in mandate.connections:
         return f"the mandate {mandate.id} does not name the connection {connection.name}", hint
     for resource in asked:
-        if (why := _beyond(mandate, resource)) is not None:
+        if (why := _beyond(mandate, connection, resource)) is not None:
             return f"the mandate {mandate.id} does not allow {why}", hint
     return None
 
 
-def _beyond(mandate: Mandate, resource: Resource) -> str | None:
+def _beyond(mandate: Mandate, connection: Connection, resource: Resource) -> str | None:
     """Return what of `resource` the mandate leaves out. A session that it allows at all may be opened and held."""
     if resource.action is Action.CONNECT:
         return None
@@ -260,9 +260,10 @@ def _beyond(mandate: Mandate, resource: Resource) -> str | None:
     nameless = resource.kind == "class" or (resource.kind == "connection" and resource.action is Action.READ)
     if nameless or mandate.resources is None:
         return None
-    if any(_pattern(pattern).fullmatch(resource.name) for pattern in mandate.resources):
+    name = connection.name if resource.kind == "connection" else resource.name
+    if any(_pattern(pattern).fullmatch(name) for pattern in mandate.resources):
         return None
-    return f"{resource.action.value} on {resource.name}"
+    return f"{resource.action.value} on {name}"
 
 
 @lru_cache(maxsize=4096)
@@ -309,7 +310,9 @@ def _list(names: list[str]) -> str:
     return ", ".join(names)
 
 
-def _what(resource: Resource) -> str:
+def _what(case: _Case, resource: Resource) -> str:
+    if resource.kind == "connection":
+        return f"{resource.action.value} on connection {case.connection.name}"
     name = resource.name if len(resource.name) <= MAX_SHOWN else resource.name[: MAX_SHOWN - 1] + "…"
     return f"{resource.action.value} on {resource.kind.replace('_', ' ')} {name}"
 
@@ -319,7 +322,7 @@ def _failed(case: _Case, opinion: Opinion) -> Verdict:
     return _no(
         case,
         tuple(broken),
-        f"policy {_list(broken) or 'evaluation'} failed while deciding {_what(opinion.resource)}, and a failure is a no",
+        f"policy {_list(broken) or 'evaluation'} failed while deciding {_what(case, opinion.resource)}, and a failure is a no",
         "Ask whoever keeps the policies to look: `ostiary policy explain` shows the error.",
     )
 
@@ -333,13 +336,13 @@ def _refused(case: _Case, denied: list[Opinion]) -> Verdict:
         return _no(
             case,
             tuple(forbidding),
-            f"policy {_list(forbidding)} forbids {_what(decided.resource)}" + (f": {said}" if said else ""),
+            f"policy {_list(forbidding)} forbids {_what(case, decided.resource)}" + (f": {said}" if said else ""),
             _forbidden_hint(case, forbidding),
         )
     return _no(
         case,
         (),
-        f"no policy permits {_what(first.resource)}",
+        f"no policy permits {_what(case, first.resource)}",
         f"{_person(case.who)} would need a policy that permits action"
         f' Ostiary::Action::"{first.resource.action.value}" on {written(case.connection, first.resource)}'
         + (" by name." if first.resource.action is Action.OPAQUE else "."),

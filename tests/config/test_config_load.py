@@ -12,6 +12,7 @@ from ostiary.config import checks
 from ostiary.config.checks import column_name
 from ostiary.config.load import _table, load, parse
 from ostiary.config.types import Config, File, split_address
+from ostiary.kernel.detect import NAMES
 from ostiary.model.connections import Durability, Protected, Recording, Strategy
 from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Kind
@@ -147,6 +148,14 @@ def test_every_fault_names_its_key_and_says_what_to_do(folder: Path, old: str, n
     error = refused(folder, WHOLE.replace(old, new))
     assert error.key == key
     assert says in str(error)
+
+
+def test_a_tail_is_a_power_of_two(folder: Path) -> None:
+    assert refused(folder, WHOLE + "[audit]\ntail_bytes = 3000000\n").key == "audit.tail_bytes"
+
+
+def test_detect_takes_the_detectors_that_there_are() -> None:
+    assert frozenset(NAMES) == checks.DETECTORS
 
 
 def test_a_password_in_the_file_is_refused_and_never_quoted(folder: Path) -> None:
