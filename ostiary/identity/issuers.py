@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ostiary.config import types as config
 from ostiary.identity.jose import ALGORITHMS
 from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Kind
@@ -29,6 +30,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audience: str | tuple[str, ...]
     """Ours. One of them must stand in `aud`."""
     kind: Kind
+    kind_claim: str | None = None
+    """Claim that says `human`, `workload` or `agent`; `kind` where it is absent."""
     algorithms: tuple[str, ...]
     """RFC 8725, 3.1. Asymmetric ones only; see `ostiary.identity.jose.ALGORITHMS`."""
     jwks_url: str | None = None
@@ -41,24 +44,27 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Accepted in `azp` beside our own audiences (OpenID Connect Core, 3.1.3.7)."""
     groups_claim: ClaimPath | None = "groups"
     name_claim: str = "name"
+    email_claim: str = "email"
     require_verified_email: bool = True
     """Refuse a token whose `email_verified` is anything but true. Without it the address is dropped."""
     require: dict[str, Condition] = {}
     """Trust conditions: every one must hold, a missing claim fails."""
     initiator_claim: str | None = None
     initiator_name_claim: str | None = None
+    initiator_proved: bool = False
+    """Whether this issuer proves who started a run; else the initiator is named as the owner only."""
     initiator_proof: dict[str, Condition] = {}
-    """When these hold too, the initiator is proved; else it is named as the owner only. Empty: never proved."""
+    """And only where these hold: `{ run_attempt = "1" }` leaves out re-runs."""
     task_claim: str | None = None
     actor_kind: Kind = Kind.AGENT
     actor_issuers: tuple[str, ...] = ()
     """Other issuers that this one may name inside `act`; its own is always fine."""
-    leeway_seconds: int = 30
+    leeway_seconds: float = 30
     """For `nbf` and `iat`. There is none for `exp`."""
-    max_lifetime_seconds: int = 24 * 3600
+    max_lifetime_seconds: float = 24 * 3600
     """A token that lives longer than this is refused."""
-    keys_fresh_seconds: int = 600
-    keys_stale_seconds: int = 24 * 3600
+    keys_fresh_seconds: float = 600
+    keys_stale_seconds: float = 24 * 3600
     """How old keys may get while the issuer cannot be reached; then its logins fail."""
 
     @property
@@ -88,6 +94,33 @@ def is_safe_url(url: str) -> bool:
     if not host or parts.username is not None or parts.password is not None or parts.fragment:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+def issuer_configured(section: config.Issuer, key: str = "issuers") -> Issuer:
+    """An `[[issuers]]` section of the configuration as a checked `Issuer`; raises `ConfigError`."""
+    issuer = Issuer(
+        issuer=section.issuer,
+        audience=section.audience,
+        kind=section.kind,
+        kind_claim=section.kind_claim,
+        algorithms=section.algorithms,
+        jwks_url=section.jwks_url,
+        jwks_file=None if section.jwks_file is None else str(section.jwks_file),
+        ca_file=None if section.ca_file is None else str(section.ca_file),
+        groups_claim=section.groups_claim,
+        name_claim=section.name_claim,
+        email_claim=section.email_claim,
+        require=dict(section.required_claims),
+        initiator_claim=section.initiator_claim,
+        initiator_name_claim=section.initiator_name_claim,
+        initiator_proved=section.initiator_proved,
+        task_claim=section.task_claim,
+        leeway_seconds=section.leeway_seconds,
+        max_lifetime_seconds=section.max_token_seconds,
+        keys_fresh_seconds=section.jwks_seconds,
+    )
+    check_issuer(issuer, key)
+    return issuer
 
 
 def issuer_from(table: Mapping[str, Any], key: str = "issuers") -> Issuer:

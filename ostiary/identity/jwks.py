@@ -122,11 +122,12 @@ class HttpSource:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
+        self._tls: ssl.SSLContext | None = None
 
     async def fetch(self) -> bytes:
         """Fetch the key set, through discovery where no URL is configured."""
-        verify = ssl.create_default_context(cafile=self._issuer.ca_file)
         try:
+            verify = self._tls = self._tls or ssl.create_default_context(cafile=self._issuer.ca_file)
             async with (
                 asyncio.timeout(FETCH_SECONDS),
                 httpx.AsyncClient(follow_redirects=False, trust_env=False, verify=verify, timeout=5.0) as client,
@@ -192,6 +193,9 @@ class KeyCache:
         self._fetched = 0.0
         self._tried: float | None = None
         self._attempts = 0
+        """Fetches that came to an end, good or bad."""
+        self._cut_short = False
+        """Whether the last fetch was cancelled before its end."""
         self._lock = asyncio.Lock()
         self.last_error = ""
         """Why the last fetch failed; empty: it did not. For the operator's log and metrics."""
@@ -227,23 +231,30 @@ class KeyCache:
         return self._ring if self._ring is not None and self._clock() - self._fetched <= self._stale else None
 
     async def _refresh(self) -> None:
+        """Fetch once, if it is time to; one caller at a time, and those behind it share its answer or its failure."""
         seen = self._attempts
         async with self._lock:
             if self._attempts != seen:
-                return  # somebody fetched while we waited: their answer, or their failure, is ours
-            now = self._clock()
-            pause = RETRY_SECONDS if self._usable() is None else UNKNOWN_KID_SECONDS
-            if self._tried is not None and now - self._tried < pause:
                 return
-            self._tried = now
+            if self._cut_short and self._usable() is None:
+                # The caller in front hung up while it fetched. That is no failure of the issuer, so whoever comes next
+                # tries again, after a breath: dropped connections must not set the pace of fetching.
+                await asyncio.sleep(RETRY_SECONDS)
+            elif not self._is_time():
+                return
+            self._tried, self._cut_short = self._clock(), True
             try:
                 ring = ring_from(await self._source.fetch(), self._algorithms)
             except FetchFailed as error:
                 self.last_error = str(error)
             else:
-                self._ring, self._fetched, self.last_error = ring, now, ""
-            finally:
-                self._attempts += 1
+                self._ring, self._fetched, self.last_error = ring, self._tried, ""
+            self._cut_short = False
+            self._attempts += 1
+
+    def _is_time(self) -> bool:
+        pause = RETRY_SECONDS if self._usable() is None else UNKNOWN_KID_SECONDS
+        return self._tried is None or self._clock() - self._tried >= pause
 
 
 def cache_for(issuer: Issuer, clock: Callable[[], float] = time.monotonic) -> KeyCache:

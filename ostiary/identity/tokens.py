@@ -139,7 +139,7 @@ class IssuerTokens:
         identity = prove(
             issuer=issuer.issuer,
             subject=subject,
-            kind=issuer.kind,
+            kind=self._kind(claims),
             name=display_name(claims.get(issuer.name_claim), subject),
             email=self._email(claims),
             groups=self._groups(claims),
@@ -152,6 +152,14 @@ class IssuerTokens:
             audience=frozenset(),
         )
         return Proved(identity=identity, may_act=claims.get("may_act"), own=False)
+
+    def _kind(self, claims: dict[str, Any]) -> Kind:
+        name = self.issuer.kind_claim
+        if name is None or name not in claims:
+            return self.issuer.kind
+        if claims[name] not in [kind.value for kind in Kind]:
+            bad_token("its kind is neither human, workload nor agent")
+        return Kind(claims[name])
 
     def _check_audience(self, claims: dict[str, Any]) -> None:
         """RFC 7519, 4.1.3; OpenID Connect Core, 3.1.3.7 (3 to 5)."""
@@ -166,14 +174,14 @@ class IssuerTokens:
             raise NotAdmitted(Reason.WRONG_AUDIENCE, "azp is missing or somebody else")
 
     def _email(self, claims: dict[str, Any]) -> str | None:
-        if "email" not in claims:
+        if self.issuer.email_claim not in claims:
             return None
         verified = claims.get("email_verified")
         if verified is not True:
             if verified is not None and self.issuer.require_verified_email:
                 bad_token("email_verified is not true")
             return None
-        email = text_of(claims["email"], "email")
+        email = text_of(claims[self.issuer.email_claim], "email")
         if len(email) > MAX_EMAIL or "@" not in email:
             bad_token("email is not an address")
         return email
@@ -202,7 +210,7 @@ class IssuerTokens:
         sub = text_of(str(found) if type(found) is int else found, "the initiator")
         name = display_name(claims.get(self.issuer.initiator_name_claim or ""), sub)
         proof = self.issuer.initiator_proof
-        proved = bool(proof) and all(holds(claims, claim, condition) for claim, condition in proof.items())
+        proved = self.issuer.initiator_proved and all(holds(claims, claim, wanted) for claim, wanted in proof.items())
         # GitHub's apps act under `name[bot]`: nobody's hand, whatever the run's event says.
         return Initiator(sub=sub, name=name, proved=proved and not sub.endswith("[bot]"))
 
@@ -245,7 +253,7 @@ def date_of(claims: dict[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def check_times(claims: dict[str, Any], now: float, leeway: int, longest: int) -> tuple[int, float | None]:
+def check_times(claims: dict[str, Any], now: float, leeway: float, longest: float) -> tuple[int, float | None]:
     """RFC 7519, 4.1.4 to 4.1.6. Returns `exp` rounded down, and `iat`; raises `NotAdmitted`."""
     expires, begins, issued = (date_of(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:

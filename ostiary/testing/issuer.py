@@ -76,7 +76,7 @@ class LocalIssuer:
         """Path to Location."""
         self.rotate()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property
     def issuer(self) -> str:

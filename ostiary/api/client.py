@@ -1,0 +1,102 @@
+"""The other end of the API, for the command line: trade an issuer's token for a gateway token, or end one."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from ostiary.api.app import ACCESS_TOKEN, GRANT
+from ostiary.identity.issuers import is_safe_url
+from ostiary.identity.jose import MAX_TOKEN
+from ostiary.model.errors import OstiaryError
+from ostiary.model.secrets import Secret
+
+MAX_ANSWER: Final = 64 * 1024
+_JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
+
+
+class ApiRefused(OstiaryError):
+    """The gateway said no, or could not be asked. The sentence is fit for the terminal."""
+
+    def __init__(self, sentence: str, error: str = "") -> None:
+        super().__init__(sentence)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A gateway token."""
+
+    token: Secret
+    seconds: int
+    """How long it is good for."""
+
+
+def exchange(
+    api_url: str,
+    subject_token: Secret,
+    *,
+    actor_token: Secret | None = None,
+    connections: Iterable[str] = (),
+    details: Sequence[Mapping[str, Any]] | None = None,
+    purpose: str = "",
+    ticket: str = "",
+    ca_file: str | None = None,
+) -> Granted:
+    """Exchange `subject_token` at the gateway (RFC 8693); raises `ApiRefused`."""
+    form: dict[str, Any] = {
+        "grant_type": GRANT,
+        "subject_token": subject_token.reveal(),
+        "subject_token_type": _JWT,
+        "audience": list(connections),
+        "purpose": purpose,
+        "ticket": ticket,
+    }
+    if actor_token is not None:
+        form |= {"actor_token": actor_token.reveal(), "actor_token_type": _JWT}
+    if details is not None:
+        form["authorization_details"] = json.dumps(list(details))
+    answer = _post(api_url, "/v1/token", form, ca_file)
+    token, seconds = answer.get("access_token"), answer.get("expires_in")
+    if answer.get("issued_token_type") != ACCESS_TOKEN or not isinstance(token, str) or len(token) > MAX_TOKEN:
+        raise ApiRefused("the answer is not that of an Ostiary gateway")
+    return Granted(Secret(token), seconds if isinstance(seconds, int) else 0)
+
+
+def revoke(api_url: str, token: Secret, *, ca_file: str | None = None) -> None:
+    """End `token`, and all that was exchanged from it (RFC 7009); raises `ApiRefused`."""
+    _post(api_url, "/v1/revoke", {"token": token.reveal()}, ca_file)
+
+
+def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None) -> dict[str, Any]:
+    if not is_safe_url(api_url):
+        raise ApiRefused("the API's URL must be https (http only to this machine): tokens would cross readable")
+    sent = {name: value for name, value in form.items() if value}
+    try:
+        with (
+            httpx.Client(verify=ssl.create_default_context(cafile=ca_file), timeout=30.0, trust_env=False) as client,
+            client.stream("POST", api_url.rstrip("/") + path, data=sent) as response,
+        ):
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER:
+                    raise ApiRefused("the answer is not that of an Ostiary gateway")
+            status = response.status_code
+    except (httpx.HTTPError, OSError) as error:
+        raise ApiRefused(f"the gateway's API cannot be reached ({type(error).__name__})") from None
+    try:
+        answer = json.loads(body) if body else {}
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ApiRefused("the answer is not that of an Ostiary gateway")
+    if status != 200:
+        sentence = str(answer.get("error_description", f"HTTP status {status}"))
+        raise ApiRefused("".join(c for c in sentence[:512] if c.isprintable()), str(answer.get("error", ""))[:64])
+    return answer

@@ -1,0 +1,71 @@
+"""A gateway's identity side with one local issuer, on temporary files and a clock of the test's own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ostiary.identity.gateway import GatewayTokens, TokenSigner
+from ostiary.identity.issuers import Issuer, issuer_from
+from ostiary.identity.keys import load_or_create_token_key, load_token_ring
+from ostiary.identity.revocations import Revocations
+from ostiary.identity.verifier import Verifier
+from ostiary.testing.issuer import LocalIssuer
+
+GATEWAY = "https://gw1.example"
+
+
+@dataclass
+class House:
+    """Everything that verifies and mints, for one issuer."""
+
+    idp: LocalIssuer
+    folder: Path
+    ticks: list[float] = field(default_factory=lambda: [1000.0])
+
+    def __post_init__(self) -> None:
+        path = self.folder / "keys" / "token.pem"
+        self.key = load_or_create_token_key(path)
+        self.revocations = Revocations(self.folder / "revoked")
+        self.gateway = GatewayTokens(
+            load_token_ring(path), issuer=GATEWAY, audience="gw1", revocations=self.revocations
+        )
+        self.signer = TokenSigner(self.key, issuer=GATEWAY, audience="gw1", minutes=60)
+
+    def issuer(self, **over: object) -> Issuer:
+        table = {
+            "issuer": self.idp.issuer,
+            "audience": "ostiary",
+            "kind": "human",
+            "algorithms": [self.idp.algorithm],
+            **over,
+        }
+        return issuer_from(table)
+
+    def verifier(self, *issuers: Issuer, **over: object) -> Verifier:
+        return Verifier(
+            issuers or (self.issuer(**over),),
+            gateway=self.gateway,
+            revocations=self.revocations,
+            clock=lambda: self.ticks[0],
+        )
+
+    @property
+    def now(self) -> float:
+        return time.time()
+
+
+@pytest.fixture
+def make_house(tmp_path: Path):
+    """A house whose issuer signs with the algorithm given."""
+    with ExitStack() as stack:
+        yield lambda algorithm="EdDSA": House(stack.enter_context(LocalIssuer(algorithm)), tmp_path)
+
+
+@pytest.fixture
+def house(make_house):
+    return make_house()
