@@ -1,0 +1,1153 @@
+"""Verify an audit log offline: one file, the standard library and Ed25519, no code shared with the writer.
+
+Theory of operation
+-------------------
+What is read is `docs/log-format.md`, and nothing else is known of the writer. One pass over the entries, in order, does
+everything, and holds a tile a level, the operations and sessions that are open, and the blobs that they name:
+
+1. The key comes from outside: a policy file (C2SP tlog-policy), a vkey, or the root that certified the origin. The key that
+   merely lies in the directory proves nothing against whoever can write there; it is taken only when asked for.
+2. Every note in `log/checkpoints` is checked: signature, growth, and its root against the root that the entries have
+   at that size. Since all roots come from one sequence of leaves, that *is* consistency (RFC 6962, 2.1.2) between all.
+3. Every entry bundle and every hash tile, partial ones too, must hold exactly what the entries say.
+4. Every entry is parsed strictly and encoded again (RFC 8785): other bytes are other evidence. Ids are unique, clocks
+   go forward within a boot, each outcome closes one open intent, each session's end its start.
+5. Where the write-ahead log stands beside, it must agree. Where payloads do, every blob and every head that an entry
+   names must be found in the session's file.
+
+What is not checked here: whether the log was rolled back as a whole to an older state that was once signed (only a
+witness knows: `quorum` in the policy), and what is inside payloads (that takes the key: `ostiary.vault.payload_reading`).
+
+Exit codes: 0 whole; 1 tampered; 2 incomplete (something is missing, unfinished, or could not be checked).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import hashlib
+import itertools
+import json
+import os
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+MAX_ENTRY: Final = 16_384
+MAX_NOTE: Final = 16_384
+MAX_PROBLEMS: Final = 50
+MAX_BLOBS_HELD: Final = 200_000
+MAX_SEALED: Final = 65_552
+CHECKSUM_BUDGET: Final = 32 << 20
+"""Bytes of WAL whose CRC-32C is computed without being asked: Python does about 15 MB/s."""
+TILE: Final = 256
+KINDS: Final = frozenset(
+    {"session.start", "session.end", "intent", "outcome", "deny", "approval", "mask", "config", "key", "login"}
+    | {"replay", "redact", "recover", "anchor", "gap"}
+)
+_CHECKPOINT: Final = re.compile(
+    r"([^\n+ ]+)\n(0|[1-9][0-9]{0,17})\n([A-Za-z0-9+/]{43}=)\n\n((?:\u2014 [^\n ]+ [A-Za-z0-9+/=]+\n)+)"
+)
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_TIME: Final = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}Z")
+_HEX64: Final = re.compile(r"[0-9a-f]{64}")
+_FRAME: Final = struct.Struct("<II")
+
+
+class Untrusted(Exception):
+    """There is no key to check against, or the policy cannot be read."""
+
+
+class _Bad(Exception):
+    """Something is wrong with what is being read; `tampered` False: it is missing or cut."""
+
+    def __init__(self, what: str, *, tampered: bool = True) -> None:
+        super().__init__(what)
+        self.tampered = tampered
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `index`: the first entry that cannot be relied on for it, if one can be named."""
+
+    index: int | None
+    where: str
+    what: str
+    tampered: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found out about one origin."""
+
+    directory: str
+    origin: str = ""
+    key: str = ""
+    size: int = 0
+    root: str = ""
+    status: str = "whole"
+    problems: list[Problem] = field(default_factory=list)
+    more_problems: int = 0
+    notes: list[str] = field(default_factory=list)
+    entries: dict[str, int] = field(default_factory=dict)
+    checkpoints: int = 0
+    cosignatures: list[str] = field(default_factory=list)
+    blobs: int = 0
+    heads: int = 0
+    open_intents: list[int] = field(default_factory=list)
+    open_sessions: list[int] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+    unsigned: int = 0
+    first_time: str = ""
+    last_time: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 whole, 1 tampered, 2 incomplete."""
+        return {"whole": 0, "tampered": 1, "incomplete": 2}[self.status]
+
+    @property
+    def first_bad(self) -> int | None:
+        """The lowest index that a sign of tampering names; without one, of what is missing."""
+        for tampered in (True, False):
+            named = [p.index for p in self.problems if p.index is not None and p.tampered is tampered]
+            if named:
+                return min(named)
+        return None
+
+    def known_bad(self, low: int, high: int) -> int:
+        """The lowest index from `low` below `high` that is known to be bad, or else `low`."""
+        known = (p.index for p in self.problems if p.tampered and p.index is not None and low <= p.index < high)
+        return min(known, default=low)
+
+    def problem(self, index: int | None, where: str, what: str, *, tampered: bool = True) -> None:
+        """Write down a problem; the status gets no better by it."""
+        if tampered:
+            self.status = "tampered"
+        elif self.status == "whole":
+            self.status = "incomplete"
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(index, where, what, tampered))
+        else:
+            self.more_problems += 1
+
+
+# --- keys, notes, policies (C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-policy) ------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A verifier key: `<name>+<key id, 8 hex>+<base64(type, 32 bytes)>`."""
+
+    name: str
+    id: bytes
+    type: int
+    public: Ed25519PublicKey
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Read a vkey; raises `Untrusted`."""
+        parts = text.strip().split("+", 2)
+        raw = _base64(parts[2]) if len(parts) == 3 else None
+        if raw is None or len(raw) != 33 or raw[0] not in {1, 4} or not parts[0]:
+            raise Untrusted("not a verifier key: expected <name>+<8 hex digits>+<base64>")
+        expected = hashlib.sha256(parts[0].encode() + b"\n" + raw).digest()[:4]
+        if parts[1] != expected.hex():
+            raise Untrusted(f"the key id of {parts[0]} does not fit the key")
+        return cls(parts[0], expected, raw[0], Ed25519PublicKey.from_public_bytes(raw[1:]))
+
+
+@dataclass(slots=True)
+class Policy:
+    """Who must have signed: logs by origin, witnesses by name, groups, and the quorum (a name; `none` or empty: nobody)."""
+
+    logs: dict[str, Key]
+    witnesses: dict[str, Key] = field(default_factory=dict)
+    groups: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    quorum: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """Read a tlog-policy; raises `Untrusted` naming the line."""
+        policy = cls({})
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            try:
+                policy._add(words)
+            except (Untrusted, ValueError) as exc:
+                raise Untrusted(f"policy, line {number}: {exc}") from None
+        return policy
+
+    def _add(self, words: list[str]) -> None:
+        match words:
+            case ["log", vkey] | ["log", vkey, _]:
+                key = Key.parse(vkey)
+                if key.type != 1 or key.name in self.logs:
+                    raise Untrusted("a log has one key, of type 1")
+                self.logs[key.name] = key
+            case ["witness", name, vkey] | ["witness", name, vkey, _] if name not in self.witnesses:
+                self.witnesses[name] = Key.parse(vkey)
+            case ["group", name, need, *members] if members and name not in self.groups and name not in self.witnesses:
+                if any(m not in self.witnesses and m not in self.groups for m in members):
+                    raise Untrusted("a group names something unknown")
+                count = {"any": 1, "all": len(members)}.get(need) or int(need)
+                if not 1 <= count <= len(members):
+                    raise Untrusted("a group cannot be satisfied")
+                self.groups[name] = (count, tuple(members))
+            case ["quorum", name] if self.quorum == "" and (
+                name == "none" or name in self.witnesses or name in self.groups
+            ):
+                self.quorum = name
+            case _:
+                raise Untrusted("not understood, or said twice")
+
+    def is_satisfied(self, name: str, signed: frozenset[str]) -> bool:
+        """Whether these witnesses make up the quorum. Groups name only what stands before them, so this ends."""
+        if name in {"", "none"} or name in self.witnesses:
+            return name not in self.witnesses or name in signed
+        need, members = self.groups[name]
+        return sum(self.is_satisfied(member, signed) for member in members) >= need
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A parsed note: what it says, its very text, and its signatures as (key name, key id and signature)."""
+
+    origin: str
+    size: int
+    root: bytes
+    text: bytes
+    signatures: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def parse(cls, note: bytes) -> Checkpoint:
+        """Read a note strictly: every byte of it has to mean something."""
+        try:
+            match = _CHECKPOINT.fullmatch(note.decode())
+        except UnicodeDecodeError:
+            match = None
+        root = _base64(match[3]) if match else None
+        if match is None or root is None:
+            raise _Bad("not a checkpoint: origin, size, root, an empty line, signatures")
+        signatures: list[tuple[str, bytes]] = []
+        for line in match[4].splitlines():
+            _, name, text = line.split(" ")
+            raw = _base64(text)
+            if raw is None or len(raw) < 5:
+                raise _Bad("a signature line is malformed")
+            signatures.append((name, raw))
+        text_end = note.index(b"\n\n") + 1
+        return cls(match[1], int(match[2]), root, note[:text_end], tuple(signatures))
+
+    def check(self, key: Key) -> None:
+        """Raise `_Bad` unless `key` signed it, under its own name."""
+        if self.origin != key.name:
+            raise _Bad(f"the origin is {self.origin}, not {key.name}")
+        found = [raw for name, raw in self.signatures if name == key.name and raw[:4] == key.id]
+        if len(found) != 1 or not _is_signed(key, found[0][4:], self.text):
+            raise _Bad("the log's signature does not verify with the key that is trusted")
+
+    def witnesses(self, policy: Policy) -> frozenset[str]:
+        """Which of the policy's witnesses cosigned (tlog-cosignature, "Format")."""
+        good: set[str] = set()
+        for label, key in policy.witnesses.items():
+            for name, raw in self.signatures:
+                if name != key.name or raw[:4] != key.id:
+                    continue
+                message, signature = self.text, raw[4:]
+                if key.type == 4:
+                    if len(raw) != 76:
+                        continue
+                    when = int.from_bytes(raw[4:12], "big")
+                    message, signature = b"cosignature/v1\ntime %d\n" % when + self.text, raw[12:]
+                if _is_signed(key, signature, message):
+                    good.add(label)
+        return frozenset(good)
+
+
+def certified_policy(origin_note: bytes, root: Key) -> Policy:
+    """The policy that a root's certificate of an origin amounts to; raises `Untrusted`."""
+    text, gap, lines = origin_note.partition(b"\n\n")
+    fields = text.decode(errors="replace").split("\n")
+    words = lines.decode(errors="replace").rstrip("\n").split(" ")
+    raw = _base64(words[2]) if len(words) == 3 else None
+    if not gap or len(fields) != 4 or fields[0] != "ostiary-origin/v1" or raw is None or words[1] != root.name:
+        raise Untrusted("the origin's certificate is malformed")
+    if raw[:4] != root.id or not _is_signed(root, raw[4:], text + b"\n"):
+        raise Untrusted("the origin's certificate was not signed by the root that is trusted")
+    key = Key.parse(fields[2])
+    if key.name != fields[1]:
+        raise Untrusted("the origin's certificate names another key")
+    return Policy({key.name: key})
+
+
+def _is_signed(key: Key, signature: bytes, message: bytes) -> bool:
+    try:
+        key.public.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _base64(text: str) -> bytes | None:
+    """Decode RFC 4648 base64 of which there is only one spelling; None for any other."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if base64.b64encode(raw).decode() == text else None
+
+
+def _notes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """The notes of `checkpoints`, one after another, each with whether it stands there whole."""
+    note, lines, signed = b"", 0, False
+    while line := file.readline(MAX_NOTE + 1):
+        is_signature = line.startswith("\u2014 ".encode())
+        if signed and not is_signature:
+            yield note, True
+            note, lines, signed = b"", 0, False
+        note += line
+        lines += 1
+        signed = lines > 4 and is_signature
+        if len(note) > MAX_NOTE:
+            raise _Bad("a checkpoint is longer than any can be")
+    if note:
+        yield note, signed and note.endswith(b"\n")
+
+
+# --- the tree (RFC 6962, 2.1; C2SP tlog-tiles) -----------------------------------------------------------------------
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def tile_path(number: int) -> str:
+    """`x001/x234/067` for 1234067."""
+    text = f"{number % 1000:03d}"
+    while number := number // 1000:
+        text = f"x{number % 1000:03d}/{text}"
+    return text
+
+
+class _Tree:
+    """The Merkle tree as it grows: the roots of its perfect subtrees, and the tile under way on each level."""
+
+    def __init__(self, on_tile: Callable[[int, int, list[bytes]], None]) -> None:
+        self.size = 0
+        self._range: list[tuple[int, bytes]] = []
+        self._tiles: list[list[bytes]] = [[]]
+        self._numbers: list[int] = [0]
+        self._on_tile = on_tile
+
+    def append(self, leaf: bytes) -> None:
+        height = 0
+        while self._range and self._range[-1][0] == height:
+            leaf_left = self._range.pop()[1]
+            if height % 8 == 0:
+                self._tile(height // 8, leaf)
+            leaf = _node(leaf_left, leaf)
+            height += 1
+        if height % 8 == 0:
+            self._tile(height // 8, leaf)
+        self._range.append((height, leaf))
+        self.size += 1
+
+    def _tile(self, level: int, node: bytes) -> None:
+        """`node` is a perfect subtree of height 8 * level: the next hash of that level's tile."""
+        if level == len(self._tiles):
+            self._tiles.append([])
+            self._numbers.append(0)
+        tile = self._tiles[level]
+        tile.append(node)
+        if len(tile) == TILE:
+            self._on_tile(level, self._numbers[level], tile)
+            self._tiles[level] = []
+            self._numbers[level] += 1
+
+    def finish(self) -> None:
+        """Hand over the partial tiles."""
+        for level, tile in enumerate(self._tiles):
+            if tile:
+                self._on_tile(level, self._numbers[level], tile)
+
+    def root(self) -> bytes:
+        if not self._range:
+            return hashlib.sha256(b"").digest()
+        _, node = self._range[-1]
+        for _, left in reversed(self._range[:-1]):
+            node = _node(left, node)
+        return node
+
+
+# --- entries (RFC 8785) ----------------------------------------------------------------------------------------------
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if any(not name.isascii() for name in names):
+        names = [name.encode("utf-16-be") for name in names]  # type: ignore[misc] # JCS sorts by UTF-16 code units
+    for before, after in itertools.pairwise(names):
+        if before >= after:
+            raise ValueError("members are repeated or out of order")
+    return dict(pairs)
+
+
+def _no_float(text: str) -> float:
+    raise ValueError(f"{text} is not an integer")
+
+
+def _integer(text: str) -> int:
+    number = int(text)
+    if not -(1 << 53) < number < 1 << 53:
+        raise ValueError("an integer is 2^53 or more")
+    return number
+
+
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
+)
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
+def parse_entry(data: bytes) -> dict[str, Any]:
+    """Parse one entry strictly; raises `ValueError` unless its bytes are the canonical form of what they say."""
+    if len(data) > MAX_ENTRY:
+        raise ValueError(f"it is larger than {MAX_ENTRY} bytes")
+    try:
+        entry = _decoder.decode(data.decode())
+        again = _encoder.encode(entry).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if again != data:
+        raise ValueError("its bytes are not canonical (RFC 8785)")
+    if not isinstance(entry, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - one error for whatever an entry is not
+    return entry
+
+
+class _Story:
+    """What the entries say, one after another: ids, clocks, what is open, what payloads they name."""
+
+    def __init__(self, report: Report, payloads: _Payloads | None, *, from_start: bool) -> None:
+        self._report = report
+        self._payloads = payloads
+        self._from_start = from_start
+        self._last_id = ""
+        self.suspects: dict[str, int] = {}
+        """Ids not above all before them, with their index: a clock that was set back, or a repetition."""
+        self._boots: dict[str, tuple[str, int]] = {}
+        self.intents: dict[str, tuple[int, str]] = {}
+        self.sessions: dict[str, tuple[int, str]] = {}
+        self._sessions_open: dict[str, int] = {}
+
+    def tell(self, index: int, entry: dict[str, Any]) -> None:
+        """Take in one entry."""
+        entry_id, kind, boot, mono, when = (entry.get(name) for name in ("id", "kind", "boot", "mono", "t"))
+        wrong = self._shape(entry, entry_id, kind, boot, mono, when)
+        if wrong:
+            self._report.problem(index, f"entry {index}", wrong)
+            return
+        assert isinstance(entry_id, str) and isinstance(boot, str) and isinstance(mono, int)  # noqa: S101, PT018
+        last_id, last_mono = self._boots.get(boot, ("", mono))
+        if entry_id <= last_id or mono < last_mono:
+            self._report.problem(index, f"entry {index}", "its id or clock does not go forward within its boot")
+        self._boots[boot] = (entry_id, mono)
+        if entry_id > self._last_id:
+            self._last_id = entry_id
+        else:
+            self.suspects[entry_id] = index
+        self._report.entries[str(kind)] = self._report.entries.get(str(kind), 0) + 1
+        self._report.first_time = self._report.first_time or str(when)
+        self._report.last_time = str(when)
+        self._pair(index, entry, entry_id, str(kind))
+        self._blobs(index, entry)
+
+    def _shape(self, entry: dict[str, Any], entry_id: Any, kind: Any, boot: Any, mono: Any, when: Any) -> str:
+        if entry.get("v") is not None and entry["v"] != 1:
+            return "its version is not known here"
+        if entry.get("v") != 1 or kind not in KINDS:
+            return "its version or kind is missing or unknown"
+        if not (isinstance(entry_id, str) and _UUID7.fullmatch(entry_id)):
+            return "its id is not a UUIDv7"
+        if not (isinstance(boot, str) and isinstance(mono, int) and not isinstance(mono, bool)):
+            return "its boot or clock is missing"
+        if not (isinstance(when, str) and _TIME.fullmatch(when)):
+            return "its time is malformed"
+        return ""
+
+    def _pair(self, index: int, entry: dict[str, Any], entry_id: str, kind: str) -> None:
+        session = entry.get("session")
+        session = session if isinstance(session, str) else ""
+        if kind == "gap":
+            self._report.gaps.append(index)
+        elif kind == "intent":
+            self.intents[entry_id] = (index, session)
+            self._sessions_open[session] = self._sessions_open.get(session, 0) + 1
+        elif kind == "session.start":
+            self.sessions[entry_id] = (index, session)
+        elif kind in {"outcome", "session.end"}:
+            known = self.intents if kind == "outcome" else self.sessions
+            opened = known.pop(str(entry.get("ref")), None)
+            if opened is None:
+                if self._from_start:
+                    what = "intent" if kind == "outcome" else "session.start"
+                    self._report.problem(index, f"entry {index}", f"this {kind} closes no open {what}")
+                return
+            if opened[1] != session:
+                self._report.problem(index, f"entry {index}", f"this {kind} is of another session than what it closes")
+            if kind == "outcome":
+                self._count_down(opened[1])
+            elif self._sessions_open.pop(session, 0):
+                what = "the session ended while operations of it were open: their outcomes are missing"
+                self._report.problem(index, f"entry {index}", what, tampered=False)
+
+    def _count_down(self, session: str) -> None:
+        left = self._sessions_open.get(session, 0) - 1
+        if left > 0:
+            self._sessions_open[session] = left
+        else:
+            self._sessions_open.pop(session, None)
+
+    def _blobs(self, index: int, entry: dict[str, Any]) -> None:
+        session = entry.get("session")
+        if self._payloads is None or not isinstance(session, str):
+            return
+        for name in ("stmt", "params"):
+            part = entry.get(name)
+            if isinstance(part, dict) and "blob" in part:
+                self._payloads.expect_blob(session, part["blob"], index)
+        if isinstance(entry.get("stream"), dict):
+            self._payloads.expect_head(session, entry["stream"], index)
+        if entry["kind"] == "session.end":
+            self._payloads.settle(session)
+
+
+# --- payload streams -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What entries said of one session's stream, and where they said it first."""
+
+    blobs: dict[bytes, int] = field(default_factory=dict)
+    heads: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    """By number of chunks: (hex head, bytes, index)."""
+
+
+class _Payloads:
+    """Looks up what entries name in the sessions' files: each file is walked once, when its session has ended."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self._folder = folder
+        self._report = report
+        self._wanted: dict[str, _Wanted] = {}
+        self._held = 0
+
+    def expect_blob(self, session: str, blob: Any, index: int) -> None:
+        if not (isinstance(blob, str) and _HEX64.fullmatch(blob)):
+            self._report.problem(index, f"entry {index}", "a blob is not the hex of a SHA-256")
+            return
+        wanted = self._wanted.setdefault(session, _Wanted())
+        before = len(wanted.blobs)
+        wanted.blobs.setdefault(bytes.fromhex(blob), index)
+        self._held += len(wanted.blobs) - before
+        if self._held > MAX_BLOBS_HELD:
+            self.settle_all()
+
+    def expect_head(self, session: str, stream: dict[str, Any], index: int) -> None:
+        chunks, size, head = stream.get("chunks"), stream.get("bytes"), stream.get("head")
+        if not (isinstance(chunks, int) and isinstance(size, int) and isinstance(head, str) and _HEX64.fullmatch(head)):
+            self._report.problem(index, f"entry {index}", "its stream is malformed")
+            return
+        self._wanted.setdefault(session, _Wanted()).heads[chunks] = (head, size, index)
+
+    def settle_all(self) -> None:
+        """Look up everything that is wanted now."""
+        for session in list(self._wanted):
+            self.settle(session)
+
+    def settle(self, session: str) -> None:
+        """Look up what was wanted of one session, and forget it."""
+        wanted = self._wanted.pop(session, None)
+        if wanted is None:
+            return
+        self._held -= len(wanted.blobs)
+        where = f"payloads/{session}.osp"
+        named = [*wanted.blobs.values(), *(index for _, _, index in wanted.heads.values())]
+        self._report.blobs += len(wanted.blobs)
+        self._report.heads += len(wanted.heads)
+        if not _UUID.fullmatch(session):
+            self._report.problem(min(named), f"entry {min(named)}", "its session is not a UUID")
+            return
+        try:
+            with (self._folder / f"{session}.osp").open("rb") as file:
+                short = self._walk(file, session, wanted, where)
+        except FileNotFoundError:
+            self._report.problem(min(named), where, "the payloads that entries name are not there", tampered=False)
+            return
+        except _Bad as exc:
+            self._report.problem(min(named), where, str(exc), tampered=exc.tampered)
+            return
+        if wanted.blobs:
+            first = min(wanted.blobs.values())
+            what = f"{len(wanted.blobs)} payloads that entries name are not in it"
+            self._report.problem(first, where, what, tampered=not short)
+        elif wanted.heads:
+            first = min(index for _, _, index in wanted.heads.values())
+            what = "it is shorter than an entry says"
+            self._report.problem(first, where, what, tampered=not short)
+
+    def _walk(self, file: BinaryIO, session: str, wanted: _Wanted, where: str) -> bool:
+        """Strike off what is found; returns whether the file ends before it should."""
+        raw_session = bytes.fromhex(session.replace("-", ""))
+        header = file.read(94)
+        if len(header) < 94:
+            raise _Bad("its header is cut", tampered=False)
+        if header[:10] != b"OSTIARYP\x01\x00" or header[10:26] != raw_session:
+            raise _Bad("its header is not that of this session's stream")
+        head = hashlib.sha256(b"ostiary payloads v1\n" + raw_session).digest()
+        furthest = max(wanted.heads, default=0)
+        chunks, size, words, digest = 0, 94, b"", hashlib.sha256()
+        self._strike_head(wanted, 0, head, size, where)
+        torn = False
+        for word, sealed in _sealed_chunks(file):
+            torn = not sealed
+            if torn:
+                break
+            digest.update(sealed)
+            words += word
+            chunks += 1
+            size += 4 + len(sealed)
+            if word[3] & 0x80:
+                continue
+            blob = digest.digest()
+            wanted.blobs.pop(blob, None)
+            head = hashlib.sha256(head + words + blob).digest()
+            words, digest = b"", hashlib.sha256()
+            self._strike_head(wanted, chunks, head, size, where)
+        if torn or words:
+            self._report.notes.append(f"{where} ends in a chunk that was never finished")
+        return torn or bool(words) or chunks < furthest
+
+    def _strike_head(self, wanted: _Wanted, chunks: int, head: bytes, size: int, where: str) -> None:
+        said = wanted.heads.pop(chunks, None)
+        if said is not None and (said[0] != head.hex() or said[1] != size):
+            self._report.problem(
+                said[2], where, f"its first {chunks} chunks are not the ones that entry {said[2]} names"
+            )
+
+
+def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(length word, ciphertext and tag); empty bytes at last where the file ends in the middle, or in zeros."""
+    while word := file.read(4):
+        length = int.from_bytes(word, "little") & 0x7FFFFFFF
+        if len(word) < 4 or (length == 0 and not file.read(MAX_SEALED).strip(b"\0")):
+            yield word, b""
+            return
+        if not 16 < length <= MAX_SEALED:
+            raise _Bad(f"a chunk in it cannot be {length} bytes long")
+        sealed = file.read(length)
+        if len(sealed) < length:
+            yield word, b""
+            return
+        yield word, sealed
+
+
+# --- the write-ahead log ---------------------------------------------------------------------------------------------
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)  # Castagnoli, reflected: RFC 3720, B.4
+        table.append(crc)
+    return table
+
+
+_CRC: Final = _crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C, slowly."""
+    crc, table = 0xFFFFFFFF, _CRC
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+class _Wal:
+    """The WAL beside the log, read in step with the entries."""
+
+    def __init__(self, folder: Path, size: int, report: Report, *, checksums: bool) -> None:
+        self._report = report
+        self._size = size
+        names = sorted(name for name in _names(folder) if re.fullmatch(r"[0-9]{20}\.wal", name))
+        self._segments = [(int(name[:20]), folder / name) for name in names]
+        self._first = self._segments[0][0] if self._segments else 0
+        self._checksums = checksums or sum(path.stat().st_size for _, path in self._segments) <= CHECKSUM_BUDGET
+        self._frames = self._read()
+        self._over = not self._segments
+        if not self._checksums:
+            report.notes.append("wal: checksums of signed entries were not computed (their bytes were compared)")
+
+    def compare(self, index: int, entry: bytes) -> None:
+        """The WAL must hold the same entry at this index, unless its older segments are gone."""
+        if self._over or index < self._first:
+            return
+        frame = self._next(index)
+        if frame is None:
+            if not self._over:
+                self._report.problem(index, "wal", "it ends before the signed entries do", tampered=False)
+            self._over = True
+        elif frame != entry:
+            self._report.problem(index, "wal", f"entry {index} is another one than in the log")
+
+    def rest(self) -> None:
+        """What stands there beyond the last checkpoint is counted, and has to be well-formed."""
+        index = max(self._size, self._first)
+        while not self._over and (frame := self._next(index)) is not None:
+            try:
+                parse_entry(frame)
+            except ValueError as exc:
+                self._report.problem(index, "wal", f"entry {index}, which is not signed yet: {exc}")
+            index += 1
+            self._report.unsigned += 1
+
+    def _next(self, index: int) -> bytes | None:
+        try:
+            return next(self._frames, None)
+        except _Bad as exc:
+            self._over = True
+            if index < self._size or exc.tampered:
+                self._report.problem(index, "wal", str(exc))
+            else:
+                self._report.notes.append(f"wal, after entry {index}: {exc}")
+            return None
+
+    def _read(self) -> Iterator[bytes]:
+        index = self._first
+        for number, (first, path) in enumerate(self._segments):
+            if first != index:
+                raise _Bad(f"{path.name} does not follow the segment before it")
+            last = number == len(self._segments) - 1
+            with path.open("rb") as file:
+                while (frame := self._frame(file, index, last=last)) is not None:
+                    yield frame
+                    index += 1
+
+    def _frame(self, file: BinaryIO, index: int, *, last: bool) -> bytes | None:
+        head = file.read(8)
+        if not head or (last and not head.strip(b"\0")):
+            while rest := file.read(1 << 20):
+                if rest.strip(b"\0"):
+                    raise _Bad("something stands behind its end")
+            return None
+        length, crc = _FRAME.unpack(head) if len(head) == 8 else (0, 0)
+        entry = file.read(length) if 1 <= length <= MAX_ENTRY else b""
+        if not entry or len(entry) < length:
+            raise _Bad(f"the frame of entry {index} is cut or malformed", tampered=not last)
+        if (self._checksums or index >= self._size) and crc32c(entry) != crc:
+            raise _Bad(f"the checksum of entry {index} is wrong", tampered=not last)
+        return entry
+
+
+# --- one log ---------------------------------------------------------------------------------------------------------
+
+
+class _Log:
+    """The published files of one origin, checked against one another."""
+
+    def __init__(self, log: Path, report: Report, min_index: int) -> None:
+        self._log = log
+        self._report = report
+        self._min_index = min_index
+        self._beyond = 0
+        self.size = 0
+        self.tree = _Tree(self._tile)
+
+    def newest(self, policy: Policy) -> Key | None:
+        """Read the newest checkpoint, and settle how far the log goes; None where nothing more can be said."""
+        try:
+            newest = Checkpoint.parse((self._log / "checkpoint").read_bytes()[:MAX_NOTE])
+        except FileNotFoundError:
+            self._report.problem(None, "log/checkpoint", "there is none", tampered=False)
+            return None
+        self._report.origin = newest.origin
+        key = policy.logs.get(newest.origin)
+        if key is None:
+            self._report.problem(0, "log/checkpoint", f"no trusted key for {newest.origin}", tampered=False)
+            return None
+        self._report.key = f"{key.name}+{key.id.hex()}"
+        newest.check(key)
+        last: list[bytes] = []
+        with (self._log / "checkpoints").open("rb") as file:
+            for note, whole in _notes(file):
+                if whole:
+                    last = [*last[-1:], note]
+                else:
+                    self._report.notes.append("log/checkpoints ends in a note that was cut short and never published")
+        ends = [Checkpoint.parse(note) for note in last]
+        if newest.text not in [end.text for end in ends]:
+            raise _Bad("it is not among the last two of log/checkpoints")
+        newest = ends[-1] if ends[-1].size > newest.size else newest
+        self._report.size = self.size = newest.size
+        self._report.root = base64.b64encode(newest.root).decode()
+        cosigned = newest.witnesses(policy)
+        self._report.cosignatures = sorted(cosigned)
+        if not policy.is_satisfied(policy.quorum, cosigned):
+            self._report.problem(None, "log/checkpoint", "too few witnesses of the policy cosigned it", tampered=False)
+        return key
+
+    def checkpoints(self, key: Key) -> Iterator[Checkpoint]:
+        """Every checkpoint ever published, oldest first, signature and growth checked."""
+        before = -1
+        with (self._log / "checkpoints").open("rb") as file:
+            for number, (note, whole) in enumerate(_notes(file)):
+                if not whole:
+                    return
+                try:
+                    checkpoint = Checkpoint.parse(note)
+                    checkpoint.check(key)
+                    if checkpoint.size <= before:
+                        raise _Bad("it is not larger than the one before")  # noqa: TRY301
+                except _Bad as exc:
+                    self._report.problem(max(before, 0), f"log/checkpoints, note {number}", str(exc))
+                    return
+                before = checkpoint.size
+                self._report.checkpoints += 1
+                yield checkpoint
+
+    def entries(self) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """(index, entry, leaf hash) up to the size; an entry that was pruned is None, its hash comes from the tile."""
+        for number in range((self.size + TILE - 1) // TILE):
+            count = min(TILE, self.size - number * TILE)
+            hashes = self._read("0", number, count)
+            bundle = self._read("entries", number, count)
+            start = number * TILE
+            if bundle is None and hashes is not None and start + count <= self._min_index:
+                for i in range(count):
+                    yield start + i, None, hashes[32 * i : 32 * i + 32]
+                continue
+            if bundle is None:
+                raise _Bad(f"the bundle with entry {start} is missing", tampered=False)
+            at = 0
+            ends = [0]
+            for i in range(count):
+                length = int.from_bytes(bundle[at : at + 2], "big")
+                entry = bundle[at + 2 : at + 2 + length]
+                at += 2 + length
+                if at > len(bundle) or not entry:
+                    raise _BadEntry(start + i, f"the bundle of entry {start + i} is cut or malformed")
+                ends.append(at)
+                leaf = hashlib.sha256(b"\x00" + entry).digest()
+                if hashes is not None and hashes[32 * i : 32 * i + 32] != leaf:
+                    self._report.problem(start + i, f"entry {start + i}", "it does not hash to what its tile holds")
+                yield start + i, entry, leaf
+            self._others("entries", number, bundle, ends)
+
+    def _path(self, level: str, number: int) -> Path:
+        return self._log / "tile" / level / tile_path(number)
+
+    def _read(self, level: str, number: int, count: int) -> bytes | None:
+        """A tile or bundle with at least `count` members: the full file if it is there, else a partial one."""
+        path = self._path(level, number)
+        widths = sorted(int(name) for name in _names(Path(f"{path}.p")) if name.isdecimal() and int(name) >= count)
+        for candidate in [path, *(Path(f"{path}.p") / str(width) for width in widths)]:
+            if candidate.is_file():
+                return candidate.read_bytes()[: TILE * (MAX_ENTRY + 2) + 1]
+        return None
+
+    def _tile(self, level: int, number: int, hashes: list[bytes]) -> None:
+        """A tile as the entries make it is complete, or as complete as it gets: its files must say the same."""
+        data = b"".join(hashes)
+        here = f"tile/{level}/{tile_path(number)}"
+        if self._read(str(level), number, len(hashes)) is None:
+            index = number * TILE ** (level + 1)
+            self._report.problem(index, here, "the tile is missing", tampered=False)
+        self._others(str(level), number, data, list(range(0, len(data) + 1, 32)))
+
+    def _others(self, level: str, number: int, data: bytes, ends: list[int]) -> None:
+        """All files of one tile or bundle, full and partial: `ends` says where the first n members end in `data`."""
+        path = self._path(level, number)
+        known = len(ends) - 1
+        for width, file in [
+            (str(TILE), path),
+            *((name, Path(f"{path}.p") / name) for name in _names(Path(f"{path}.p"))),
+        ]:
+            if not width.isdecimal() or not file.is_file():
+                continue
+            stored = file.read_bytes()
+            wanted = data[: ends[min(int(width), known)]]
+            if int(width) > known:
+                self._beyond += 1
+                stored = stored[: len(wanted)]
+            if stored != wanted:
+                where = str(file.relative_to(self._log))
+                span = 1 if level == "entries" else TILE ** int(level)
+                low = (number * TILE + _first_difference(stored, wanted, ends)) * span
+                low = self._report.known_bad(low, low + span)
+                self._report.problem(low, where, "it is not what the entries say")
+
+    def beyond(self) -> int:
+        """How many tiles and bundles reach beyond the last checkpoint. Names that mean nothing are told."""
+        count = self._beyond
+        for folder, _, names in os.walk(self._log / "tile"):
+            for name in names:
+                where = (Path(folder) / name).relative_to(self._log / "tile").as_posix()
+                match = re.fullmatch(r"(entries|[0-5])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([0-9]{1,3}))?", where)
+                if match is None:
+                    if not name.startswith(".tmp-"):
+                        self._report.notes.append(f"tile/{where} means nothing")
+                    continue
+                number = int(match[2].replace("x", "").replace("/", ""))
+                level = 0 if match[1] == "entries" else int(match[1])
+                count += number * TILE ** (level + 1) >= self.size
+        return count
+
+
+class _BadEntry(_Bad):
+    def __init__(self, index: int, what: str) -> None:
+        super().__init__(what)
+        self.index = index
+
+
+def _first_difference(stored: bytes, wanted: bytes, ends: list[int]) -> int:
+    """The first member of a tile or bundle in which two byte strings differ."""
+    pairs = enumerate(zip(stored, wanted, strict=False))
+    at = next((i for i, (one, other) in pairs if one != other), min(len(stored), len(wanted)))
+    return min(sum(end <= at for end in ends) - 1, len(ends) - 2)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def verify(
+    directory: str | Path,
+    policy: Policy,
+    *,
+    min_index: int = 0,
+    live: bool = False,
+    checksums: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Verify one origin: its folder, or the published `log` folder alone.
+
+    `min_index`: entries below it may have been pruned (their level 0 tiles are kept). `live`: a gateway is writing to
+    it, so operations, sessions and entries under way at the end are expected. `checksums`: also compute every CRC of
+    a large WAL. `progress` hears (entries done, entries in all). Never raises for what it reads.
+    """
+    base = Path(directory)
+    log = base if (base / "checkpoint").is_file() and not (base / "log").is_dir() else base / "log"
+    report = Report(str(base))
+    try:
+        _verify(log, log.parent if log != base else None, policy, report, min_index, checksums, progress)
+    except _BadEntry as exc:
+        report.problem(exc.index, f"entry {exc.index}", str(exc))
+    except _Bad as exc:
+        report.problem(0 if not report.size else None, "log", str(exc), tampered=exc.tampered)
+    except OSError as exc:
+        report.problem(None, str(exc.filename or "log"), f"cannot be read: {exc.strerror}", tampered=False)
+    _conclude(report, live=live)
+    return report
+
+
+def _verify(
+    log_dir: Path,
+    beside: Path | None,
+    policy: Policy,
+    report: Report,
+    min_index: int,
+    checksums: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    log = _Log(log_dir, report, min_index)
+    key = log.newest(policy)
+    if key is None:
+        return
+    wal = payloads = None
+    if beside is not None:
+        payloads = _Payloads(beside / "payloads", report)
+        if (beside / "wal").is_dir():
+            wal = _Wal(beside / "wal", log.size, report, checksums=checksums)
+    else:
+        report.notes.append("only the published log was checked: neither WAL nor payloads stand beside it")
+    story = _Story(report, payloads, from_start=min_index == 0)
+    published = log.checkpoints(key)
+    due = next(published, None)
+    agreed = 0
+    for index, entry, leaf in log.entries() if log.size else [(-1, None, b"")]:
+        if index >= 0:
+            log.tree.append(leaf)
+        if entry is not None:
+            _entry(index, entry, story, wal, report)
+        while due is not None and due.size <= log.tree.size:
+            if due.size == log.tree.size and due.root != log.tree.root():
+                low = report.known_bad(agreed, due.size)
+                report.problem(low, f"the checkpoint of size {due.size}", "its root is not that of the entries")
+                due = None
+                break
+            agreed = due.size
+            due = next(published, None)
+        if progress is not None and index % TILE == TILE - 1:
+            progress(index + 1, log.size)
+    log.tree.finish()
+    for _ in published:  # what is left after a wrong root still has to be signed
+        pass
+    if story.suspects:
+        _repetitions(log, story.suspects, report)
+    if wal is not None:
+        wal.rest()
+    if payloads is not None:
+        payloads.settle_all()
+    report.open_intents = sorted(index for index, _ in story.intents.values())
+    report.open_sessions = sorted(index for index, _ in story.sessions.values())
+    if log.beyond():
+        report.unsigned = max(report.unsigned, 1)
+
+
+def _entry(index: int, data: bytes, story: _Story, wal: _Wal | None, report: Report) -> None:
+    if wal is not None:
+        wal.compare(index, data)
+    try:
+        story.tell(index, parse_entry(data))
+    except ValueError as exc:
+        report.problem(index, f"entry {index}", str(exc))
+
+
+def _repetitions(log: _Log, suspects: dict[str, int], report: Report) -> None:
+    """A second pass, only where an id is not above all before it: see if it was there before."""
+    for index, entry, _ in log.entries():
+        if entry is None:
+            continue
+        try:
+            entry_id = parse_entry(entry).get("id")
+        except ValueError:
+            continue
+        if isinstance(entry_id, str) and suspects.get(entry_id, -1) > index:
+            again = suspects[entry_id]
+            report.problem(again, f"entry {again}", f"its id is that of entry {index}")
+
+
+def _conclude(report: Report, *, live: bool) -> None:
+    """What is unfinished at the end is expected of a log that is being written, and a gap in any other."""
+    unfinished = [
+        (report.open_intents, "operations have no outcome"),
+        (report.open_sessions, "sessions have no end"),
+    ]
+    for indices, what in unfinished:
+        if indices and live:
+            report.notes.append(f"under way: {len(indices)} {what} yet")
+        elif indices:
+            report.problem(indices[0], "log", f"{len(indices)} {what}", tampered=False)
+    if report.unsigned:
+        what = "something stands beyond the last checkpoint, under no signature"
+        if live:
+            report.notes.append(f"under way: {what} yet")
+        else:
+            report.problem(None, "log", what, tampered=False)
+    if report.gaps:
+        what = "the log itself says that entries may be missing here"
+        report.problem(report.gaps[0], f"entry {report.gaps[0]}", what, tampered=False)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def find_origins(directory: str | Path) -> list[Path]:
+    """The origins at or below a folder: one for an origin's own folder or a published log."""
+    base = Path(directory)
+    if (base / "checkpoint").is_file() or (base / "log").is_dir():
+        return [base]
+    return sorted(path.parent for depth in ("*", "*/*", "*/*/*") for path in base.glob(f"{depth}/log") if path.is_dir())
+
+
+def policy_for(origin: Path, args: argparse.Namespace) -> Policy:
+    """The keys that the caller trusts for one origin; raises `Untrusted`."""
+    try:
+        if args.policy:
+            return Policy.parse(Path(args.policy).read_text(encoding="utf-8"))
+        if args.vkey:
+            key = Key.parse(args.vkey)
+            return Policy({key.name: key})
+        folder = origin if (origin / "log").is_dir() else origin.parent
+        if args.root:
+            return certified_policy(
+                (folder / "origin").read_bytes(), Key.parse(Path(args.root).read_text(encoding="utf-8"))
+            )
+        if args.trust_on_first_use:
+            return Policy.parse((folder / "policy").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Untrusted(f"cannot be read: {exc}") from None
+    raise Untrusted(
+        "no key to trust was given: a key that merely lies in the directory proves nothing. "
+        "Use --policy FILE (or --vkey, or --root FILE), or --trust-on-first-use to take it from the directory once"
+    )
+
+
+def render(report: Report) -> str:
+    """A report for people."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.entries.items()))
+    lines = [
+        f"{report.status.upper()}  {report.origin or report.directory}",
+        f"  size {report.size}, root {report.root or '-'}, {report.checkpoints} checkpoints, key {report.key or '-'}",
+        f"  {counts or 'no entries'}; {report.blobs} payloads and {report.heads} stream heads looked up",
+    ]
+    if report.status == "tampered" and report.first_bad is not None:
+        lines.append(f"  first bad entry: {report.first_bad}")
+    lines += [f"  {'TAMPERED' if p.tampered else 'INCOMPLETE'}  {p.where}: {p.what}" for p in report.problems]
+    lines += [f"  and {report.more_problems} more"] if report.more_problems else []
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(line.encode("unicode_escape").decode() if not line.isprintable() else line for line in lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`ostiary audit verify`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="ostiary audit verify", description="Verify an audit log offline.")
+    parser.add_argument("directory", help="an origin, a published log, or a folder with origins below it")
+    parser.add_argument("--policy", help="tlog-policy file with the logs' keys")
+    parser.add_argument("--vkey", help="the log's key itself")
+    parser.add_argument("--root", help="file with the vkey of the root that certified the origins")
+    parser.add_argument("--trust-on-first-use", action="store_true", help="take the key from the directory")
+    parser.add_argument("--min-index", type=int, default=0, help="entries below it may have been pruned")
+    parser.add_argument("--live", action="store_true", help="a gateway is writing: what is under way is expected")
+    parser.add_argument("--checksums", action="store_true", help="compute every checksum of a large WAL")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    args = parser.parse_args(argv)
+    reports: list[Report] = []
+    for origin in find_origins(args.directory):
+        try:
+            policy = policy_for(origin, args)
+        except Untrusted as exc:
+            reports.append(
+                Report(str(origin), status="incomplete", problems=[Problem(None, "key", str(exc), tampered=False)])
+            )
+            continue
+        reports.append(verify(origin, policy, min_index=args.min_index, live=args.live, checksums=args.checksums))
+    if args.output == "json":
+        sys.stdout.write(json.dumps([{**asdict(r), "first_bad": r.first_bad} for r in reports]) + "\n")
+    else:
+        sys.stdout.write("\n".join(render(r) for r in reports) + "\n" if reports else "there is no log\n")
+    codes = {r.exit_code for r in reports}
+    return 1 if 1 in codes else 2 if 2 in codes or not codes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
