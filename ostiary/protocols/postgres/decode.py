@@ -290,7 +290,7 @@ def _authentication(frame: bytes) -> m.Authentication:
         case 12:
             return m.AuthenticationSASLFinal(frame[at:])
         case 2 | 6 | 7 | 8 | 9:
-            return m.AuthenticationOther(method)
+            return m.AuthenticationOther(method, frame[at:])
         case _:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, f"authentication method {method}")
 

@@ -191,7 +191,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     m.AuthenticationSASL: _sasl,
     m.AuthenticationSASLContinue: lambda x: _authentication(11, x.data),
     m.AuthenticationSASLFinal: lambda x: _authentication(12, x.data),
-    m.AuthenticationOther: lambda x: _authentication(x.method),
+    m.AuthenticationOther: lambda x: _authentication(x.method, x.data),
     m.BackendKeyData: lambda x: frame(b"K", _INT32.pack(x.process_id), x.secret_key),
     m.NegotiateProtocolVersion: _negotiate,
     m.ParameterStatus: lambda x: frame(b"S", _text(x.name), _text(x.value)),

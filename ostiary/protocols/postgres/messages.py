@@ -243,6 +243,7 @@ class AuthenticationOther(msgspec.Struct, frozen=True):
     """`R` with a method that this gateway does not speak: 2 Kerberos V5, 6 SCM, 7 GSS, 8 GSS continue, 9 SSPI."""
 
     method: int
+    data: bytes
 
 
 class BackendKeyData(_Quiet, frozen=True):

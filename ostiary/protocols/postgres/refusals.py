@@ -39,6 +39,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.TARGET_REFUSED: "08004",
     Reason.CATALOGUE_UNAVAILABLE: "58000",
     Reason.TOO_MANY_SESSIONS: "53300",
+    Reason.NOT_PERMITTED: "42501",
 }
 """invalid_password, invalid_authorization, invalid_catalog_name, io_error, too_many_connections and their like."""
 
@@ -52,7 +53,7 @@ POISON_QUERY: Final = encode.encode(m.Query(POISON_TEXT))
 POISON_PARSE: Final = encode.encode(m.Parse(POISON_NAME, POISON_TEXT, ()))
 """Sent in place of a refused message of the extended protocol: the target then skips until Sync, as it should."""
 
-_ESCAPED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_ESCAPED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
 def plain(text: str) -> str:
