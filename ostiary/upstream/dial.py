@@ -25,7 +25,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from ostiary.kernel.frames import frame_size
 from ostiary.model.connections import Connection, Upstream
@@ -57,8 +57,8 @@ class _Login(asyncio.Protocol):
         self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream loop hands out
-        self._transport = transport
+        # What loops hand out for a stream has the interface, and (uvloop's) not always the base class.
+        self._transport = cast("asyncio.Transport", transport)
 
     def start(self, login: ClientLogin) -> None:
         """Begin, now that channel binding is known."""
