@@ -127,6 +127,14 @@ class Collector(asyncio.Protocol):
         return await self.wanted[1]
 
 
+async def bye(opened):
+    """Close, and wait until it is closed."""
+    collector = Collector()
+    opened.attach(collector)
+    opened.close()
+    await collector.lost
+
+
 async def ask(opened, sql):
     """The first column of the first row."""
     collector = Collector()
@@ -178,7 +186,7 @@ def test_scram_is_bound_to_the_tls_channel(run, server, ca_file, certificate, mo
 
     async def go():
         connection = target(server.port, "u_scram", "verify-full", ca_file)
-        (await open_target(connection, Secret(PASSWORD), {}, keys=KeyCache())).close()
+        await bye(await open_target(connection, Secret(PASSWORD), {}, keys=KeyCache()))
 
     run(go())
     ((offered, chosen, bound),) = seen
@@ -227,7 +235,7 @@ def test_verify_ca_does_not_look_at_the_name_and_verify_full_does(run, ca_file, 
     async def go():
         async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as fake:
             port = fake.sockets[0].getsockname()[1]
-            (await open_target(target(port, tls="verify-ca", ca=ca_file), None, {}, direct_tls=True)).close()
+            await bye(await open_target(target(port, tls="verify-ca", ca=ca_file), None, {}, direct_tls=True))
             with pytest.raises(NotAdmitted, match="not trusted"):
                 await open_target(target(port, tls="verify-full", ca=ca_file), None, {}, direct_tls=True)
 
@@ -247,6 +255,7 @@ def test_a_running_statement_is_cancelled(run, server, ca_file):
                 await asyncio.wait_for(collector.until(m.ErrorResponse), 0.2)
         assert (await collector.until(m.ErrorResponse)).text("C") == "57014"
         collector.transport.close()
+        await collector.lost
 
     run(go("disable"))
     run(go("verify-full"))
@@ -499,6 +508,6 @@ def test_no_small_write_waits_for_an_acknowledgement(run, server):
         opened = await open_target(target(server.port), None, {})
         sock = opened.transport.get_extra_info("socket")
         assert sock.getsockopt(6, 1)  # IPPROTO_TCP, TCP_NODELAY
-        opened.close()
+        await bye(opened)
 
     run(go())
