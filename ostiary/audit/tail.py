@@ -260,6 +260,11 @@ class TailFile:
         memory[: _HEADER.size] = header
         return tail
 
+    def remove(self) -> None:
+        """Delete the file: what it held is on the disk, and nobody will append."""
+        self.path.unlink(missing_ok=True)
+        self.abandon()
+
     def abandon(self) -> None:
         """Let go without touching anything."""
         if self._old is not None:

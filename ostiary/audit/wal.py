@@ -194,3 +194,47 @@ def _reserve(fd: int, wanted: int, least: int) -> None:
             return
         if problem.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
             raise
+
+
+class WalReader:
+    """Reads a WAL from some entry on, while it is being written."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        """Start at entry `index`, which need not be there yet."""
+        self.index = index
+        self._folder = folder
+        self._path: Path | None = None
+        self._offset = 0
+
+    def read(self, stop: int) -> Iterator[bytes]:
+        """Yield the entries before `stop`, which are known to be there. Raises `Damaged` when they are not."""
+        while self.index < stop:
+            before = self.index
+            for frame in frames(self._locate(), self._offset):
+                self._offset = frame.end
+                self.index += 1
+                yield frame.entry
+                if self.index == stop:
+                    return
+            following = self._folder / f"{self.index:020d}.wal"
+            if self.index == before and self._path == following:
+                raise Damaged(self.index, "is not in the log, or does not check")
+            if not following.exists():
+                raise Damaged(self.index, "is not in the log, or does not check")
+            self._path, self._offset = following, 0
+
+    def _locate(self) -> Path:
+        if self._path is not None:
+            return self._path
+        at = [segment for segment in segments(self._folder) if segment.first <= self.index]
+        if not at:
+            raise Damaged(self.index, "is in no segment of the log")
+        self._path, position = at[-1].path, at[-1].first
+        if position < self.index:
+            for frame in frames(self._path):
+                self._offset, position = frame.end, position + 1
+                if position == self.index:
+                    break
+        if position != self.index:
+            raise Damaged(position, "is not in the log, or does not check")
+        return self._path

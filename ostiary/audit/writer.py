@@ -92,7 +92,8 @@ class Writer:
         stall: float = STALL_SECONDS,
         unsigned: float | None = None,
         fence: int = 0,
-        on_close: Callable[[bool], None] | None = None,
+        on_clean: Callable[[], None] = lambda: None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self.durable = segments.index
         """Entries known to be on the disk: every index below this one."""
@@ -104,7 +105,8 @@ class Writer:
         self._stall = stall
         self._unsigned = unsigned
         self._fence = fence
-        self._on_close = on_close
+        self._on_clean = on_clean
+        self._on_closed = on_closed
         self._reserve = tail.size // 8
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
@@ -232,10 +234,11 @@ class Writer:
                 handle.cancel()
         if clean:
             self._segments.close()
+            # Before the tail goes: an open log without its tail is what a machine that stopped leaves.
+            self._on_clean()
         if ended:
             self._tail.close(remove=clean)
-        if self._on_close is not None:
-            self._on_close(clean)
+        self._on_closed()
 
     async def _last_seal(self, deadline: float) -> None:
         if self._sealer is None:
@@ -245,6 +248,8 @@ class Writer:
         while self.signed < self.durable and time.monotonic() < deadline:  # noqa: ASYNC110 - set by `_hear`
             await asyncio.sleep(0.002)
         self._the_loop.remove_reader(self._sealer.fileno())
+        self._sealer.close()
+        self._sealer = None
 
     def attach_sealer(self, link: socket.socket) -> None:
         """Tell the process at the other end of `link` (SOCK_SEQPACKET) what may be signed, and hear what was."""

@@ -1,0 +1,195 @@
+"""Opening an origin: lock, recovery, tail, writer. The one door through which a process gets to write a log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import fcntl
+import logging
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ostiary.audit.entries import Encoder, Scrub
+from ostiary.audit.ids import Ids
+from ostiary.audit.jcs import Json
+from ostiary.audit.keys import Origin, origins, read_origin, replace, this_year, write_new
+from ostiary.audit.recovery import (
+    VERIFY_ENTRIES,
+    Opened,
+    Recovered,
+    kernel_boot,
+    last_checkpoint,
+    recover,
+    write_entries,
+)
+from ostiary.audit.tail import DEFAULT_SIZE, TailFile, is_tmpfs
+from ostiary.audit.wal import SEGMENT_BYTES, Segments
+from ostiary.audit.writer import PATIENCE_SECONDS, STALL_SECONDS, Writer
+from ostiary.model.errors import LogFailed
+
+DEFAULT_TAIL_DIR: Final = Path("/dev/shm")  # noqa: S108 - the tail is meant to be in memory; the file is made 0600
+
+_log = logging.getLogger(__name__)
+
+
+class Log(msgspec.Struct, frozen=True):
+    """An origin, open for writing."""
+
+    origin: Origin
+    writer: Writer
+    encoder: Encoder
+    ids: Ids
+    report: Recovered
+
+
+def open_log(
+    state_dir: Path,
+    gateway: str,
+    writer: str,
+    *,
+    scrub: Scrub,
+    loop: asyncio.AbstractEventLoop,
+    year: int | None = None,
+    tail_dir: Path = DEFAULT_TAIL_DIR,
+    tail_bytes: int = DEFAULT_SIZE,
+    segment_bytes: int = SEGMENT_BYTES,
+    verify_entries: int = VERIFY_ENTRIES,
+    patience: float = PATIENCE_SECONDS,
+    stall: float = STALL_SECONDS,
+    unsigned: float | None = None,
+) -> Log:
+    """Open a writer's log of this year, recovered and ready; blocks on the disk, so call it before serving.
+
+    `unsigned`: seconds that the log may go on without a signature; None where no sealer is attached.
+    Raises `ConfigError` for what an operator can set right, `LogFailed` when another writer has it, `Damaged` when it was tampered with.
+    """
+    year = this_year() if year is None else year
+    if not is_tmpfs(tail_dir):
+        _log.warning("audit.tail_dir %s is not on tmpfs: buffered entries wait for its disk", tail_dir)
+    hold = _Hold(tail_dir, tail_bytes, segment_bytes, verify_entries)
+    origin = read_origin(state_dir, gateway, writer, year)
+    for earlier in origins(state_dir, gateway, writer):
+        if earlier.year < year and not (earlier.folder / "closed").exists():
+            _finish(earlier, origin, hold, scrub)
+    started = hold.take(origin, scrub)
+    marker = origin.folder / "open"
+    stamp = started.encoder.stamp(time.time_ns())
+    replace(marker, msgspec.json.encode(Opened(started.encoder.boot, kernel_boot(), stamp)))
+    made = Writer(
+        started.file.begin(started.segments.index, uuid.UUID(started.encoder.boot).bytes),
+        started.segments,
+        patience=patience,
+        stall=stall,
+        unsigned=unsigned,
+        fence=started.report.fence,
+        on_clean=lambda: marker.unlink(missing_ok=True),
+        on_closed=lambda: os.close(started.lock),
+    )
+    if started.segments.index == 0:
+        made.append(_first(state_dir, started))
+    made.start(loop)
+    return Log(origin, made, started.encoder, started.ids, started.report)
+
+
+class _Started(msgspec.Struct, frozen=True):
+    """An origin that is locked and recovered."""
+
+    origin: Origin
+    lock: int
+    file: TailFile
+    segments: Segments
+    encoder: Encoder
+    ids: Ids
+    report: Recovered
+
+
+class _Hold(msgspec.Struct, frozen=True):
+    """How origins are taken hold of."""
+
+    tail_dir: Path
+    tail_bytes: int
+    segment_bytes: int
+    verify_entries: int
+
+    def take(self, origin: Origin, scrub: Scrub) -> _Started:
+        """Lock an origin and recover it. Lets go of everything when that fails."""
+        with contextlib.ExitStack() as undo:
+            lock = _lock(origin)
+            undo.callback(os.close, lock)
+            fence = _next_fence(origin)
+            file = TailFile(self.tail_dir, origin.name, self.tail_bytes)
+            undo.callback(file.abandon)
+            ids = Ids()
+            encoder = Encoder(f"{origin.gateway}/{origin.writer}", str(uuid.uuid4()), scrub)
+            out, report = recover(
+                origin,
+                file.remains,
+                encoder,
+                ids,
+                fence=fence,
+                tail_existed=file.existed,
+                segment_bytes=self.segment_bytes,
+                verify_entries=self.verify_entries,
+            )
+            undo.pop_all()
+        return _Started(origin, lock, file, out, encoder, ids, report)
+
+
+def _finish(origin: Origin, following: Origin, hold: _Hold, scrub: Scrub) -> None:
+    """Close an earlier year's origin for good: recover it, and let its last entry name the origin that follows."""
+    started = hold.take(origin, scrub)
+    try:
+        if started.segments.index:
+            anchor: Json = {"next": following.name, "origin": origin.name}
+            write_entries(started.segments, [_entry(started, "anchor", {"anchor": anchor})])
+            started.segments.close()
+        (origin.folder / "open").unlink(missing_ok=True)
+        started.file.remove()
+        write_new(origin.folder / "closed", b"")
+    finally:
+        os.close(started.lock)
+
+
+def _entry(started: _Started, kind: str, members: dict[str, Json]) -> bytes:
+    now = time.time_ns()
+    return started.encoder.entry(kind, started.ids.next(now), now, time.monotonic_ns(), members)
+
+
+def _first(state_dir: Path, started: _Started) -> bytes:
+    """Make an origin's first entry: an anchor that names the origin before it, and how far that one was signed."""
+    origin = started.origin
+    anchor: dict[str, Json] = {"origin": origin.name}
+    earlier = [each for each in origins(state_dir, origin.gateway, origin.writer) if each.year < origin.year]
+    if earlier:
+        last = last_checkpoint(earlier[-1])
+        anchor["previous"] = {"origin": last.origin, "root": base64.b64encode(last.root).decode(), "size": last.size}
+    return _entry(started, "anchor", {"anchor": anchor})
+
+
+def _lock(origin: Origin) -> int:
+    fd = os.open(origin.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise LogFailed(f"another writer has {origin.name} open") from None
+    return fd
+
+
+def read_fence(folder: Path) -> int:
+    """Read how often an origin was opened."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / "fence").read_text(encoding="ascii"))
+    return 0
+
+
+def _next_fence(origin: Origin) -> int:
+    fence = read_fence(origin.folder) + 1
+    replace(origin.folder / "fence", f"{fence}\n".encode())
+    return fence

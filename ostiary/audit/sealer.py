@@ -1,0 +1,313 @@
+"""The sealer: a process of its own that owns an origin's signing key, and signs what the log says, once.
+
+    python -m ostiary.audit.sealer --folder DIR --key FILE --fd N        beside a running writer
+    python -m ostiary.audit.sealer --folder DIR --key FILE --once        seal what is in a log that nobody writes
+
+Theory of operation. The process that writes the log parses hostile bytes, so it must not be able to sign. It tells the sealer only
+*how far* its log is durable; the sealer reads the entries itself from the WAL, appends their hashes to its own frontier, and signs
+that. There is no message that makes it shrink the tree, replace an entry or sign a root that it did not compute: what it signed
+once can only be extended. When the WAL does not go on where the last checkpoint ends, it refuses, says why, and exits.
+
+Order of publishing: tiles and bundles, then the checkpoint into the list of all checkpoints, then `checkpoint` itself; each
+durable before the next begins. A crash leaves at most tiles that nothing points to yet. The frontier is not stored: it is
+read back from the tiles, and must have the root that was signed.
+
+A checkpoint is due `--interval` seconds after there is something new, after `--entries` new entries, or when the writer asks.
+Exit codes: 0 the writer has gone and all is sealed; 1 refused: the log is not the one that was signed; 2 misconfigured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from ostiary.audit.keys import Origin, load_signer
+from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
+from ostiary.audit.tiles import TileFolder, bundle, tile_file, tile_path
+from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash
+from ostiary.audit.unfinished import Unfinished
+from ostiary.audit.wal import Damaged, WalReader, frames, segments
+from ostiary.audit.writer import MESSAGE
+from ostiary.model.errors import ConfigError, LogFailed
+
+INTERVAL_SECONDS: Final = 1.0
+MAX_UNSIGNED: Final = 1024
+"""Entries after which a checkpoint is due."""
+_MAX_STEP: Final = 8192
+"""Entries under one checkpoint at most, so that a long backlog is published in steps."""
+_ASKED_SECONDS: Final = 0.05
+"""Between checkpoints that the writer asks for: many short sessions share one."""
+_SAVE_ENTRIES: Final = 50_000
+_RETRY_SECONDS: Final = 0.5
+_NICE: Final = 5
+
+
+class Sealer:
+    """One origin's tree and its signer."""
+
+    def __init__(self, folder: Path, signer: Signer) -> None:
+        """Read back what was signed. Raises `Damaged` when tiles or WAL do not agree with it."""
+        self._folder = folder
+        self._signer = signer
+        self._tiles = TileFolder(folder / "log")
+        self._tiles.sweep()
+        last = self._last()
+        self._tree = self._tiles.frontier(last.size, last.size)
+        if self._tree.root() != last.root:
+            raise Damaged(last.size, "the tiles do not have the root that was signed")
+        first = last.size // WIDTH * WIDTH
+        self._bundle = self._tiles.entries(first // WIDTH, last.size) if first < last.size else []
+        self._wal = WalReader(folder / "wal", first)
+        self._rejoin(last.size)
+        self._open = Unfinished.load(folder / "low")
+        if self._open.index < last.size:
+            catching_up = WalReader(folder / "wal", self._open.index)
+            for entry in catching_up.read(last.size):
+                self._open.see(entry)
+        self._saved = self._open.index
+
+    @property
+    def size(self) -> int:
+        """Size of the signed tree."""
+        return self._tree.size
+
+    def _last(self) -> Checkpoint:
+        verifier = Verifier(self._signer.vkey)
+        listed = self._folder / "log" / "checkpoints"
+        data = listed.read_bytes()[-(1 << 20) :] if listed.exists() else b""
+        note = last_note(data.decode(errors="replace"))
+        if data and not data.endswith(note.encode()):
+            # A note cut short by a crash: it was never published, and would spoil the next one.
+            whole = data.rfind(note.encode()) + len(note.encode()) if note else 0
+            os.truncate(listed, listed.stat().st_size - len(data) + whole)
+        newest = read_checkpoint(note, verifier) if note else Checkpoint(self._signer.name, 0, EMPTY_ROOT)
+        shown = self._folder / "log" / "checkpoint"
+        if shown.exists():
+            published = read_checkpoint(shown.read_text(encoding="utf-8"), verifier)
+            if published.size > newest.size or (published.size == newest.size and published.root != newest.root):
+                raise Damaged(newest.size, "the list of checkpoints lacks one that was published")
+        return newest
+
+    def _rejoin(self, size: int) -> None:
+        """The WAL must go on where the tree ends: its last entries are those of the last bundle."""
+        at = self._wal.index
+        for entry, kept in zip(self._wal.read(size), self._bundle, strict=True):
+            if entry != kept:
+                raise Damaged(at, "the WAL does not hold the entry that was signed")
+            at += 1
+        for entry, leaf in zip(self._bundle, self._tiles.hashes(0, size // WIDTH, size), strict=True):
+            if leaf_hash(entry) != leaf:
+                raise Damaged(size // WIDTH * WIDTH, "the last bundle does not hold the entries that were signed")
+
+    def seal(self, durable: int) -> Iterator[int]:
+        """Extend the tree to `durable` entries, and publish; yields each size that was signed. Raises `Damaged`."""
+        if durable < self.size:
+            raise Damaged(durable, f"the log ends here, but {self.size} entries were signed")
+        while self.size < durable:
+            files = self._extend(min(durable, self.size + _MAX_STEP))
+            note = self._signer.sign(Checkpoint(self._signer.name, self.size, self._tree.root()).text())
+            _patiently(lambda: self._tiles.publish(files), "tiles")  # noqa: B023 - called before the next round
+            _patiently(lambda: self._tiles.append_note(note), "checkpoints")  # noqa: B023 - as above
+            _patiently(lambda: self._tiles.publish([("checkpoint", note.encode())]), "checkpoint")  # noqa: B023 - as above
+            self._tiles.forget_partials(name for name, _ in files if ".p/" not in name)
+            if self._open.index >= self._saved + _SAVE_ENTRIES:
+                self.save()
+            yield self.size
+
+    def _extend(self, stop: int) -> list[tuple[str, bytes]]:
+        files: list[tuple[str, bytes]] = []
+        index = self.size
+        for entry in self._wal.read(stop):
+            if index == self._open.index:
+                self._open.see(entry)
+            self._bundle.append(entry)
+            index += 1
+            for tile in self._tree.append(leaf_hash(entry)):
+                files.append(tile_file(tile))
+                if not tile.level:
+                    files.append((tile_path("entries", tile.number), bundle(self._bundle)))
+                    self._bundle = []
+        files += [tile_file(tile) for tile in self._tree.partial()]
+        if self._bundle:
+            files.append((tile_path("entries", index // WIDTH, len(self._bundle)), bundle(self._bundle)))
+        return files
+
+    def save(self) -> None:
+        """Note what is open at this point, so that recovery need not read everything before."""
+        self._saved = self._open.index
+        with contextlib.suppress(OSError):  # a hint only
+            self._open.save(self._folder / "low")
+
+
+def _patiently(publish: Callable[[], None], what: str) -> None:
+    """Try until the disk has room: the writer refuses meanwhile, and nothing may be published out of order."""
+    told = False
+    while True:
+        try:
+            publish()
+        except OSError as problem:
+            if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            if not told:
+                print(f"sealer: no room for {what}", file=sys.stderr, flush=True)  # noqa: T201 - a process's own log
+                told = True
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+class Link:
+    """What the writer says, and is told: see `ostiary.audit.writer.MESSAGE`."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
+        self.durable = 0
+        self.fence = -1
+        """Which writer is speaking; -1: none yet."""
+        self.asked = False
+        self.gone = False
+
+    def listen(self, seconds: float | None) -> None:
+        """Wait for a message at most so long, and read all there are."""
+        select.select([self._socket], [], [], seconds)
+        while not self.gone:
+            try:
+                data = self._socket.recv(64)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if len(data) != MESSAGE.size:
+                self.gone = True
+                return
+            what, durable, fence = MESSAGE.unpack(data)
+            if fence < self.fence:
+                continue  # an older writer's last words
+            # A new writer's word counts even when it says less: then the log was rolled back, and `seal` refuses.
+            self.durable = max(self.durable, durable) if fence == self.fence else durable
+            self.fence = fence
+            self.asked = self.asked or what == b"F"
+
+    def say(self, size: int) -> None:
+        """Tell the writer how far the log is signed."""
+        with contextlib.suppress(OSError):
+            self._socket.send(MESSAGE.pack(b"S", size, 0), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: int) -> None:
+    """Seal as the writer goes on, until it has gone. Raises `Damaged`, `LogFailed`."""
+    link.say(sealer.size)
+    due: float | None = None
+    last = 0.0
+    while True:
+        link.listen(None if due is None else max(0.0, due - time.monotonic()))
+        now = time.monotonic()
+        news = 0 if link.fence < 0 else link.durable - sealer.size
+        if news and due is None:
+            due = now + interval
+        if link.asked and news:
+            due = min(due or now, max(now, last + _ASKED_SECONDS))
+        ready = due is not None and now >= due
+        if news < 0 or (news and (ready or news >= entries or link.gone)):
+            _check_fence(folder, link)
+            for size in sealer.seal(link.durable):
+                link.say(size)
+            due, last, link.asked = None, time.monotonic(), False
+        elif not news:
+            due, link.asked = None, False
+        if link.gone:
+            return
+
+
+def _check_fence(folder: Path, link: Link) -> None:
+    """Another writer has opened the log since: what this one says does not count any more."""
+    with contextlib.suppress(OSError, ValueError):
+        current = int((folder / "fence").read_text(encoding="ascii"))
+        if link.fence < current:
+            raise LogFailed(f"writer {link.fence} was fenced off by writer {current}")
+
+
+def _lock(folder: Path) -> int:
+    fd = os.open(folder / "sealer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + 5.0
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise LogFailed(f"another sealer has {folder}") from None
+            time.sleep(0.05)
+        else:
+            return fd
+
+
+def start_sealer(
+    origin: Origin, fd: int, *, interval: float = INTERVAL_SECONDS, entries: int = MAX_UNSIGNED
+) -> subprocess.Popen[bytes]:
+    """Start a sealer process at one end of a SOCK_SEQPACKET pair. Keep `fd`: a successor can be started on it."""
+    command = [*_command(origin), "--fd", str(fd), "--interval", str(interval), "--entries", str(entries)]
+    return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
+
+
+def seal_once(origin: Origin) -> int:
+    """Seal all that is in the WAL of a log that nobody has open. Returns the sealer's exit code."""
+    return subprocess.run([*_command(origin), "--once"], check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - as above
+
+
+def _command(origin: Origin) -> list[str]:
+    return [sys.executable, "-m", "ostiary.audit.sealer", "--folder", str(origin.folder), "--key", str(origin.key_file)]
+
+
+def _end_of_wal(folder: Path) -> int:
+    files = segments(folder / "wal")
+    return files[-1].first + sum(1 for _ in frames(files[-1].path)) if files else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sealer: see the module's first lines."""
+    parser = argparse.ArgumentParser(prog="ostiary-sealer", description="Signs an audit log's checkpoints.")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--key", type=Path, required=True)
+    parser.add_argument("--interval", type=float, default=INTERVAL_SECONDS)
+    parser.add_argument("--entries", type=int, default=MAX_UNSIGNED)
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--fd", type=int)
+    how.add_argument("--once", action="store_true")
+    options = parser.parse_args(arguments)
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    try:
+        lock = _lock(options.folder)
+        sealer = Sealer(options.folder, load_signer(options.key))
+        try:
+            if options.once:
+                for _ in sealer.seal(_end_of_wal(options.folder)):
+                    pass
+            else:
+                serve(sealer, Link(options.fd), options.folder, options.interval, options.entries)
+        finally:
+            sealer.save()
+            os.close(lock)
+    except ConfigError as problem:
+        print(f"sealer: {problem}", file=sys.stderr)  # noqa: T201 - a process's last words
+        return 2
+    except (LogFailed, OSError) as problem:
+        print(f"sealer: refused: {problem}", file=sys.stderr)  # noqa: T201 - a process's last words
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
