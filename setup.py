@@ -77,8 +77,7 @@ def extensions() -> list[Extension]:
         return []
     flags = os.environ.get("OSTIARY_CFLAGS", "-O3").split()
     modules = [
-        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags)
-        for path in COMPILED
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags) for path in COMPILED
     ]
     try:
         built: list[Extension] = cythonize(

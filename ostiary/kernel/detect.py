@@ -201,13 +201,13 @@ class Scanner:
         if stop - at < 11 or (stop - at > 11 and is_digit(self.src[at + 11])):
             return 0
         between = self.src[at + 3]
-        if (between != 45 and between != 32) or self.src[at + 6] != between:
+        if between not in (45, 32) or self.src[at + 6] != between:
             return 0
         for i in (4, 5, 7, 8, 9, 10):
             if not is_digit(self.src[at + i]):
                 return 0
         area = 100 * self.src[at] + 10 * self.src[at + 1] + self.src[at + 2] - 111 * 48
-        if area == 0 or area == 666 or area >= 900:
+        if area in (0, 666) or area >= 900:
             return 0
         if self.src[at + 4] == 48 and self.src[at + 5] == 48:
             return 0
@@ -248,7 +248,7 @@ class Scanner:
                 return best
             if between == 0:
                 between = self.src[at]
-                if (between != 32 and between != 45) or (group != 4 and group != 8):
+                if between not in (32, 45) or group not in (4, 8):
                     return best
             elif self.src[at] != between or right - left == 8:
                 return best
@@ -400,8 +400,11 @@ class Scanner:
 
     def is_idn(self, label: int, end: int) -> bool:
         """Whether a label is an A-label: `xn--...` (RFC 5890)."""
-        return end - label > 4 and self.src[label] | 32 == 120 and self.src[label + 1] | 32 == 110 and (
-            self.src[label + 2] == 45 and self.src[label + 3] == 45
+        return (
+            end - label > 4
+            and self.src[label] | 32 == 120
+            and self.src[label + 1] | 32 == 110
+            and (self.src[label + 2] == 45 and self.src[label + 3] == 45)
         )
 
     # --- secrets -------------------------------------------------------------
@@ -432,15 +435,24 @@ class Scanner:
             self.next_pem = len(self.data)
 
     def private_key(self, begin: int, stop: int) -> int:
-        """End of the private key block at `begin` (RFC 7468, also OpenSSH and PGP), or 0. Cut off, it ends at `stop`."""
+        """End of the private key block at `begin` (RFC 7468, also OpenSSH and PGP), or 0.
+
+        Cut off, it ends at the next `"` (so that JSON stays JSON), or at `stop`.
+        """
         head = self.data.find(b"PRIVATE KEY", begin, min(begin + 64, stop))
         if head < 0:
             return 0
         end = self.data.find(b"-----END ", head, stop)
+        if end >= 0:
+            end = self.data.find(b"-----", end + 9, min(end + 80, stop))
+        if end >= 0:
+            return end + 5
+        end = self.data.find(b'"', head, stop)
         if end < 0:
             return stop
-        end = self.data.find(b"-----", end + 9, min(end + 80, stop))
-        return stop if end < 0 else end + 5
+        while self.src[end - 1] == _BACKSLASH:
+            end -= 1
+        return end
 
     def tokens(self, start: int, stop: int, floor: int, shift: int) -> int:
         """Tokens in `src[start:stop]`: every sixteenth byte is looked at, since no token is a shorter run."""
@@ -459,8 +471,7 @@ class Scanner:
             at = right
             if right - left >= _SHORTEST_TOKEN:
                 found += self.word(left, right, floor, stop, shift)
-                if self.next_word > at:
-                    at = self.next_word
+                at = max(at, self.next_word)
             at += _SHORTEST_TOKEN
         return found
 
@@ -487,8 +498,7 @@ class Scanner:
                     self.star(at, end, shift, _SECRET)
                     found += 1
                     at = end
-                    if end > self.next_word:
-                        self.next_word = end
+                    self.next_word = max(self.next_word, end)
                     continue
             at += 1
             while at < right and _CLASS[self.src[at - 1]] & _ALNUM:
@@ -536,7 +546,7 @@ class Scanner:
                 upper = 1
             elif 97 <= c <= 122:
                 lower = 1
-            elif c != 43 and c != 47:
+            elif c not in (43, 47):
                 return False
         if not (lower and upper and digit):
             return False
@@ -575,18 +585,18 @@ def is_issued(head: int, count: int) -> bool:
     two = head // 10000
     four = head // 100
     if two >= 40 and two <= 49:  # Visa
-        return count == 13 or count == 16 or count == 19
+        return count in (13, 16, 19)
     if (two >= 51 and two <= 55) or (four >= 2221 and four <= 2720):  # Mastercard
         return count == 16
-    if two == 34 or two == 37:  # American Express
+    if two in (34, 37):  # American Express
         return count == 15
-    if two == 36 or two == 38 or two == 39 or (four >= 3000 and four <= 3059) or four == 3095:  # Diners Club
+    if two in (36, 38, 39) or (four >= 3000 and four <= 3059) or four == 3095:  # Diners Club
         return count >= 14
     if four >= 3528 and four <= 3589:  # JCB
         return count >= 16
     if four >= 2200 and four <= 2204:  # Mir
         return count >= 16
-    if two == 81 or two == 82 or four == 9792:  # UnionPay, RuPay, Troy
+    if two in (81, 82) or four == 9792:  # UnionPay, RuPay, Troy
         return count >= 16
     # Discover, UnionPay, RuPay, Maestro, Elo, Verve, Hipercard share 50, 56 to 58 and 60 to 69.
     return two == 50 or (two >= 56 and two <= 58) or (two >= 60 and two <= 69)

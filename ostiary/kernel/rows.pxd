@@ -4,7 +4,7 @@ cimport cython
 from ostiary.kernel.detect cimport Scanner, byte_t
 
 cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _STAR, _QUOTE, _CHUNK, _SHORT
-cdef int _TEXT, _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER
+cdef int _BPCHAR, _JSON, _JSONB, _NUMBER
 cdef byte_t[::1] _STARS
 cdef bytes _CONTINUATIONS, _SIGNATURE
 
@@ -44,13 +44,14 @@ cdef class RowMasker:
     cdef value(self, Py_ssize_t column, Py_ssize_t length)
     @cython.locals(found=Py_ssize_t, shift=Py_ssize_t)
     cdef bint scan(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
+    @cython.locals(stop=Py_ssize_t, quoted=bint, starred=bint, begin=Py_ssize_t, i=Py_ssize_t, c=int)
+    cdef int mend_json(self, Py_ssize_t at, Py_ssize_t length, Py_ssize_t shift) except -1
     cdef bint is_hidden(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
 
     @cython.locals(stop=Py_ssize_t, chars=Py_ssize_t, tail=Py_ssize_t)
     cdef redact(self, Py_ssize_t at, Py_ssize_t length, bint last4, bint padded)
     @cython.locals(chars=Py_ssize_t, keep=Py_ssize_t)
     cdef redact_json(self, Py_ssize_t at, Py_ssize_t length, bint last4)
-    @cython.locals(i=Py_ssize_t)
     cdef bint is_number(self, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.locals(i=Py_ssize_t, count=Py_ssize_t, end=Py_ssize_t)
     cdef Py_ssize_t characters(self, Py_ssize_t at, Py_ssize_t stop) except -1

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from array import array
 
-from ostiary.kernel.detect import NAMES, Scanner
-from ostiary.kernel.values import BPCHAR, BYTEA, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, OPAQUE, TEXT, hits
+from ostiary.kernel.detect import Scanner
+from ostiary.kernel.values import BPCHAR, JSON, JSONB, NUMBER, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 # The values of model.proofs.Treatment, as C integers.
@@ -33,11 +33,9 @@ _STARS = memoryview(b"*" * _CHUNK)
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 
-_TEXT = TEXT
 _BPCHAR = BPCHAR
 _JSON = JSON
 _JSONB = JSONB
-_LITERAL = LITERAL
 _NUMBER = NUMBER
 
 
@@ -68,11 +66,13 @@ def mask_copy_rows(frames: bytes, treatments: bytes, families: bytes, wanted: in
 class RowMasker:
     """One batch on its way from `src` to `dst`."""
 
-    def __init__(self, frames: bytes, treatments: bytes, families: bytes, wanted: int) -> None:
+    def __init__(self, frames: bytes, treatments: bytes, families: bytes, wanted: int, room: int = 0) -> None:
         if len(families) != len(treatments):
             raise ValueError("a plan needs one family a column")
         self.frames = frames
         self.copy = bytearray(frames)
+        if room:
+            self.copy.extend(bytes(room))
         self.src = memoryview(frames)
         self.dst = memoryview(self.copy)
         self.treatments = memoryview(treatments)
@@ -89,7 +89,7 @@ class RowMasker:
         """The masked frames; what came in, if nothing changed."""
         if not self.changed:
             return self.frames
-        if self.put == len(self.frames):
+        if self.put == len(self.copy):
             return bytes(self.copy)
         return bytes(memoryview(self.copy)[: self.put])
 
@@ -143,10 +143,10 @@ class RowMasker:
         return end
 
     def close_frame(self, begin: int, end: int) -> None:
-        """The frame must be used up; write its length anew if it became shorter."""
+        """The frame must be used up; write its length anew if anything was changed."""
         if self.take != end:
             raise PeerMisbehaved(Misdeed.TRAILING_BYTES, "row")
-        if self.put != self.take:
+        if self.changed:
             self.set_i32(begin + 1, self.put - begin - 1)
 
     def row(self, columns: int, end: int) -> None:
@@ -219,6 +219,8 @@ class RowMasker:
         self.move(at, length)
         if self.scanner.scan(at, at + length, shift):
             self.changed = True
+            if family in (_JSON, _JSONB):
+                self.mend_json(at, length, shift)
         if family == _JSON and length > 11 and self.frames.find(b"\\u00", at, at + length) >= 0:
             return not self.is_hidden(family, at, length)
         return True
@@ -233,6 +235,29 @@ class RowMasker:
                 self.scanner.counts[kind] += number
                 found = True
         return found
+
+    def mend_json(self, at: int, length: int, shift: int) -> None:
+        """Put quotes round the stars that took the place of bare numbers: they would be no JSON."""
+        stop = at + length
+        quoted = False
+        while at < stop:
+            c = self.src[at]
+            at += 1
+            if c == 92:
+                at += 1
+            elif c == _QUOTE:
+                quoted = not quoted
+            elif not quoted and 45 <= c <= 57:
+                begin = at - 1
+                starred = self.dst[begin + shift] == _STAR
+                while at < stop and self.src[at] not in (32, 9, 10, 13, 44, 93, 125):
+                    starred = starred or self.dst[at + shift] == _STAR
+                    at += 1
+                if starred:
+                    for i in range(begin + 1, at - 1):
+                        self.dst[i + shift] = _STAR
+                    self.dst[begin + shift] = _QUOTE
+                    self.dst[at - 1 + shift] = _QUOTE
 
     # --- treatments ------------------------------------------------------------
 
@@ -280,10 +305,10 @@ class RowMasker:
 
     def is_number(self, at: int, length: int) -> bool:
         """Whether a JSON text holds digits only."""
-        for i in range(at, at + length):
-            if self.src[i] < 48 or self.src[i] > 57:
-                return False
-        return True
+        while length > 0 and 48 <= self.src[at] <= 57:
+            at += 1
+            length -= 1
+        return length == 0
 
     def characters(self, at: int, stop: int) -> int:
         """How many UTF-8 characters: bytes that are no continuation. Of other encodings, an estimate from above or below."""

@@ -88,11 +88,11 @@ def numeric(value: bytes) -> int:
     count, weight, sign, _scale = struct.unpack_from("!HhHH", value)
     if len(value) != 8 + 2 * count or sign not in (0, 0x4000) or weight > 5:
         return 0
-    whole = 0
+    whole: int = 0
     for i, digit in enumerate(struct.unpack_from(f"!{count}H", value, 8)):
         if i <= weight:
             whole = whole * 10_000 + digit
-    return whole * 10_000 ** max(0, weight + 1 - count)
+    return whole * int(10_000 ** max(0, weight + 1 - count))
 
 
 def decode_bytea(value: bytes) -> bytes:

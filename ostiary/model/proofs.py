@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.results import CopyPlan
 
 
 class Intended(msgspec.Struct, frozen=True):
@@ -63,6 +64,10 @@ class RowPlan(msgspec.Struct, frozen=True):
     """The data class that a column is protected as; None: not protected."""
     active: bool
     """False: no row of this result needs a look."""
+    families: bytes
+    """How the bytes of each column are to be read: one of `ostiary.kernel.values`' families a column."""
+    copy: CopyPlan | None = None
+    """Of COPY in text or CSV format: how its rows are written."""
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -37,13 +37,13 @@ class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
     r"""What stands for NULL: `\N` by default, in CSV nothing."""
     header: bool
     """The first line holds column names."""
+    names: tuple[str, ...] = ()
+    """The columns' names, to know that line by; `ostiary.masking.plan_copy` fills them in."""
     encoding: str
     """Of the data: `UTF8` and what is a superset of ASCII byte by byte can be masked; anything else is refused."""
 
 
-TEXT_COPY = CopyPlan(
-    csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\\N", header=False, encoding="UTF8"
-)
+TEXT_COPY = CopyPlan(csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\\N", header=False, encoding="UTF8")
 """COPY ... TO STDOUT without options."""
 
 CSV_COPY = CopyPlan(csv=True, delimiter=b",", quote=b'"', escape=b'"', null=b"", header=False, encoding="UTF8")

@@ -1,0 +1,250 @@
+r"""COPY ... TO STDOUT in text and CSV format, masked in one pass (PostgreSQL 18, COPY, "Text Format" and "CSV Format").
+
+Theory of operation. As in `rows.py`, of which this is a second walker: `dst` starts as a copy of `src`. A NULL can be longer
+here than the value whose place it takes (`\N`), so `dst` has room for one NULL string a field, and `put` may run ahead of
+`take`: that is safe, since reading goes by `src`.
+
+The target writes one row a CopyData message, and a row that does not end with its message cannot be masked by position:
+it is refused. So is a row with another number of fields than the plan has. What a field's escapes and doubled quotes stand
+for is looked at, too: a delimiter or quote may have been chosen so as to cut a value into pieces.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ostiary.kernel.rows import RowMasker
+from ostiary.kernel.values import BPCHAR, BYTEA, JSON, JSONB, LITERAL, NUMBER, TEXT, hits
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+
+_KEEP = 0
+_SCAN = 1
+_LAST4 = 3
+_NULL = 4
+
+_BACKSLASH = 92
+_NEWLINE = 10
+
+_TEXT = TEXT
+_BPCHAR = BPCHAR
+_JSON = JSON
+_JSONB = JSONB
+_LITERAL = LITERAL
+_NUMBER = NUMBER
+_BYTEA = BYTEA
+
+_ESCAPES = {98: b"\b", 102: b"\f", 110: b"\n", 114: b"\r", 116: b"\t", 118: b"\v"}
+
+
+def mask_copy_text(
+    frames: bytes,
+    treatments: bytes,
+    families: bytes,
+    wanted: int,
+    *,
+    delimiter: bytes,
+    null: bytes,
+    header: bytes,
+) -> tuple[bytes, tuple[int, ...]]:
+    """Mask whole CopyData frames in text format; see `rows.mask_rows` for the rest.
+
+    A frame that is `header`, byte for byte (empty: there is none), stays.
+    """
+    return _mask(frames, treatments, families, wanted, (delimiter, b"", b"", null, header))
+
+
+def mask_copy_csv(
+    frames: bytes,
+    treatments: bytes,
+    families: bytes,
+    wanted: int,
+    *,
+    delimiter: bytes,
+    quote: bytes,
+    escape: bytes,
+    null: bytes,
+    header: bytes,
+) -> tuple[bytes, tuple[int, ...]]:
+    """Mask whole CopyData frames in CSV format; see `rows.mask_rows` for the rest."""
+    return _mask(frames, treatments, families, wanted, (delimiter, quote, escape, null, header))
+
+
+def _mask(
+    frames: bytes, treatments: bytes, families: bytes, wanted: int, form: tuple[bytes, bytes, bytes, bytes, bytes]
+) -> tuple[bytes, tuple[int, ...]]:
+    fields = frames.count(form[0]) + frames.count(b"\n") + 1
+    masker = CopyMasker(frames, treatments, families, wanted, fields * len(form[3]))
+    masker.set_form(form)
+    masker.text_rows()
+    return masker.result(), tuple(masker.counts) + tuple(masker.scanner.counts)
+
+
+class CopyMasker(RowMasker):
+    """One batch of COPY text on its way from `src` to `dst`."""
+
+    def set_form(self, form: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
+        """Set delimiter, quote and escape (empty: text format), NULL string and header line."""
+        self.delimiter = form[0][0]
+        self.csv = form[1] != b""
+        self.quote = form[1][0] if self.csv else -1
+        self.escape = form[2][0] if self.csv else _BACKSLASH
+        self.null = form[3]
+        self.header = form[4]
+        # In text format a value can look like any NULL string but the usual one: a field that does may be a value.
+        self.null_is_known = self.csv or self.null == b"\\N"
+
+    def text_rows(self) -> None:
+        """Walk CopyData frames: `d`, a length, then whole lines."""
+        size = len(self.src)
+        while self.take < size:
+            begin = self.put
+            end = self.frame(100)
+            if len(self.header) == end - self.take and self.frames.startswith(self.header, self.take):
+                self.keep(end - self.take)
+            while self.take < end:
+                self.line(end)
+            self.close_frame(begin, end)
+
+    def line(self, end: int) -> None:
+        """One row, with its newline. A row of no columns is an empty line."""
+        column = 0
+        last = False
+        while not last:
+            start = self.take
+            at = self.csv_end(start, end) if self.csv else self.text_end(start, end)
+            if at >= end:
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row that does not end with its message")
+            last = self.src[at] == _NEWLINE
+            if column < self.columns:
+                self.field(column, start, at)
+            elif not (last and self.columns == 0 and at == start):
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row with other columns than were planned")
+            column += 1
+            self.take = at
+            self.keep(1)
+        if column < self.columns:
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row with other columns than were planned")
+
+    def text_end(self, at: int, end: int) -> int:
+        """Where the field at `at` ends in text format; past `end`: it does not."""
+        self.quoted = False
+        self.escaped = False
+        while at < end and self.src[at] != self.delimiter and self.src[at] != _NEWLINE:
+            if self.src[at] == _BACKSLASH:
+                self.escaped = True
+                at += 1
+            at += 1
+        return at
+
+    def csv_end(self, at: int, end: int) -> int:
+        """Where the field at `at` ends in CSV format, after its closing quote if it has one."""
+        self.quoted = at < end and self.src[at] == self.quote
+        self.escaped = False
+        if self.quoted:
+            at = self.after_quote(at + 1, end)
+            if at < end and self.src[at] != self.delimiter and self.src[at] != _NEWLINE:
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, "CSV")
+            return at
+        while at < end and self.src[at] != self.delimiter and self.src[at] != _NEWLINE:
+            if self.src[at] == self.quote:
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, "CSV")
+            at += 1
+        return at
+
+    def after_quote(self, at: int, end: int) -> int:
+        """Where a quoted field ends that began before `at`. Inside, an escape stands before a quote or an escape only."""
+        while at < end:
+            c = self.src[at]
+            at += 1
+            if c == self.escape and at < end and (self.src[at] == self.quote or self.src[at] == self.escape):
+                self.escaped = True
+                at += 1
+            elif c == self.quote:
+                return at
+        return end
+
+    def field(self, column: int, start: int, stop: int) -> None:
+        """One field, with its quotes."""
+        treatment = self.treatments[column]
+        family = self.families[column]
+        quoted = self.quoted
+        escaped = self.escaped
+        if treatment == _KEEP or start == stop or (self.null_is_known and not quoted and self.is_null(start, stop)):
+            self.move(start, stop - start)
+            return
+        if treatment != _SCAN:
+            self.tally[column] += 1
+            self.changed = True
+            if treatment >= _NULL or family == 0 or family > _JSONB:
+                self.text(self.null)
+            elif escaped:
+                self.stars(len(self.value_of(start, stop, quoted).decode("utf-8", "replace")))
+            elif quoted:
+                self.byte(self.quote)
+                self.redact(start + 1, stop - start - 2, treatment == _LAST4, family == _BPCHAR)
+                self.byte(self.quote)
+            elif family >= _JSON and not self.csv:
+                self.redact_json(start, stop - start, treatment == _LAST4)
+            else:
+                self.redact(start, stop - start, treatment == _LAST4, family == _BPCHAR)
+        elif family == 0 or family >= _NUMBER:
+            if self.is_found(self.value_of(start, stop, quoted), family, 0):
+                self.text(self.null)
+            else:
+                self.move(start, stop - start)
+        else:
+            put = self.put
+            self.move(start, stop - start)
+            found = self.scanner.scan(start, stop, put - start)
+            if found:
+                self.changed = True
+            if escaped and self.is_found(self.value_of(start, stop, quoted), family, found):
+                self.put = put
+                self.stars(stop - start)
+
+    def is_null(self, start: int, stop: int) -> bool:
+        """Whether a field is the NULL string."""
+        return stop - start == len(self.null) and self.frames.startswith(self.null, start)
+
+    def is_found(self, value: bytes, family: int, known: int) -> bool:
+        """Whether the detectors find more in what a field stands for than the `known` that were seen in the field itself."""
+        found = hits(value, family, self.scanner.wanted) if len(value) >= 5 else []
+        if sum(found) <= known:
+            return False
+        self.changed = True
+        for kind, number in enumerate(found):
+            if number:
+                self.scanner.counts[kind] += 1
+        return True
+
+    def value_of(self, start: int, stop: int, quoted: bool) -> bytes:
+        """The bytes that a field stands for."""
+        if self.csv:
+            if not quoted:
+                return self.frames[start:stop]
+            return unescape_csv(self.frames[start + 1 : stop - 1], self.quote, self.escape)
+        return unescape_text(self.frames[start:stop])
+
+    def text(self, value: bytes) -> None:
+        """Write a few bytes of our own."""
+        for byte in bytearray(value):
+            self.byte(byte)
+
+
+def unescape_text(field: bytes) -> bytes:
+    r"""What a field in text format stands for: `\t`, `\n`, ... and any other character after a backslash is itself."""
+    if b"\\" not in field:
+        return field
+    out = bytearray()
+    at = 0
+    while (slash := field.find(b"\\", at)) >= 0:
+        after = field[slash + 1 : slash + 2]
+        out += field[at:slash]
+        out += _ESCAPES.get(after[0], after) if after else b""
+        at = slash + 2
+    return bytes(out + field[at:])
+
+
+def unescape_csv(field: bytes, quote: int, escape: int) -> bytes:
+    """What stands between the quotes of a field in CSV format."""
+    return re.sub(re.escape(bytes([escape])) + b"([" + re.escape(bytes([quote, escape])) + b"])", rb"\1", field)
