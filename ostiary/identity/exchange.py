@@ -6,7 +6,7 @@ The rules, in one place:
   `act` and appear as the person;
 * with an actor token, the actor goes in front of the chain, if the subject token's `may_act` names it;
 * the audience is a part of what every token given permits; so is the mandate;
-* the new token ends when the first of them ends.
+* the new token ends when the first of them ends, and is revoked with any of them.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ def exchange(
     `known` are the gateway's connections; `details` is the request's `authorization_details`. Raises `NotAdmitted`.
     """
     who = subject.identity
-    acting, expires = who.acting, who.expires
+    acting = who.acting
     held, audience = who.mandate, who.audience
     if actor is not None:
         acting = delegate(who, subject.may_act, actor.identity)
-        expires = min(expires, actor.identity.expires)
         held = common_mandate(held, actor.identity.mandate)
         audience = _common_audience(audience, actor.identity.audience)
     if not connections <= known:
@@ -68,7 +67,7 @@ def exchange(
         acting=acting,
         audience=connections or audience,
         mandate=_asked(held, details),
-        expires=expires,
+        actor=None if actor is None else actor.identity,
     )
 
 

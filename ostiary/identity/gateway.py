@@ -104,18 +104,20 @@ class TokenSigner:
         acting: tuple[Actor, ...],
         audience: frozenset[str],
         mandate: Mandate | None,
-        expires: int | None = None,
+        actor: VerifiedIdentity | None = None,
     ) -> Minted:
         """A token for `parent`'s subject, `acting` for it, bounded by `audience` and `mandate`.
 
-        The caller has narrowed those (`ostiary.identity.exchange`); what is held here is that nothing outlives
-        `parent`, nor `expires`, and that the chain is sound. Raises `NotAdmitted`.
+        The caller has narrowed those (`ostiary.identity.exchange`), with the token of `actor` where there was one; what
+        is held here is that nothing outlives either, that both are of its family, and that the chain is sound. Raises
+        `NotAdmitted`.
         """
         check_chain((parent.issuer, parent.subject), acting)
-        ends = min(int(now) + self._seconds, parent.expires, parent.expires if expires is None else expires)
+        parents = (parent,) if actor is None else (parent, actor)
+        ends = min(int(now) + self._seconds, *(each.expires for each in parents))
         if ends <= now:
             raise NotAdmitted(Reason.EXPIRED_TOKEN, "nothing is left of its lifetime")
-        family = [*parent.auth.family, parent.auth.token]
+        family = list(dict.fromkeys(token for each in parents for token in (*each.auth.family, each.auth.token)))
         if len(family) > MAX_FAMILY:
             bad_token("exchanged too often")
         jti = secrets.token_urlsafe(18)

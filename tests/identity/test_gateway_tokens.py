@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 
 import msgspec
@@ -149,6 +148,10 @@ def test_an_actor_goes_in_front_if_the_subject_token_lets_it_act(house, agents):
         ("earlier", house.idp.issuer, Kind.AGENT),
     ]
     assert who.expires == actor.identity.expires
+    house.revocations.revoke(actor.identity.auth.token, who.expires)
+    with pytest.raises(NotAdmitted) as caught:
+        proved(house, minted.token)
+    assert caught.value.reason is Reason.REVOKED_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -346,7 +349,7 @@ def test_a_list_that_vanishes_lets_nobody_in(tmp_path):
     revocations = Revocations(path)
     revocations.revoke("a" * 64, 500)
     assert revocations.is_revoked("a" * 64, 1.0)
-    os.unlink(path)
+    path.unlink()
     with pytest.raises(NotAdmitted):
         revocations.is_revoked("b" * 64, 3.0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import stat
 
 import pytest
@@ -378,7 +377,7 @@ def test_the_token_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
     assert "PRIVATE" not in public_path(path).read_text()
     assert '"d"' not in public_path(path).read_text()
     assert repr(key) == f"TokenKey(kid={key.kid!r})"
-    assert sorted(os.listdir(path.parent)) == ["token.pem", "token.pem.jwks.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["token.pem", "token.pem.jwks.json"]
 
 
 def test_a_token_key_that_others_may_read_is_not_used(tmp_path):

