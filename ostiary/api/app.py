@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from ostiary.api.events import Record, TokenEvent
 from ostiary.api.forms import NO_STORE, Form, FormRefused, form_of, oauth_error, single
+from ostiary.api.words import ACCESS_TOKEN, CONNECTION_URN, GRANT, JWT, TOKEN_TYPES
 from ostiary.identity.exchange import DetailsRefused, TargetRefused, exchange
 from ostiary.identity.gateway import Minted, TokenSigner
 from ostiary.identity.revocations import Revocations
@@ -32,15 +33,6 @@ from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
 
-GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, RFC 8693, 3
-TOKEN_TYPES: Final = frozenset({
-    ACCESS_TOKEN,
-    "urn:ietf:params:oauth:token-type:jwt",
-    "urn:ietf:params:oauth:token-type:id_token",
-})  # fmt: skip
-CONNECTION_URN: Final = "urn:ostiary:connection:"
-"""How `resource`, which must be a URI (RFC 8707, 2), names a connection."""
 MAX_SAID: Final = 512
 """Characters of what a caller claims."""
 MAX_AT_ONCE: Final = 64
@@ -270,7 +262,7 @@ def _read_exchange(form: Form) -> _Asked:
     actor_type = single(form, "actor_token_type")
     if (actor is None) != (actor_type is None) or (actor_type is not None and actor_type not in TOKEN_TYPES):
         raise _Unreadable("invalid_request", "actor_token and actor_token_type do not fit")
-    if single(form, "requested_token_type") not in (None, ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt"):
+    if single(form, "requested_token_type") not in (None, ACCESS_TOKEN, JWT):
         raise _Unreadable("invalid_request", "only access tokens are issued")
     if single(form, "scope") is not None:
         raise _Unreadable("invalid_scope", "there are no scopes here; use audience and authorization_details")

@@ -10,14 +10,13 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.api.app import ACCESS_TOKEN, GRANT
+from ostiary.api.words import ACCESS_TOKEN, GRANT, JWT
 from ostiary.identity.issuers import is_safe_url
 from ostiary.identity.jose import MAX_TOKEN
 from ostiary.model.errors import OstiaryError
 from ostiary.model.secrets import Secret
 
 MAX_ANSWER: Final = 64 * 1024
-_JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 
 class ApiRefused(OstiaryError):
@@ -52,13 +51,13 @@ def exchange(
     form: dict[str, Any] = {
         "grant_type": GRANT,
         "subject_token": subject_token.reveal(),
-        "subject_token_type": _JWT,
+        "subject_token_type": JWT,
         "audience": list(connections),
         "purpose": purpose,
         "ticket": ticket,
     }
     if actor_token is not None:
-        form |= {"actor_token": actor_token.reveal(), "actor_token_type": _JWT}
+        form |= {"actor_token": actor_token.reveal(), "actor_token_type": JWT}
     if details is not None:
         form["authorization_details"] = json.dumps(list(details))
     answer = _post(api_url, "/v1/token", form, ca_file)

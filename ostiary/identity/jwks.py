@@ -21,6 +21,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -122,12 +123,11 @@ class HttpSource:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
-        self._tls: ssl.SSLContext | None = None
 
     async def fetch(self) -> bytes:
         """Fetch the key set, through discovery where no URL is configured."""
         try:
-            verify = self._tls = self._tls or ssl.create_default_context(cafile=self._issuer.ca_file)
+            verify = _tls(self._issuer.ca_file)
             async with (
                 asyncio.timeout(FETCH_SECONDS),
                 httpx.AsyncClient(follow_redirects=False, trust_env=False, verify=verify, timeout=5.0) as client,
@@ -153,6 +153,12 @@ class HttpSource:
         if is_loopback(urlsplit(url).hostname) and not is_loopback(urlsplit(issuer).hostname):
             raise FetchFailed("discovery document points a remote issuer's keys at this machine")
         return url
+
+
+@cache
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """Trust for `ca_file`, else the system's roots; read once, for it costs 25 ms and the loop waits."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 async def _document(client: httpx.AsyncClient, url: str) -> bytes:

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ostiary.api.app import ACCESS_TOKEN, GRANT, Deps, create_app
+from ostiary.api.app import Deps, create_app
 from ostiary.api.events import TokenEvent
+from ostiary.api.words import ACCESS_TOKEN, GRANT, JWT
 from ostiary.identity.gateway import GatewayTokens, TokenSigner
 from ostiary.identity.issuers import issuer_from
 from ostiary.identity.keys import load_or_create_token_key
@@ -21,8 +22,6 @@ from ostiary.identity.revocations import Revocations
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import LogFailed
 from ostiary.testing.issuer import LocalIssuer
-
-JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
 @dataclass

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from ostiary.api import client
-from ostiary.api.app import CONNECTION_URN, GRANT, server
+from ostiary.api.app import server
+from ostiary.api.words import CONNECTION_URN, GRANT, JWT
 from ostiary.model.errors import Reason
 from ostiary.model.secrets import Secret
 from ostiary.testing.issuer import ANA
@@ -110,7 +111,7 @@ def test_an_issuer_that_is_down_is_no_fault_of_the_token(door):
     ],
 )
 def test_a_request_that_cannot_be_granted_as_it_stands_is_refused(door, form, error):
-    data = {"grant_type": GRANT, "subject_token": door.idp.mint(), "subject_token_type": client._JWT} | form
+    data = {"grant_type": GRANT, "subject_token": door.idp.mint(), "subject_token_type": JWT} | form
     answer = door.send("POST", "/v1/token", data={k: v for k, v in data.items() if v is not None})
     assert answer.status_code == 400
     assert answer.json()["error"] == error

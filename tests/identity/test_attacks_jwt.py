@@ -30,8 +30,9 @@ from joserfc.jwk import OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 from prometheus_client import CollectorRegistry
 
-from ostiary.api.app import GRANT, Deps, create_app
+from ostiary.api.app import Deps, create_app
 from ostiary.api.events import TokenEvent
+from ostiary.api.words import GRANT, JWT
 from ostiary.identity.gateway import GatewayTokens, TokenSigner
 from ostiary.identity.issuers import issuer_from
 from ostiary.identity.jose import encode_base64url, sign_compact
@@ -124,8 +125,7 @@ class Stage:
         return asyncio.run(go())
 
     def exchange(self, token: str, **form: Any):
-        jwt = "urn:ietf:params:oauth:token-type:jwt"
-        return self.ask(grant_type=GRANT, subject_token=token, subject_token_type=jwt, **form)
+        return self.ask(grant_type=GRANT, subject_token=token, subject_token_type=JWT, **form)
 
     def must_refuse(self, token: str) -> Reason:
         before = len(self.events)

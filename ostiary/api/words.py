@@ -1,0 +1,13 @@
+"""Names that both ends of the API use: RFC 8693, 3 and RFC 8707, 2. Imports nothing, so the client stays light."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a token
+JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
+ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a name, not a token
+TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN, JWT, ID_TOKEN})
+CONNECTION_URN: Final = "urn:ostiary:connection:"
+"""How `resource`, which must be a URI, names a connection."""
