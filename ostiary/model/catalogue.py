@@ -34,6 +34,8 @@ class Relation(msgspec.Struct, frozen=True, kw_only=True):
     """Of a view: (relation oid, column numbers it depends on; empty: the whole)."""
     calls: tuple[int, ...]
     """Functions not built in that touching it may run: view bodies, triggers, defaults, checks, policies, indexes."""
+    read_calls: tuple[int, ...]
+    """Those of `calls` that reading alone may run: view bodies, row security, types of columns."""
     children: tuple[int, ...]
     """Partitions and inheriting tables: oids."""
     delete_cascades: tuple[int, ...]
@@ -112,4 +114,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     types: dict[int, Type]
     type_oids: dict[tuple[str, str], int]
     user_casts: dict[tuple[int, int], int]
-    """(source type, target type) to function, of casts not built in."""
+    """(source type, target type) to function, of casts not built in; 0: by way of the types' own functions."""
+    implicit_casts: frozenset[tuple[int, int]]
+    """Those of `user_casts` that PostgreSQL applies by itself in expressions."""

@@ -1,0 +1,677 @@
+"""Expressions: every node type that the grammar can put into one has a rule here; one that has none is an objection.
+
+Walking an expression notes columns that are read, functions, operators and types, and gives the type of the value as far as
+it can be told (see `names.Type`). A column of a protected class that is met here is *used*: only a plain select list shows it
+without using it, and that is `queries.py`'s business.
+"""
+
+# ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Column
+from ostiary.model.operations import Action
+from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.understand.builtins import (
+    ADMINISTRATIVE,
+    ADMINISTRATIVE_PREFIXES,
+    BIT,
+    BOOL,
+    FLOAT8,
+    INNOCENT,
+    INT4,
+    INT8,
+    LARGE_OBJECTS,
+    NUMERIC,
+    POLYMORPHIC,
+    RUNS_TEXT,
+    STATISTICS_FUNCTIONS,
+    TEXT,
+    UNKNOWN,
+)
+from ostiary.protocols.postgres.understand.findings import unsupported
+from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.names import CATALOG, Names, Type, strings
+from ostiary.protocols.postgres.understand.scopes import Entry, Scope
+from ostiary.protocols.postgres.understand.settings import judge_setting
+
+SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
+BETWEEN: Final = frozenset({"AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_NOT_BETWEEN_SYM"})
+INT4_MAX, INT8_MAX = 2**31 - 1, 2**63 - 1
+
+
+class Expressions(Names):
+    """Walks expressions."""
+
+    parameter_types: tuple[int, ...] = ()
+
+    # --- to be supplied by queries.py ---
+
+    def query(self, node: Node, outer: Scope | None, *, plain: bool = False) -> tuple[str, ...] | None:
+        """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told."""
+        raise NotImplementedError
+
+    # --- dispatch ---
+
+    def expression(self, node: Node | None, scope: Scope) -> Type:
+        """Walk one expression (wrapped node; None and an empty node are no expression)."""
+        if not node:
+            return None
+        ((kind, inner),) = node.items()
+        rule = RULES.get(kind)
+        if rule is None:
+            raise unsupported(f"the gateway has no rule for {kind} in an expression")
+        return rule(self, inner, scope)
+
+    def expressions(self, nodes: Iterable[Node], scope: Scope) -> None:
+        """Walk several."""
+        for node in nodes:
+            self.expression(node, scope)
+
+    # --- leaves ---
+
+    def _constant(self, node: Node, _scope: Scope) -> Type:
+        if "ival" in node:
+            return INT4
+        if "fval" in node:
+            digits = str(node["fval"].get("fval", ""))
+            return INT8 if digits.isdigit() and int(digits) <= INT8_MAX else NUMERIC
+        if "boolval" in node:
+            return BOOL
+        return BIT if "bsval" in node else UNKNOWN
+
+    def _parameter(self, node: Node, _scope: Scope) -> Type:
+        number = node.get("number", 0)
+        if 0 < number <= len(self.parameter_types) and self.parameter_types[number - 1]:
+            oid = self.parameter_types[number - 1]
+            self.touch_type(oid)
+            return oid
+        return UNKNOWN
+
+    def _nothing(self, _node: Node, _scope: Scope) -> Type:
+        return None
+
+    def _value_function(self, _node: Node, _scope: Scope) -> Type:
+        return None
+
+    # --- columns ---
+
+    def _column(self, node: Node, scope: Scope) -> Type:
+        fields = node.get("fields", [])
+        last = fields[-1]
+        parts = strings(fields)
+        if "A_Star" in last:
+            # `count(t.*)`, `ROW(t.*)`: all columns, used
+            self._star_used(parts, scope)
+            return None
+        if len(parts) == 1:
+            return self._bare(parts[0], scope)
+        return self._qualified(parts, scope)
+
+    def _bare(self, name: str, scope: Scope | None) -> Type:
+        """An unqualified name: the innermost level that has it wins; a level that may have it does not end the search."""
+        level = scope
+        while level is not None:
+            types: list[Type] = []
+            certain = False
+            for entry in level.entries:
+                if entry.hidden:
+                    continue
+                if entry.columns is None:
+                    self._use_any(entry, name)
+                elif name in entry.columns:
+                    types.append(self.use(entry, entry.columns[name], name))
+                    certain = True
+            if certain:
+                return types[0] if len(types) == 1 else None
+            if name in SYSTEM_COLUMNS and level.entries:
+                return None
+            level = level.outer
+        # Not a column: then it is a whole row.
+        level = scope
+        while level is not None:
+            for entry in level.entries:
+                if entry.alias == name:
+                    self.use_row(entry)
+            level = level.outer
+        return None
+
+    def _qualified(self, parts: list[str], scope: Scope | None) -> Type:
+        table, name = parts[-2], parts[-1]
+        schema = parts[-3] if len(parts) > 2 else None
+        level = scope
+        while level is not None:
+            hits = [e for e in level.entries if e.alias == table and (schema is None or e.schema == schema)]
+            if hits:
+                return self._column_of(hits, name)
+            level = level.outer
+        if schema is None:
+            # `column.field` without parentheses is no PostgreSQL, but `table.function` of an outer row is
+            self._bare(table, scope)
+        return None
+
+    def _column_of(self, entries: list[Entry], name: str) -> Type:
+        types: list[Type] = []
+        for entry in entries:
+            if entry.columns is None:
+                self._use_any(entry, name)
+                types.append(None)
+            elif name in entry.columns:
+                types.append(self.use(entry, entry.columns[name], name))
+        if not types and name not in SYSTEM_COLUMNS:
+            # `t.f` may be the function f of the row t (PostgreSQL 18, 8.16.5)
+            for entry in entries:
+                self.use_row(entry)
+            self._call([name], [None])
+        return types[0] if len(types) == 1 else None
+
+    def use(self, entry: Entry, column: Column | None, name: str, *, plain: bool = False) -> Type:
+        """Note that a column is read; unless `plain`, what is protected needs `unmask`."""
+        if entry.touched is not None:
+            entry.touched.add(column.name if column is not None else name)
+        if entry.relation is None or column is None:
+            return None
+        self.touch_type(column.type_oid)
+        protection = self.protected.by_column.get((entry.relation.oid, column.number))
+        if protection is not None:
+            self.found.touches_protected = True
+            self.note_class(entry, protection[0])
+            if not (plain and entry.plain):
+                self.found.unmask.add(protection[0])
+        return column.type_oid
+
+    def note_class(self, entry: Entry, data_class: str) -> None:
+        """Put a class on the resource of the entry's relation."""
+        if entry.relation is not None:
+            name = f"{entry.relation.schema}.{entry.relation.name}"
+            self.found.touch("relation", name, Action.READ, (), (data_class,))
+
+    def _use_any(self, entry: Entry, name: str) -> None:
+        if entry.touched is not None:
+            entry.touched.add(name)
+
+    def use_row(self, entry: Entry, *, plain: bool = False) -> None:
+        """Note that all columns are read."""
+        if entry.columns is None:
+            self._use_any(entry, WHOLE)
+            return
+        for name, column in entry.columns.items():
+            self.use(entry, column, name, plain=plain)
+
+    def star(self, parts: Sequence[str], scope: Scope) -> list[Entry]:
+        """The entries that `*` or `t.*` stands for."""
+        if not parts:
+            return [entry for entry in scope.entries if not entry.hidden]
+        level: Scope | None = scope
+        while level is not None:
+            hits = [e for e in level.entries if e.alias == parts[-1]]
+            if hits:
+                return hits
+            level = level.outer
+        return []
+
+    def _star_used(self, parts: Sequence[str], scope: Scope) -> None:
+        for entry in self.star(parts, scope):
+            self.use_row(entry)
+
+    # --- operators ---
+
+    def _operation(self, node: Node, scope: Scope) -> Type:
+        kind = node["kind"]
+        parts = strings(node.get("name", ()))
+        left = self.expression(node.get("lexpr"), scope)
+        right_node = node.get("rexpr")
+        if kind in BETWEEN:
+            for item in _items(right_node):
+                bound = self.expression(item, scope)
+                for sign in ("<=", ">=", "<", ">"):
+                    self.operator([sign], left, bound)
+            return BOOL
+        if kind == "AEXPR_IN" and right_node is not None and "List" in right_node:
+            for other in {self.expression(item, scope) for item in _items(right_node)}:
+                self.operator(parts, left, other)
+            return BOOL
+        right = self.expression(right_node, scope)
+        if kind in {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}:
+            self.operator(parts, left, self._element(right))
+            return BOOL
+        result = self.operator(parts, left, right, unary="lexpr" not in node)
+        return left if kind == "AEXPR_NULLIF" else result
+
+    def _element(self, array: Type) -> Type:
+        if array is None or array == UNKNOWN:
+            return array
+        type_ = self.snapshot.types.get(array)
+        return (type_.element or None) if type_ is not None else None
+
+    def _boolean(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("args", ()), scope)
+        return BOOL
+
+    def _test(self, node: Node, scope: Scope) -> Type:
+        self.expression(node.get("arg"), scope)
+        return BOOL
+
+    def _sublink(self, node: Node, scope: Scope) -> Type:
+        left = self.expression(node.get("testexpr"), scope)
+        self.query(node["subselect"], scope)
+        kind = node.get("subLinkType")
+        if kind in {"ANY_SUBLINK", "ALL_SUBLINK"}:
+            self.operator(strings(node.get("operName", ())) or ["="], left, None)
+        return BOOL if kind in {"ANY_SUBLINK", "ALL_SUBLINK", "EXISTS_SUBLINK"} else None
+
+    def _case(self, node: Node, scope: Scope) -> Type:
+        tested = self.expression(node.get("arg"), scope)
+        for when in node.get("args", ()):
+            inner = when["CaseWhen"]
+            value = self.expression(inner.get("expr"), scope)
+            if "arg" in node:
+                self.operator(["="], tested, value)
+            self.expression(inner.get("result"), scope)
+        self.expression(node.get("defresult"), scope)
+        return None
+
+    def _same_types(self, node: Node, scope: Scope) -> Type:
+        types = {self.expression(item, scope) for item in node.get("args", ())} - {UNKNOWN}
+        return types.pop() if len(types) == 1 else None
+
+    def _array(self, node: Node, scope: Scope) -> Type:
+        types = {self.expression(item, scope) for item in node.get("elements", ())}
+        known = types - {UNKNOWN}
+        if len(known) == 1:
+            element = known.pop()
+            return self.ground.arrays.get(element) if element is not None else None
+        return self.ground.arrays.get(TEXT) if types == {UNKNOWN} else None
+
+    def _row(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("args", ()), scope)
+        return None
+
+    def _list(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("items", ()), scope)
+        return None
+
+    def _indirection(self, node: Node, scope: Scope) -> Type:
+        arg = node.get("arg")
+        base = self.expression(arg, scope)
+        for step in node.get("indirection", ()):
+            if "A_Indices" in step:
+                self.expression(step["A_Indices"].get("lidx"), scope)
+                self.expression(step["A_Indices"].get("uidx"), scope)
+                base = self._element(base)
+            elif "String" in step:
+                # `(x).f`: a field, or the function f of a composite x
+                self._call([str(step["String"].get("sval", ""))], [None], only_foreign=True)
+                base = None
+            else:
+                base = None
+        return base
+
+    # --- types ---
+
+    def _cast(self, node: Node, scope: Scope) -> Type:
+        self.expression(node.get("arg"), scope)
+        return self.type_name(node.get("typeName"))
+
+    def _collate(self, node: Node, scope: Scope) -> Type:
+        return self.expression(node.get("arg"), scope)
+
+    # --- functions ---
+
+    def function_call(self, node: Node, scope: Scope) -> Type:
+        """Walk a FuncCall: its arguments, then what its name may run."""
+        parts = strings(node.get("funcname", ()))
+        arguments = node.get("args", ())
+        types: list[Type] = [self.expression(argument, scope) for argument in arguments]
+        for sort in node.get("agg_order", ()):
+            value = self.sort(sort, scope)
+            if node.get("agg_within_group"):
+                types.append(value)
+        self.expression(node.get("agg_filter"), scope)
+        if "over" in node:
+            self.window(node["over"], scope)
+        if node.get("func_variadic"):
+            types = [None] * (len(types))
+        return self._call(parts, types, arguments=arguments, scope=scope)
+
+    def _call(
+        self,
+        parts: list[str],
+        types: Sequence[Type],
+        *,
+        arguments: Sequence[Node] = (),
+        scope: Scope | None = None,
+        only_foreign: bool = False,
+    ) -> Type:
+        candidates, made = self.functions(parts, types)
+        for name in made:
+            self.found.touch("function", name, Action.EXECUTE)
+            self.found.functions.add(name)
+            self.found.cacheable = False
+        results: set[int] = set()
+        for function in candidates:
+            if function.oid >= FIRST_NORMAL_OID:
+                self.run_functions((function.oid,))
+                for wanted in function.arguments:
+                    self.touch_type(wanted)
+            elif not only_foreign or function.name in RUNS_TEXT:
+                self.found.functions.add(f"{function.schema}.{function.name}")
+                self._builtin(function.name, function.volatility, arguments, scope)
+            results.add(function.result)
+        if not candidates and not made and not only_foreign:
+            self._no_function(parts, types)
+        if len(results) == 1:
+            result = results.pop()
+            return None if result in POLYMORPHIC else result
+        return None
+
+    def _no_function(self, parts: list[str], types: Sequence[Type]) -> None:
+        """`text(x)` is a cast; what is neither that nor a function is for the server to refuse, or was made unseen."""
+        if len(types) == 1:
+            oid = self.find_type(parts)
+            if oid is not None:
+                self.touch_type(oid)
+                return
+        name = ".".join(parts)
+        self.found.touch("function", name, Action.EXECUTE)
+        self.found.functions.add(name)
+
+    def _builtin(self, name: str, volatility: str, arguments: Sequence[Node], scope: Scope | None) -> None:
+        if name == "set_config":
+            self._set_config(arguments)
+        elif name in {"nextval", "setval", "currval"}:
+            self._sequence(name, arguments)
+        elif name == "pg_notify":
+            channel = constant_text(arguments[0]) if arguments else None
+            self.found.constants = True
+            self.found.touch("channel", channel if channel is not None else WHOLE, Action.WRITE)
+        elif name in ADMINISTRATIVE or name.startswith(ADMINISTRATIVE_PREFIXES):
+            self.found.touch("function", f"{CATALOG}.{name}", Action.ADMINISTER)
+        elif name in RUNS_TEXT or name.startswith("dblink"):
+            self.found.cannot_see(f"{name} runs statements or reads relations that are named in values")
+            self.found.unmask.update(self.protected.classes)
+        elif name in LARGE_OBJECTS:
+            self._large_object(name)
+        elif name in STATISTICS_FUNCTIONS:
+            self.found.unmask.update(self.protected.classes)
+        elif volatility == "v" and name not in INNOCENT:
+            self.found.touch("function", f"{CATALOG}.{name}", Action.EXECUTE)
+        del scope
+
+    def _large_object(self, name: str) -> None:
+        reads = name in {"lo_get", "loread", "lo_open", "lo_close", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64"}
+        self.found.harmless = False
+        self.found.touch("large_object", WHOLE, Action.READ)
+        if not reads or name == "lo_open":
+            self.found.touch("large_object", WHOLE, Action.DELETE if "unlink" in name else Action.WRITE)
+
+    def _set_config(self, arguments: Sequence[Node]) -> None:
+        self.found.constants = True
+        values = [constant_text(a) for a in arguments[:2]]
+        if len(values) < 2 or values[0] is None or values[1] is None:
+            self.found.touch("setting", WHOLE, Action.ADMINISTER)
+            return
+        local = len(arguments) > 2 and constant_text(arguments[2]) in {"true", "t", "on", "1"}
+        parts = [values[1]]
+        if values[0].lower() == "search_path":
+            # One text holds the whole list, and its names are folded (`SplitIdentifierString`).
+            parts = []
+            for each in values[1].split(","):
+                name = split_name(each) if each.strip() != '"$user"' else ["$user"]
+                if len(name) != 1 and values[1].strip():
+                    self.found.touch("setting", "search_path", Action.ADMINISTER)
+                    return
+                parts += name
+        judge_setting(self, values[0], parts, local=local)
+        if values[0].lower() == "search_path":
+            # It may be called for no row, or for many: afterwards the old path is as likely as the new one.
+            self.found.cacheable = False
+
+    def _sequence(self, name: str, arguments: Sequence[Node]) -> None:
+        self.found.constants = True
+        self.found.harmless = False
+        action = Action.READ if name == "currval" else Action.WRITE
+        given = constant_text(arguments[0]) if arguments else None
+        if given is None:
+            self.found.touch("relation", WHOLE, action)
+            return
+        parts = split_name(given)
+        target = (
+            self.find_relation(dict(zip(("relname", "schemaname"), reversed(parts), strict=False))) if parts else ()
+        )
+        for each in target:
+            self.found.touch("relation", f"{each.schema}.{each.name}", action)
+        if not target:
+            self.found.touch("relation", given, action)
+
+    # --- windows and sorting ---
+
+    def window(self, node: Node, scope: Scope) -> None:
+        """Walk a WindowDef."""
+        self.expressions(node.get("partitionClause", ()), scope)
+        for sort in node.get("orderClause", ()):
+            self.sort(sort, scope)
+        self.expression(node.get("startOffset"), scope)
+        self.expression(node.get("endOffset"), scope)
+
+    def sort(self, node: Node, scope: Scope) -> Type:
+        """Walk a SortBy (wrapped) whose expression is no output column."""
+        inner = node["SortBy"]
+        value = self.expression(inner.get("node"), scope)
+        using = strings(inner.get("useOp", ()))
+        if using:
+            self.operator(using, value, value)
+        return value
+
+    # --- XML and JSON ---
+
+    def _xml(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("args", ()), scope)
+        self.expressions(node.get("named_args", ()), scope)
+        return None
+
+    def _xml_serialize(self, node: Node, scope: Scope) -> Type:
+        self.expression(node.get("expr"), scope)
+        return self.type_name(node.get("typeName"))
+
+    def _result_target(self, node: Node, scope: Scope) -> Type:
+        return self.expression(node.get("val"), scope)
+
+    def json_value(self, node: Node | None, scope: Scope) -> None:
+        """Walk a JsonValueExpr (not wrapped)."""
+        if node:
+            self.expression(node.get("raw_expr"), scope)
+            self.expression(node.get("formatted_expr"), scope)
+
+    def json_behavior(self, node: Node | None, scope: Scope) -> None:
+        """Walk a JsonBehavior (not wrapped)."""
+        if node:
+            self.expression(node.get("expr"), scope)
+
+    def _json(self, node: Node, scope: Scope) -> Type:
+        """All JSON constructors and query functions: walk what they hold.
+
+        Before PostgreSQL 16 and 17 these were no syntax, but calls of functions that anybody could make.
+        """
+        output = node.get("output")
+        type_ = self.type_name(output.get("typeName")) if output else None
+        for key in ("exprs", "passing"):
+            self.expressions(node.get(key, ()), scope)
+        for key in ("context_item", "arg", "expr"):
+            inner = node.get(key)
+            if inner is not None:
+                self._json_inner(inner, scope)
+        self.expression(node.get("pathspec"), scope)
+        if "query" in node:
+            self.query(node["query"], scope)
+        for key in ("on_empty", "on_error"):
+            self.json_behavior(node.get(key), scope)
+        if "constructor" in node:
+            self._json_aggregate(node["constructor"], scope)
+        return type_
+
+    def _json_inner(self, inner: Node, scope: Scope) -> None:
+        if "raw_expr" in inner or "formatted_expr" in inner or not inner:
+            self.json_value(inner, scope)
+        elif "key" in inner:
+            self._json_pair(inner, scope)
+        else:
+            self.expression(inner, scope)
+
+    def _json_pair(self, node: Node, scope: Scope) -> Type:
+        self.expression(node.get("key"), scope)
+        self.json_value(node.get("value"), scope)
+        return None
+
+    def _json_value(self, node: Node, scope: Scope) -> Type:
+        self.json_value(node, scope)
+        return None
+
+    def _json_argument(self, node: Node, scope: Scope) -> Type:
+        self.json_value(node.get("val"), scope)
+        return None
+
+    def _json_aggregate(self, node: Node, scope: Scope) -> None:
+        if "output" in node:
+            self.type_name(node["output"].get("typeName"))
+        self.expression(node.get("agg_filter"), scope)
+        for sort in node.get("agg_order", ()):
+            self.sort(sort, scope)
+        if "over" in node:
+            self.window(node["over"], scope)
+
+    def _json_scalar(self, node: Node, scope: Scope) -> Type:
+        self._call(["json_scalar"], [None], only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_parse(self, node: Node, scope: Scope) -> Type:
+        self._call(["json"], [None], only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_serialize(self, node: Node, scope: Scope) -> Type:
+        self._call(["json_serialize"], [None], only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_query(self, node: Node, scope: Scope) -> Type:
+        for name in ("json_exists", "json_query", "json_value"):
+            self._call([name], [None] * 2, only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_test(self, node: Node, scope: Scope) -> Type:
+        self.expression(node.get("expr"), scope)
+        return BOOL
+
+    def _named_argument(self, node: Node, scope: Scope) -> Type:
+        return self.expression(node.get("arg"), scope)
+
+    def _multi(self, node: Node, scope: Scope) -> Type:
+        if node.get("colno", 1) == 1:
+            self.expression(node.get("source"), scope)
+        return None
+
+    def _grouping(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("args", ()), scope)
+        return INT4
+
+    def _grouping_set(self, node: Node, scope: Scope) -> Type:
+        self.expressions(node.get("content", ()), scope)
+        return None
+
+    def _merge_support(self, _node: Node, _scope: Scope) -> Type:
+        self._call(["merge_action"], [], only_foreign=True)
+        return TEXT
+
+
+def _items(node: Node | None) -> Sequence[Node]:
+    if not node:
+        return ()
+    if "List" in node:
+        items: Sequence[Node] = node["List"].get("items", ())
+        return items
+    return (node,)
+
+
+def constant_text(node: Node) -> str | None:
+    """The text of a constant, also under casts to text and the like; None for anything else."""
+    if "TypeCast" in node:
+        name = strings(node["TypeCast"].get("typeName", {}).get("names", ()))
+        if name and name[-1] in {"text", "regclass", "bool", "varchar", "name", "cstring"}:
+            return constant_text(node["TypeCast"].get("arg", {}))
+        return None
+    constant = node.get("A_Const")
+    if constant is None or constant.get("isnull"):
+        return None
+    for key in ("sval", "ival", "fval", "boolval"):
+        if key in constant:
+            value = constant[key].get(key, 0 if key == "ival" else "")
+            if key == "boolval":
+                return "true" if value is True else "false"
+            return str(value)
+    return None
+
+
+def split_name(text: str) -> list[str]:
+    """The parts of a name as `regclass` reads them; empty when it is not plain."""
+    parts: list[str] = []
+    for part in text.strip().split("."):
+        if len(part) > 1 and part[0] == part[-1] == '"':
+            parts.append(part[1:-1])
+        elif part.replace("_", "a").replace("$", "a").isalnum():
+            parts.append(part.lower())
+        else:
+            return []
+    return parts if len(parts) <= 2 else []
+
+
+Rule = Callable[[Expressions, Node, Scope], Type]
+_E = Expressions
+RULES: Final[dict[str, Rule]] = {
+    "A_Const": _E._constant,
+    "ParamRef": _E._parameter,
+    "ColumnRef": _E._column,
+    "A_Expr": _E._operation,
+    "BoolExpr": _E._boolean,
+    "NullTest": _E._test,
+    "BooleanTest": _E._test,
+    "SubLink": _E._sublink,
+    "FuncCall": _E.function_call,
+    "TypeCast": _E._cast,
+    "CollateClause": _E._collate,
+    "CaseExpr": _E._case,
+    "CoalesceExpr": _E._same_types,
+    "MinMaxExpr": _E._same_types,
+    "A_ArrayExpr": _E._array,
+    "RowExpr": _E._row,
+    "List": _E._list,
+    "A_Indirection": _E._indirection,
+    "SQLValueFunction": _E._value_function,
+    "SetToDefault": _E._nothing,
+    "CurrentOfExpr": _E._nothing,
+    "NamedArgExpr": _E._named_argument,
+    "MultiAssignRef": _E._multi,
+    "GroupingFunc": _E._grouping,
+    "GroupingSet": _E._grouping_set,
+    "MergeSupportFunc": _E._merge_support,
+    "XmlExpr": _E._xml,
+    "XmlSerialize": _E._xml_serialize,
+    "ResTarget": _E._result_target,
+    "JsonObjectConstructor": _E._json,
+    "JsonArrayConstructor": _E._json,
+    "JsonArrayQueryConstructor": _E._json,
+    "JsonObjectAgg": _E._json,
+    "JsonArrayAgg": _E._json,
+    "JsonParseExpr": _E._json_parse,
+    "JsonScalarExpr": _E._json_scalar,
+    "JsonSerializeExpr": _E._json_serialize,
+    "JsonFuncExpr": _E._json_query,
+    "JsonIsPredicate": _E._json_test,
+    "JsonKeyValue": _E._json_pair,
+    "JsonValueExpr": _E._json_value,
+    "JsonArgument": _E._json_argument,
+}
+"""Node type to rule. What is not here cannot stand in an expression of a raw parse tree, or is refused."""
+
+__all__ = ["FLOAT8", "Expressions", "constant_text", "split_name"]

@@ -1,0 +1,140 @@
+"""What judging a statement gathers, and how that becomes `Facts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ostiary.model.operations import (
+    MAX_HEAD,
+    Action,
+    Facts,
+    Objection,
+    Resource,
+    Unjudgeable,
+    facts_digest,
+)
+from ostiary.protocols.postgres.understand.view import Effect
+
+GRAVITY: Final = (
+    Action.CONNECT, Action.READ, Action.EXECUTE, Action.WRITE, Action.TRANSFER, Action.DEFINE, Action.DELETE,
+    Action.ADMINISTER, Action.OPAQUE,
+)  # fmt: skip
+"""From the least to the gravest, for `Facts.action`."""
+QUIET: Final = frozenset({Action.READ, Action.CONNECT})
+
+
+class Objected(Exception):
+    """The statement cannot be judged. Never leaves `understand`."""
+
+    def __init__(self, objection: Objection) -> None:
+        super().__init__(objection.message)
+        self.objection = objection
+
+
+def unsupported(what: str, hint: str = "") -> Objected:
+    """An exception that says: the gateway has no rule for this."""
+    return Objected(Objection(Unjudgeable.UNSUPPORTED, what, hint, "0A000", None))
+
+
+class Finding:
+    """Facts in the making. One a text; statements add to it."""
+
+    def __init__(self) -> None:
+        self.resources: dict[tuple[str, str, Action], tuple[set[str], set[str]]] = {}
+        self.names: list[str] = []
+        self.functions: set[str] = set()
+        self.opaque: dict[str, None] = {}
+        self.unmask: set[str] = set()
+        self.has_where = True
+        self.harmless = True
+        self.touches_protected = False
+        self.invalidates = False
+        self.effects: list[Effect] = []
+        self.cacheable = True
+        """False: the facts hang on names of the session that are not part of the cache's key."""
+        self.constants = False
+        """True: the facts hang on the values of constants in the text."""
+
+    def touch(
+        self, kind: str, name: str, action: Action, columns: Iterable[str] = (), classes: Iterable[str] = ()
+    ) -> tuple[set[str], set[str]]:
+        """Note one resource; the same one again adds columns to it."""
+        entry = self.resources.get((kind, name, action))
+        if entry is None:
+            entry = self.resources[kind, name, action] = (set(), set())
+            if action not in QUIET:
+                self.harmless = False
+        entry[0].update(columns)
+        entry[1].update(classes)
+        return entry
+
+    def cannot_see(self, phrase: str) -> None:
+        """Note what cannot be seen through: policy must permit `opaque` by name."""
+        self.opaque[phrase] = None
+        self.touch("other", phrase.partition(" ")[0], Action.OPAQUE)
+
+    def add(self, facts: Facts, *, as_read: bool = False) -> None:
+        """Take over another statement's facts: of EXECUTE, FETCH, a temporary view."""
+        for r in facts.resources:
+            self.touch(
+                r.kind, r.name, Action.READ if as_read and r.kind == "relation" else r.action, r.columns, r.classes
+            )
+        self.functions.update(facts.functions)
+        self.opaque.update(dict.fromkeys(facts.opaque))
+        self.unmask.update(facts.unmask)
+        self.has_where &= facts.has_where
+        self.harmless &= facts.harmless
+        self.touches_protected |= facts.touches_protected
+        self.invalidates |= facts.invalidates_catalogue
+        if facts.objection is not None:
+            raise Objected(facts.objection)
+
+    def facts(self, head: str) -> Facts:
+        """Close the finding."""
+        if not self.resources:
+            # `SELECT 1` touches nothing, but having a session is what it takes.
+            self.touch("connection", "", Action.CONNECT)
+        resources = tuple(
+            Resource(kind, name, action, tuple(sorted(columns)), tuple(sorted(classes)))
+            for (kind, name, action), (columns, classes) in sorted(self.resources.items())
+        )
+        action = max((r.action for r in resources), key=GRAVITY.index, default=Action.CONNECT)
+        name = "; ".join(dict.fromkeys(self.names))[:MAX_HEAD]
+        functions = tuple(sorted(self.functions))
+        opaque, unmask = tuple(self.opaque), tuple(sorted(self.unmask))
+        rest = (self.has_where, functions, opaque, unmask, self.harmless)
+        return Facts(
+            action=action,
+            name=name,
+            resources=resources,
+            has_where=self.has_where,
+            functions=functions,
+            opaque=opaque,
+            unmask=unmask,
+            harmless=self.harmless and not opaque,
+            touches_protected=self.touches_protected,
+            head=head,
+            objection=None,
+            invalidates_catalogue=self.invalidates,
+            digest=facts_digest(action, name, resources, rest),
+        )
+
+
+def objection_facts(objection: Objection, head: str) -> Facts:
+    """Facts of a text that cannot be judged."""
+    return Facts(
+        action=Action.OPAQUE,
+        name="",
+        resources=(),
+        has_where=True,
+        functions=(),
+        opaque=(),
+        unmask=(),
+        harmless=False,
+        touches_protected=False,
+        head=head,
+        objection=objection,
+        invalidates_catalogue=False,
+        digest=facts_digest(Action.OPAQUE, "", (), (objection.reason.name, objection.message)),
+    )

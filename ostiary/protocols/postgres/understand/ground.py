@@ -1,0 +1,141 @@
+"""Indexes over a catalogue snapshot that judging needs, and the protected columns of a connection on top of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Relation, Snapshot
+from ostiary.model.connections import Protected, Strategy
+
+WHOLE: Final = "*"
+
+STATISTICS: Final = frozenset({
+    "pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs",
+    "pg_stat_activity", "pg_stat_statements", "pg_prepared_statements", "pg_cursors", "pg_stat_get_activity",
+})  # fmt: skip
+"""Relations that hold samples of column values, or other sessions' statements: they count as every protected column."""
+
+
+class Ground:
+    """What can be derived from a snapshot once, instead of for each statement."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.parents: dict[int, list[int]] = {}
+        """Child to the tables that it is a partition of or inherits from."""
+        self.views_over: dict[int, list[int]] = {}
+        """Relation to the views that read it."""
+        self.arrays: dict[int, int] = {}
+        """Element type to array type."""
+        self.in_schema: dict[str, list[int]] = {}
+        self.overloaded: set[str] = set()
+        """Names of functions that are not built in."""
+        for relation in snapshot.relations.values():
+            self.in_schema.setdefault(relation.schema, []).append(relation.oid)
+            for child in relation.children:
+                self.parents.setdefault(child, []).append(relation.oid)
+            for base, _ in relation.reads:
+                self.views_over.setdefault(base, []).append(relation.oid)
+        for type_ in snapshot.types.values():
+            if type_.element and type_.name.startswith("_"):
+                self.arrays[type_.element] = type_.oid
+        for function in snapshot.functions.values():
+            if function.oid >= FIRST_NORMAL_OID:
+                self.overloaded.add(function.name)
+        self.user_operators: dict[str, tuple[int, ...]] = {
+            name: tuple(i for i, each in enumerate(operators) if each.oid >= FIRST_NORMAL_OID)
+            for name, operators in snapshot.operators_named.items()
+        }
+
+
+class ProtectedColumns:
+    """Which columns are protected, and as what: what the operator named, spread over views and partitions.
+
+    All columns of a view that depends on a protected column are protected, as which of them shows it is not known.
+    """
+
+    def __init__(self, protect: tuple[Protected, ...], snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.ground = Ground(snapshot)
+        self.by_column: dict[tuple[int, int], tuple[str, Strategy]] = {}
+        """(table oid, pg_attribute.attnum) to (data class, strategy)."""
+        self.missing: list[Protected] = []
+        """What the operator named and the catalogue does not hold."""
+        for each in protect:
+            self._add(each)
+        self._spread_over_views()
+        self.classes: tuple[str, ...] = tuple(sorted({each.data_class for each in protect}))
+        """All classes, in order."""
+        self.of_relation: dict[int, frozenset[str]] = {}
+        """Relation to the classes of its protected columns."""
+        for (oid, _), (data_class, _) in self.by_column.items():
+            self.of_relation[oid] = self.of_relation.get(oid, frozenset()) | {data_class}
+
+    def _add(self, each: Protected) -> None:
+        oid = self.snapshot.relation_oids.get((each.schema, each.table))
+        relation = self.snapshot.relations.get(oid) if oid is not None else None
+        if relation is None or all(c.name != each.column for c in relation.columns):
+            self.missing.append(each)
+            return
+        for member in self._family(relation):
+            for column in member.columns:
+                if column.name == each.column:
+                    self.by_column[member.oid, column.number] = (each.data_class, each.strategy)
+
+    def _family(self, relation: Relation) -> list[Relation]:
+        """The table, and all above and below it in inheritance: they show one another's rows."""
+        seen = {relation.oid}
+        todo = [relation.oid]
+        while todo:
+            oid = todo.pop()
+            known = self.snapshot.relations.get(oid)
+            near = (*(known.children if known else ()), *self.ground.parents.get(oid, ()))
+            for other in near:
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return [self.snapshot.relations[oid] for oid in seen if oid in self.snapshot.relations]
+
+    def _spread_over_views(self) -> None:
+        todo = list({oid for oid, _ in self.by_column})
+        while todo:
+            base = todo.pop()
+            for view_oid in self.ground.views_over.get(base, ()):
+                view = self.snapshot.relations[view_oid]
+                if (view_oid, view.columns[0].number if view.columns else 0) in self.by_column:
+                    continue
+                found = self._seen_through(view, base)
+                if found is not None:
+                    for column in view.columns:
+                        self.by_column[view_oid, column.number] = found
+                    todo.append(view_oid)
+
+    def _seen_through(self, view: Relation, base: int) -> tuple[str, Strategy] | None:
+        """What a view shows of a base relation's protected columns; of several classes the first, masked whole."""
+        found: set[tuple[str, Strategy]] = set()
+        for oid, numbers in view.reads:
+            if oid == base:
+                found |= {
+                    entry
+                    for (table, number), entry in self.by_column.items()
+                    if table == base and (not numbers or number in numbers)
+                }
+        if not found:
+            return None
+        if len(found) == 1:
+            return next(iter(found))
+        return min(data_class for data_class, _ in found), Strategy.NULL
+
+
+_recent: list[Ground] = []
+
+
+def ground_of(snapshot: Snapshot, protected: ProtectedColumns) -> Ground:
+    """The indexes of a snapshot, made once."""
+    if protected.snapshot is snapshot:
+        return protected.ground
+    for ground in _recent:
+        if ground.snapshot is snapshot:
+            return ground
+    _recent[:] = [*_recent[-3:], Ground(snapshot)]
+    return _recent[-1]

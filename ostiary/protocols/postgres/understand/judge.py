@@ -1,0 +1,186 @@
+"""A text in, facts out: the way in to this package."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from ostiary.kernel.literals import plain_key
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
+from ostiary.protocols.postgres import grammar
+from ostiary.protocols.postgres.grammar import NotParsed, Statement
+from ostiary.protocols.postgres.understand.findings import Finding, Objected, objection_facts
+from ostiary.protocols.postgres.understand.ground import ProtectedColumns
+from ostiary.protocols.postgres.understand.head import head_of
+from ostiary.protocols.postgres.understand.utility import Utility
+from ostiary.protocols.postgres.understand.view import Effect, Path, View
+
+CACHE_BYTES: Final = 32 << 20
+"""Of texts and facts in one cache, estimated."""
+LARGEST_KEPT: Final = 64 << 10
+"""Bytes of text: larger ones are hardly sent twice."""
+
+
+class Understood(msgspec.Struct, frozen=True, gc=False):
+    """Facts, with what they mean for the session and for the cache."""
+
+    facts: Facts
+    effects: tuple[Effect, ...]
+    """For `View.expect` when the text goes out, and `View.confirm` when it ran."""
+    cacheable: bool
+    """The same text means the same in every session with the same `View.digest` and paths."""
+    constants: bool
+    """It would not mean the same with other constants."""
+
+
+def study(
+    sql: bytes,
+    view: View,
+    snapshot: Snapshot,
+    protected: ProtectedColumns,
+    parameter_types: tuple[int, ...] = (),
+) -> Understood:
+    """Judge a whole simple-query string, or the text of a Parse message. Never raises, whatever the bytes are."""
+    try:
+        head = head_of(sql)
+        try:
+            return _study(sql, view, snapshot, protected, parameter_types, head)
+        except (NotParsed, Objected) as refused:
+            return _refused(refused.objection, head)
+        except RecursionError:
+            return _refused(_TOO_DEEP, head)
+        except Exception:  # noqa: BLE001 -- a bug of ours while judging must refuse the statement, not end the session
+            return _refused(_FAULT, head)
+    except Exception:  # noqa: BLE001 -- the same, for the head
+        return _refused(_FAULT, "")
+
+
+def understand(sql: bytes, view: View, snapshot: Snapshot, protected: ProtectedColumns) -> Facts:
+    """Facts alone: see `study`."""
+    return study(sql, view, snapshot, protected).facts
+
+
+def _study(
+    sql: bytes,
+    view: View,
+    snapshot: Snapshot,
+    protected: ProtectedColumns,
+    parameter_types: tuple[int, ...],
+    head: str,
+) -> Understood:
+    statements = grammar.parse(sql)
+    if len(view.paths) == 1:
+        found = _judge(statements, sql, view, view.paths[0], snapshot, protected, parameter_types)
+    else:
+        # search_path may be any of several: whatever a name means under one of them counts.
+        found = Finding()
+        for path in view.paths:
+            each = _judge(statements, sql, view, path, snapshot, protected, parameter_types)
+            found.add(each.facts(""))
+            found.names = each.names
+            found.effects += [e for e in each.effects if e not in found.effects]
+            found.cacheable &= each.cacheable
+            found.constants |= each.constants
+    return Understood(found.facts(head), tuple(found.effects), found.cacheable, found.constants)
+
+
+def _judge(
+    statements: tuple[Statement, ...],
+    sql: bytes,
+    view: View,
+    path: Path,
+    snapshot: Snapshot,
+    protected: ProtectedColumns,
+    parameter_types: tuple[int, ...],
+) -> Finding:
+    walker = Utility(sql, view.copy(), path, snapshot, protected)
+    walker.parameter_types = parameter_types
+    for oid in parameter_types:
+        walker.touch_type(oid)
+    for step, statement in enumerate(statements):
+        walker.step = step
+        walker.statement(statement.kind, statement.node)
+        if not walker.view.fog and any(_is_foreign_code(*resource) for resource in walker.found.resources):
+            # It may make temporary tables, prepared statements, anything.
+            walker.effect("fog", depends=False)
+    for oid in parameter_types:
+        walker.touch_type(oid)
+    return walker.found
+
+
+def _is_foreign_code(kind: str, name: str, action: Action) -> bool:
+    return kind == "function" and action is Action.EXECUTE and not name.startswith("pg_catalog.")
+
+
+def _refused(objection: Objection, head: str) -> Understood:
+    return Understood(objection_facts(objection, head), (), cacheable=False, constants=True)
+
+
+_TOO_DEEP: Final = Objection(
+    Unjudgeable.TOO_COMPLEX, "the statement is nested too deeply to be judged", "Split it.", "54001", None
+)
+_FAULT: Final = Objection(
+    Unjudgeable.UNSUPPORTED,
+    "the gateway failed to judge the statement",
+    "This is a fault of the gateway.",
+    "XX000",
+    None,
+)
+
+
+class FactsCache:
+    """What texts mean, remembered. One a connection; shared by its sessions."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._size = 0
+        self._known: OrderedDict[tuple[object, ...], tuple[Understood | None, int]] = OrderedDict()
+
+    def look(
+        self,
+        sql: bytes,
+        view: View,
+        snapshot: Snapshot,
+        protected: ProtectedColumns,
+        parameter_types: tuple[int, ...] = (),
+    ) -> Understood:
+        """`study`, from memory where it can be."""
+        plain = plain_key(sql)
+        rest = (snapshot.version, view.paths, view.digest, parameter_types)
+        known = self._known
+        if plain is not None:
+            key = (plain, *rest)
+            hit = known.get(key)
+            if hit is not None and hit[0] is not None:
+                known.move_to_end(key)
+                return hit[0]
+        exact = (sql, *rest)
+        hit = known.get(exact)
+        if hit is not None and hit[0] is not None:
+            known.move_to_end(exact)
+            return hit[0]
+        understood = study(sql, view, snapshot, protected, parameter_types)
+        if understood.cacheable and len(sql) <= LARGEST_KEPT:
+            self._keep(exact if plain is None or understood.constants else key, understood, len(sql))
+        return understood
+
+    def facts_for(self, sql: bytes, view: View, snapshot: Snapshot, protected: ProtectedColumns) -> Facts:
+        """`understand`, from memory where it can be."""
+        return self.look(sql, view, snapshot, protected).facts
+
+    def _keep(self, key: tuple[object, ...], understood: Understood, length: int) -> None:
+        facts = understood.facts
+        size = 1_500 + 2 * length + 200 * len(facts.resources) + 80 * len(facts.functions)
+        self._known[key] = (understood, size)
+        self._size += size
+        while self._size > self._limit and self._known:
+            _, (_, gone) = self._known.popitem(last=False)
+            self._size -= gone
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+        self._size = 0

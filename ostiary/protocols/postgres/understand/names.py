@@ -1,0 +1,408 @@
+"""What names mean: relations, functions, operators and types, by search_path, through the snapshot and the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Operator, Relation, Snapshot
+from ostiary.model.operations import Action, Objection, Unjudgeable
+from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.understand.builtins import (
+    POLYMORPHIC,
+    SECRET_RELATIONS,
+    TEXT,
+    UNKNOWN,
+)
+from ostiary.protocols.postgres.understand.findings import Finding, Objected
+from ostiary.protocols.postgres.understand.ground import STATISTICS, WHOLE, ProtectedColumns, ground_of
+from ostiary.protocols.postgres.understand.view import TEMP, Effect, Made, Path, View
+
+CATALOG: Final = "pg_catalog"
+SELECT, INSERT, UPDATE, DELETE, TRUNCATE, DEFINE, ADMIN = (
+    "select", "insert", "update", "delete", "truncate", "define", "admin",
+)  # fmt: skip
+ACTIONS: Final = {
+    SELECT: Action.READ, INSERT: Action.WRITE, UPDATE: Action.WRITE, DELETE: Action.DELETE, TRUNCATE: Action.DELETE,
+    DEFINE: Action.DEFINE, ADMIN: Action.ADMINISTER,
+}  # fmt: skip
+
+Type = int | None
+"""A type's OID; UNKNOWN of a literal or parameter; None: it may be any type."""
+Target = Relation | Made
+
+
+def strings(nodes: Sequence[Node]) -> list[str]:
+    """The parts of a qualified name."""
+    return [str(node["String"].get("sval", "")) for node in nodes if "String" in node]
+
+
+class Names:
+    """Resolves names and notes what touching their bearers means."""
+
+    def __init__(self, text: bytes, view: View, path: Path, snapshot: Snapshot, protected: ProtectedColumns) -> None:
+        self.text = text
+        self.view = view
+        self.snapshot = snapshot
+        self.protected = protected
+        self.ground = ground_of(snapshot, protected)
+        self.found = Finding()
+        self.path = path
+        self.step = 0
+        self._types: set[int] = set()
+        self._touched: set[tuple[int, str]] = set()
+        self._set_path(path)
+
+    def _set_path(self, path: Path) -> None:
+        self.path = path
+        self._function_path = path if CATALOG in path else (CATALOG, *path)
+        self._relation_path = self._function_path if TEMP in path else (TEMP, *self._function_path)
+        self._catalog_first = not path or CATALOG not in path or path[0] == CATALOG
+
+    def effect(self, verb: str, *, depends: bool = True, **fields: object) -> None:
+        """Note what the statement does to the session's view; `depends`: it is not the same for every session."""
+        effect = Effect(step=self.step, verb=verb, **fields)  # type: ignore[arg-type]
+        self.found.effects.append(effect)
+        self.view.expect((effect,))
+        self.found.cacheable &= not depends
+
+    def missing(self, what: str, sqlstate: str, location: int | None) -> Objected:
+        """Say, as PostgreSQL would, that a name means nothing."""
+        position = None
+        if location is not None and location >= 0:
+            position = len(self.text[:location].decode("utf-8", "replace")) + 1
+        return Objected(Objection(Unjudgeable.UNKNOWN_OBJECT, what, "", sqlstate, position))
+
+    # --- relations ---
+
+    def find_relation(self, range_var: Node) -> tuple[Target, ...]:
+        """All that a RangeVar may mean; empty: nothing that is known."""
+        name = range_var.get("relname", "")
+        schema = range_var.get("schemaname")
+        catalog = range_var.get("catalogname")
+        if catalog and catalog != self.snapshot.database:
+            what = f'cross-database references are not implemented: "{catalog}.{schema}.{name}"'
+            raise self.missing(what, "0A000", range_var.get("location"))
+        if schema is None:
+            path: tuple[str, ...] = self._relation_path
+        else:
+            path = (TEMP if schema.startswith(TEMP) else schema,)
+        for where in path:
+            made = self.view.made_of("relation", where, name)
+            oid = self.snapshot.relation_oids.get((where, name))
+            if made:
+                known = self.snapshot.relations.get(oid) if oid is not None else None
+                return (*made, known) if known is not None else made
+            if oid is not None:
+                return (self.snapshot.relations[oid],)
+        return ()
+
+    def relation(self, range_var: Node) -> tuple[Target, ...]:
+        """The same; a name that means nothing is an objection, unless the session did things that cannot be followed."""
+        found = self.find_relation(range_var)
+        if found:
+            return found
+        name = range_var.get("relname", "")
+        schema = range_var.get("schemaname")
+        if self.view.fog:
+            return (_ghost(schema or TEMP, name),)
+        full = f"{schema}.{name}" if schema else name
+        raise self.missing(f'relation "{full}" does not exist', "42P01", range_var.get("location"))
+
+    def touch_relation(self, target: Target, operation: str, *, inherit: bool = True) -> set[str]:
+        """Note that a relation is touched, and all that this touches in turn. Gives the set for names of columns."""
+        if isinstance(target, Made):
+            return self._touch_made(target, operation)
+        action = ACTIONS[operation]
+        name = f"{target.schema}.{target.name}"
+        columns, _ = self.found.touch("relation", name, action)
+        key = (target.oid, operation if inherit else f"{operation} only")
+        if key in self._touched:
+            return columns
+        self._touched.add(key)
+        if target.oid in self.protected.of_relation:
+            self.found.touches_protected = True
+        if target.oid < FIRST_NORMAL_OID and target.schema == CATALOG:
+            self._system_relation(target)
+        if target.schema == "pg_toast":
+            # Values of other tables, protected ones too, moved out of line.
+            self.found.touch("relation", name, Action.ADMINISTER)
+            self.found.unmask.update(self.protected.classes)
+        if operation in {DEFINE, ADMIN}:
+            return columns
+        self.run_functions(target.read_calls if operation == SELECT else target.calls)
+        if target.kind == "f":
+            self.found.touch("server", name, Action.EXECUTE)
+        if target.rules and operation != SELECT:
+            self.found.cannot_see(f"{name} has rewrite rules")
+        if target.kind in "vm":
+            self._touch_behind(target, operation)
+        self._touch_family(target, operation, inherit=inherit)
+        self._touch_cascades(target, operation)
+        return columns
+
+    def _touch_made(self, made: Made, operation: str) -> set[str]:
+        columns, _ = self.found.touch("relation", f"{made.schema}.{made.name}", ACTIONS[operation])
+        for function in made.calls:
+            self.found.touch("function", function, Action.EXECUTE)
+        self.found.unmask.update(made.classes)
+        self.found.touches_protected |= bool(made.classes)
+        for facts in made.reads:
+            self.found.add(facts)
+        if made.opaque:
+            self.found.cannot_see(f"{made.schema}.{made.name} is not known to the gateway as it now is")
+        self.found.cacheable = False
+        return columns
+
+    def _system_relation(self, relation: Relation) -> None:
+        if relation.name in SECRET_RELATIONS:
+            self.found.touch("relation", f"{CATALOG}.{relation.name}", Action.ADMINISTER)
+        if relation.name in STATISTICS:
+            self.found.unmask.update(self.protected.classes)
+
+    def _touch_behind(self, view: Relation, operation: str) -> None:
+        """A view shows its base relations; DML on one that is automatically updatable is DML on them."""
+        if view.kind == "m" and operation == SELECT:
+            return  # its rows are its own
+        for oid, numbers in view.reads:
+            base = self.snapshot.relations.get(oid)
+            if base is None:
+                self.found.cannot_see(f"{view.schema}.{view.name} reads what the catalogue does not hold")
+                continue
+            columns = self.touch_relation(base, operation)
+            if numbers:
+                columns.update(c.name for c in base.columns if c.number in numbers)
+            else:
+                columns.add(WHOLE)
+            if operation != SELECT:
+                self.touch_relation(base, SELECT)
+
+    def _touch_family(self, relation: Relation, operation: str, *, inherit: bool) -> None:
+        if inherit and not (operation == INSERT and relation.kind != "p"):
+            for oid in relation.children:
+                child = self.snapshot.relations.get(oid)
+                if child is not None:
+                    self.touch_relation(child, operation)
+        for oid in self.ground.parents.get(relation.oid, ()):
+            parent = self.snapshot.relations[oid]
+            name = f"{parent.schema}.{parent.name}"
+            # Its rows are the parent's rows, too: a rule about the parent must hold, whichever way they are reached.
+            if (oid, operation) not in self._touched:
+                self._touched.add((oid, operation + " child"))
+                self.found.touch("relation", name, ACTIONS[operation])
+                self._touch_family(parent, operation, inherit=False)
+
+    def _touch_cascades(self, relation: Relation, operation: str) -> None:
+        if operation == DELETE:
+            cascades: Iterable[int] = relation.delete_cascades
+        elif operation == UPDATE:
+            cascades = relation.update_cascades
+        else:
+            return
+        for oid in cascades:
+            other = self.snapshot.relations.get(oid)
+            if other is not None:
+                self.touch_relation(other, DELETE if operation == DELETE else UPDATE)
+                if operation == DELETE:
+                    self.touch_relation(other, UPDATE)
+
+    # --- functions ---
+
+    def run_functions(self, oids: Iterable[int]) -> None:
+        """Note that functions of somebody's own may run."""
+        for oid in oids:
+            function = self.snapshot.functions.get(oid)
+            name = f"{function.schema}.{function.name}" if function is not None else f"oid {oid}"
+            self.found.touch("function", name, Action.EXECUTE)
+            self.found.functions.add(name)
+            if function is not None and function.result in self.snapshot.types:
+                self.touch_type(function.result)
+
+    def functions(self, parts: list[str], arguments: Sequence[Type]) -> tuple[list[Function], list[str]]:
+        """All functions that a call may run: from the snapshot, and names of those that this session made."""
+        name = parts[-1]
+        made = [f"{m.schema}.{m.name}" for m in self.view.made_named("function", name)] if self.view.made else []
+        path = self._function_path if len(parts) == 1 else (parts[-2],)
+        builtin: list[Function] = []
+        foreign: list[Function] = []
+        exact = False
+        for schema in path:
+            for oid in self.snapshot.functions_named.get((schema, name), ()):
+                function = self.snapshot.functions[oid]
+                if oid < FIRST_NORMAL_OID:
+                    builtin.append(function)
+                    if schema == CATALOG and not foreign and _is_exact(function.arguments, arguments):
+                        exact = True
+                else:
+                    foreign.append(function)
+        if foreign and not (exact and not made):
+            foreign = [f for f in foreign if self._may_take(f.arguments, arguments)]
+        elif exact:
+            foreign = []
+        fitting = [f for f in builtin if len(f.arguments) == len(arguments)]
+        return (fitting or builtin) + foreign, made
+
+    def _may_take(self, wanted: tuple[int, ...], given: Sequence[Type]) -> bool:
+        if len(given) > len(wanted):
+            # Only a variadic function takes more than it names: its last argument is an array, or "any".
+            if not wanted or not self._is_array(wanted[-1]):
+                return False
+            return all(self._reaches(g, w) for g, w in zip(given, wanted[:-1], strict=False))
+        # With fewer, the rest may have defaults; named arguments may stand in any order.
+        return len(given) < len(wanted) or all(map(self._reaches, given, wanted))
+
+    def _is_array(self, oid: int) -> bool:
+        type_ = self.snapshot.types.get(oid)
+        return oid in POLYMORPHIC or type_ is None or bool(type_.element)
+
+    def _reaches(self, given: Type, wanted: int) -> bool:
+        """Whether PostgreSQL could pass a value of one type where another is wanted, without being told to."""
+        if given is None or given == UNKNOWN or given == wanted or wanted in POLYMORPHIC:
+            return True
+        if wanted < FIRST_NORMAL_OID or given >= FIRST_NORMAL_OID:
+            return True
+        return (given, wanted) in self.snapshot.implicit_casts
+
+    # --- operators ---
+
+    def operator(self, parts: list[str], left: Type, right: Type, *, unary: bool = False) -> Type:
+        """Note what an operator may run, and give the type of its result."""
+        name = parts[-1]
+        operators = self.snapshot.operators_named.get(name, ())
+        schemas = set(self._function_path) if len(parts) == 1 else {parts[-2]}
+        made = self.view.made_named("operator", name) if self.view.made else ()
+        for each in made:
+            for function in each.calls:
+                self.found.touch("function", function, Action.EXECUTE)
+            self.found.harmless = False
+        left, right = (0, right) if unary else (left, right)
+        exact = _exact_operator(operators, left, right) if CATALOG in schemas else None
+        user = self.ground.user_operators.get(name, ())
+        if user and not (exact is not None and (self._catalog_first or len(parts) > 1)):
+            for index in user:
+                candidate = operators[index]
+                if candidate.schema in schemas and self._operator_fits(candidate, left, right):
+                    self.run_functions((candidate.function,))
+                    self.touch_type(candidate.left)
+                    self.touch_type(candidate.right)
+                    exact = None
+        if not operators and not made:
+            # The server will say that there is none, unless something unseen made it.
+            self.found.touch("function", f"operator {name}", Action.EXECUTE)
+        function = self.snapshot.functions.get(exact.function) if exact is not None else None
+        return function.result if function is not None and function.result not in POLYMORPHIC else None
+
+    def _operator_fits(self, candidate: Operator, left: Type, right: Type) -> bool:
+        if bool(candidate.left) != (left != 0):
+            return False
+        return self._reaches(left, candidate.left) and self._reaches(right, candidate.right)
+
+    # --- types ---
+
+    def touch_type(self, oid: Type) -> None:
+        """Note that values of a type are made, shown or converted."""
+        if oid is None or oid in self._types or oid == 0:
+            return
+        self._types.add(oid)
+        if oid < FIRST_NORMAL_OID:
+            return
+        type_ = self.snapshot.types.get(oid)
+        if type_ is None:
+            self.found.cannot_see(f"type {oid} is not in the catalogue")
+            return
+        self.run_functions(type_.calls)
+        self.touch_type(type_.element)
+        self.touch_type(type_.base)
+        row = self.snapshot.relations.get(type_.relation) if type_.relation else None
+        if row is not None:
+            for column in row.columns:
+                self.touch_type(column.type_oid)
+
+    def type_name(self, node: Node | None) -> Type:
+        """Resolve a TypeName, note that the type is used, and give its OID."""
+        if not node:
+            return None
+        parts = strings(node.get("names", ()))
+        if not parts:
+            return None
+        if node.get("pct_type"):
+            self.found.harmless = False
+            return None
+        oid = self.find_type(parts)
+        if oid is None:
+            return self._unknown_type(parts, node)
+        if node.get("arrayBounds"):
+            array = self.ground.arrays.get(oid)
+            self.touch_type(oid)
+            return array
+        self.touch_type(oid)
+        return oid
+
+    def find_type(self, parts: list[str]) -> int | None:
+        """The OID of a type by its name, or None."""
+        if len(parts) == 1:
+            path: tuple[str, ...] = self._relation_path
+        else:
+            path = (parts[-2],)
+        for schema in path:
+            if self.view.made_of("type", schema, parts[-1]):
+                return None
+            oid = self.snapshot.type_oids.get((schema, parts[-1]))
+            if oid is not None:
+                return oid
+        return None
+
+    def _unknown_type(self, parts: list[str], node: Node) -> None:
+        made = self.view.made_named("type", parts[-1]) + self.view.made_named("relation", parts[-1])
+        for each in made:
+            for function in each.calls:
+                self.found.touch("function", function, Action.EXECUTE)
+            if each.opaque:
+                self.found.cannot_see(f"type {each.name} is not known to the gateway as it now is")
+        if made:
+            self.found.cacheable = False
+            self.found.harmless = False
+        elif self.view.fog or parts[-1].startswith("_"):
+            self.found.cannot_see(f"type {'.'.join(parts)} is not in the catalogue")
+        else:
+            raise self.missing(f'type "{".".join(parts)}" does not exist', "42704", node.get("location"))
+
+    def run_casts(self) -> None:
+        """At the end of a statement: note the casts of somebody's own that the types in it may bring in."""
+        for (source, target), function in self.snapshot.user_casts.items():
+            if not function:
+                continue
+            source_own, target_own = source >= FIRST_NORMAL_OID, target >= FIRST_NORMAL_OID
+            if (
+                (source_own and source in self._types)
+                or (target_own and target in self._types)
+                or not (source_own or target_own)
+            ):
+                self.run_functions((function,))
+
+
+def _ghost(schema: str, name: str) -> Made:
+    return Made(schema=schema, name=name, sort="relation", columns=None, calls=(), classes=(), reads=(), opaque=True)
+
+
+def _is_exact(wanted: tuple[int, ...], given: Sequence[Type]) -> bool:
+    """Whether a call fits a signature so well that no other can be preferred; a literal counts as text (10.3, 4.d)."""
+    if len(wanted) != len(given):
+        return False
+    return all(g is not None and (g == w or (g == UNKNOWN and w == TEXT)) for g, w in zip(given, wanted, strict=True))
+
+
+def _exact_operator(operators: tuple[Operator, ...], left: Type, right: Type) -> Operator | None:
+    """The built-in operator for exactly these types; a literal takes the other side's type (10.2, 2.a)."""
+    if left is None or right is None:
+        return None
+    if left == UNKNOWN and right == UNKNOWN:
+        left = right = TEXT
+    elif left == UNKNOWN:
+        left = right
+    elif right == UNKNOWN:
+        right = left if left != 0 else TEXT
+    for each in operators:
+        if each.left == left and each.right == right and each.oid < FIRST_NORMAL_OID:
+            return each
+    return None

@@ -1,0 +1,416 @@
+"""Statements that are no queries: one rule for each node type; a type without a rule is an objection."""
+
+# ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ostiary.model.operations import Action, Facts
+from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.understand.definitions import Definitions, tag
+from ostiary.protocols.postgres.understand.expressions import constant_text
+from ostiary.protocols.postgres.understand.findings import Finding, unsupported
+from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.names import ADMIN, INSERT, SELECT, strings
+from ostiary.protocols.postgres.understand.queries import Queries
+from ostiary.protocols.postgres.understand.scopes import Scope
+from ostiary.protocols.postgres.understand.settings import judge_setting
+from ostiary.protocols.postgres.understand.view import MAX_MEANINGS
+
+FALSE: Final = frozenset({"off", "false", "0"})
+SHOWN_TO_ADMINS: Final = frozenset({
+    "config_file", "hba_file", "ident_file", "data_directory", "external_pid_file", "primary_conninfo",
+    "archive_command", "restore_command", "ssl_key_file", "ssl_passphrase_command", "all",
+})  # fmt: skip
+
+
+class Utility(Definitions):
+    """Walks whole statements."""
+
+    def statement(self, kind: str, node: Node) -> None:
+        """Judge one statement."""
+        rule = STATEMENTS.get(kind)
+        if rule is None:
+            raise unsupported(f"the gateway has no rule for {kind}")
+        self._types.clear()
+        rule(self, node)
+        self.run_casts()
+
+    # --- queries at the top ---
+
+    def top_query(self, kind: str, node: Node, *, plain: bool = True) -> tuple[str, ...] | None:
+        """A query that is a statement of its own."""
+        self.found.names.append(tag(kind))
+        return self.query({kind: node}, None, plain=plain)
+
+    def _select(self, node: Node) -> None:
+        self.top_query("SelectStmt", node)
+
+    def _insert(self, node: Node) -> None:
+        self.top_query("InsertStmt", node)
+
+    def _update(self, node: Node) -> None:
+        self.top_query("UpdateStmt", node)
+
+    def _delete(self, node: Node) -> None:
+        self.top_query("DeleteStmt", node)
+
+    def _merge(self, node: Node) -> None:
+        self.top_query("MergeStmt", node)
+
+    # --- a query inside of something ---
+
+    def apart(self, kind: str, node: Node, *, plain: bool = True) -> Facts:
+        """Facts of an inner statement alone."""
+        outer, touched = self.found, self._touched
+        self.found, self._touched = Finding(), set()
+        try:
+            self.top_query(kind, node, plain=plain)
+            self.run_casts()
+            inner = self.found
+        finally:
+            self.found, self._touched = outer, touched
+        outer.cacheable &= inner.cacheable
+        outer.constants |= inner.constants
+        return inner.facts("")
+
+    def _explain(self, node: Node) -> None:
+        self.found.names.append("EXPLAIN")
+        ((kind, query),) = node["query"].items()
+        analyze = False
+        for each in node.get("options", ()):
+            option = each["DefElem"]
+            self.found.constants = True
+            if option["defname"].lower() in {"analyze", "analyse"}:
+                analyze = analyze or not _is_false(option.get("arg"))
+        if kind in {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"} and not analyze:
+            facts = self.apart(kind, query, plain=True)
+            self._planned(facts)
+            return
+        if analyze:
+            self.statement(kind, query)
+            return
+        if kind == "ExecuteStmt":
+            for facts in self._executed(query):
+                self._planned(facts)
+        elif kind in {"CreateTableAsStmt", "DeclareCursorStmt", "RefreshMatViewStmt"}:
+            ((inner_kind, inner),) = query.get("query", {"": {}}).items()
+            if inner_kind == "ExecuteStmt":
+                for facts in self._executed(inner):
+                    self._planned(facts)
+            elif inner_kind:
+                self._planned(self.apart(inner_kind, inner, plain=True))
+        else:
+            raise unsupported(f"the gateway has no rule for EXPLAIN of {kind}")
+
+    def _planned(self, facts: Facts) -> None:
+        """EXPLAIN does not run the query; but planning runs functions on constants, so those stay."""
+        for r in facts.resources:
+            if r.kind == "relation" and r.name != WHOLE:
+                self.found.touch("relation", r.name, Action.READ, r.columns, r.classes)
+            elif r.kind not in {"channel", "setting", "large_object"}:
+                self.found.touch(r.kind, r.name, r.action, r.columns, r.classes)
+        self.found.functions.update(facts.functions)
+        self.found.opaque.update(dict.fromkeys(facts.opaque))
+        self.found.unmask.update(facts.unmask)
+        self.found.touches_protected |= facts.touches_protected
+
+    def _prepare(self, node: Node) -> None:
+        ((kind, query),) = node["query"].items()
+        for each in node.get("argtypes", ()):
+            self.type_name(each.get("TypeName"))
+        facts = self.apart(kind, query)
+        self.found.add(facts)
+        self.found.names.append("PREPARE")
+        self.found.touch("connection", "", Action.CONNECT)
+        self.effect("prepare", name=node["name"], facts=facts)
+
+    def _executed(self, node: Node) -> tuple[Facts, ...]:
+        self.expressions(node.get("params", ()), Scope())
+        self.found.cacheable = False
+        name = node["name"]
+        facts = self.view.prepared.get(name, ())
+        if not facts:
+            if not self.view.fog:
+                raise self.missing(f'prepared statement "{name}" does not exist', "26000", None)
+            self.found.cannot_see(f"prepared statement {name} is not known to the gateway")
+        if self.view.crowded or len(facts) >= MAX_MEANINGS:
+            self.found.cannot_see(f"prepared statement {name} may mean too many things")
+        return facts
+
+    def _execute(self, node: Node) -> None:
+        self.found.names.append("EXECUTE")
+        for facts in self._executed(node):
+            self.found.add(facts)
+
+    def _deallocate(self, node: Node) -> None:
+        self._session("DEALLOCATE")
+        self.found.cacheable = False
+        if node.get("isall") or "name" not in node:
+            for name in tuple(self.view.prepared):
+                self.effect("deallocate", name=name)
+        else:
+            self.effect("deallocate", name=node["name"])
+
+    def _declare(self, node: Node) -> None:
+        ((kind, query),) = node["query"].items()
+        facts = self.apart(kind, query)
+        self.found.add(facts)
+        self.found.names.append("DECLARE CURSOR")
+        self.found.harmless = False
+        self.effect("declare", name=node["portalname"], facts=facts)
+
+    def _fetch(self, node: Node) -> None:
+        self.found.names.append("MOVE" if node.get("ismove") else "FETCH")
+        self.found.cacheable = False
+        name = node["portalname"]
+        facts = self.view.cursors.get(name, ())
+        for each in facts:
+            self.found.add(each)
+        self.found.harmless = False
+        if not facts:
+            if not self.view.fog:
+                raise self.missing(f'cursor "{name}" does not exist', "34000", None)
+            self.found.cannot_see(f"cursor {name} is not known to the gateway")
+        elif self.view.crowded:
+            self.found.cannot_see(f"cursor {name} may mean too many things")
+
+    def _close(self, _node: Node) -> None:
+        self._session("CLOSE CURSOR")
+
+    # --- code ---
+
+    def _do(self, node: Node) -> None:
+        self.found.names.append("DO")
+        del node
+        self.found.cannot_see("DO runs code that is not looked into")
+        self.found.invalidates = True
+        self.found.unmask.update(self.protected.classes)
+        self.effect("fog")
+
+    def _call_statement(self, node: Node) -> None:
+        self.found.names.append("CALL")
+        call = node["funccall"]
+        self.function_call(call, Scope())
+        self.found.touch("function", self._called(strings(call["funcname"])), Action.EXECUTE)
+        self.found.cannot_see("CALL runs a procedure that is not looked into")
+        self.found.invalidates = True
+        self.effect("fog")
+
+    def _called(self, parts: list[str]) -> str:
+        candidates, _ = self.functions(parts, [])
+        for function in candidates:
+            return f"{function.schema}.{function.name}"
+        return ".".join(parts)
+
+    # --- COPY ---
+
+    def _copy(self, node: Node) -> None:
+        self.found.names.append("COPY")
+        self.found.harmless = False
+        incoming = node.get("is_from", False)
+        if "filename" in node or node.get("is_program"):
+            self.found.touch(
+                "file", WHOLE if node.get("is_program") else node.get("filename", WHOLE), Action.ADMINISTER
+            )
+        self.found.touch("connection", "", Action.TRANSFER)
+        if "query" in node:
+            ((kind, query),) = node["query"].items()
+            self.query({kind: query}, None, plain=True)
+        elif incoming:
+            self._copy_in(node)
+        else:
+            self._copy_out(node)
+        for each in node.get("options", ()):
+            option = each["DefElem"]
+            if option["defname"] == "encoding":
+                value = _word(option.get("arg"))
+                if value.lower() not in {"utf8", "utf-8", "unicode"}:
+                    raise unsupported("COPY in another encoding than UTF8 is not supported")
+
+    def _copy_in(self, node: Node) -> None:
+        scope = Scope()
+        entries = self.target(node, INSERT, scope)
+        names = strings(node.get("attlist", ())) or [WHOLE]
+        for entry in entries:
+            self._written(entry, names, Action.WRITE)
+        if "whereClause" in node:
+            self._reads_of(entries)
+            self.expression(node["whereClause"], scope)
+
+    def _copy_out(self, node: Node) -> None:
+        range_var = node["relation"]
+        scope = Scope()
+        for target in self.relation(range_var):
+            # COPY of a table does not read its children; but who reads the parent may read them.
+            entry = self.entry(target, "", (), self.touch_relation(target, SELECT))
+            scope.entries.append(entry)
+            names = strings(node.get("attlist", ()))
+            if not names:
+                self.use_row(entry, plain=True)
+            for name in names:
+                if entry.columns is not None and name in entry.columns:
+                    self.use(entry, entry.columns[name], name, plain=True)
+
+    # --- the session ---
+
+    def _session(self, name: str) -> None:
+        self.found.names.append(name)
+        self.found.harmless = False
+        self.found.touch("connection", "", Action.CONNECT)
+
+    def _transaction(self, node: Node) -> None:
+        kind = node["kind"].removeprefix("TRANS_STMT_")
+        self.found.names.append(kind.replace("_", " "))
+        self.found.touch("connection", "", Action.CONNECT)
+        self.found.harmless &= kind in {"BEGIN", "START"}
+        if kind in {"BEGIN", "START"}:
+            self.effect("begin", depends=False)
+        elif kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
+            self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+
+    def _set(self, node: Node) -> None:
+        kind, name = node["kind"], node.get("name", "")
+        self.found.names.append("RESET" if "RESET" in kind else "SET")
+        self.found.harmless = False
+        self.found.constants = True
+        if kind == "VAR_SET_MULTI":
+            self._set_transaction(node)
+        elif kind == "VAR_RESET_ALL":
+            self.found.touch("connection", "", Action.CONNECT)
+            self.effect("path", path=self.snapshot.search_path)
+        elif kind in {"VAR_SET_DEFAULT", "VAR_RESET"}:
+            judge_setting(self, name, None, local=node.get("is_local", False))
+        elif kind == "VAR_SET_VALUE":
+            values = [_setting_value(each) for each in node.get("args", ())]
+            if any(v is None for v in values):
+                raise unsupported(f"the gateway cannot read the value of {name}")
+            judge_setting(self, name, [v for v in values if v is not None], local=node.get("is_local", False))
+        elif kind == "VAR_SET_CURRENT":
+            raise unsupported("SET ... FROM CURRENT is not supported here")
+        else:
+            raise unsupported(f"the gateway has no rule for {kind}")
+
+    def _set_transaction(self, node: Node) -> None:
+        if node.get("name") == "TRANSACTION SNAPSHOT":
+            self.found.touch("connection", "", Action.CONNECT)
+            return
+        for each in node.get("args", ()):
+            judge_setting(self, each["DefElem"]["defname"], [""], local=True)
+
+    def _show_setting(self, node: Node) -> None:
+        self.found.names.append("SHOW")
+        if node.get("name", "").lower() in SHOWN_TO_ADMINS - {"all"}:
+            self.found.touch("setting", node["name"].lower(), Action.READ)
+        self.found.touch("connection", "", Action.CONNECT)
+
+    def _discard(self, node: Node) -> None:
+        self._session("DISCARD")
+        if node.get("target") == "DISCARD_ALL":
+            for name in tuple(self.view.prepared):
+                self.effect("deallocate", name=name)
+            self.effect("path", path=self.snapshot.search_path)
+
+    def _set_constraints(self, _node: Node) -> None:
+        self._session("SET CONSTRAINTS")
+
+    def _listen(self, node: Node) -> None:
+        self._session("LISTEN")
+        self.found.touch("channel", node["conditionname"], Action.READ)
+
+    def _unlisten(self, _node: Node) -> None:
+        self._session("UNLISTEN")
+
+    def _notify(self, node: Node) -> None:
+        self.found.names.append("NOTIFY")
+        self.found.touch("channel", node["conditionname"], Action.WRITE)
+
+    def _lock(self, node: Node) -> None:
+        self.found.names.append("LOCK TABLE")
+        for each in node.get("relations", ()):
+            for target in self.relation(each["RangeVar"]):
+                self.touch_relation(target, ADMIN)
+
+    def _vacuum(self, node: Node) -> None:
+        self.found.names.append("VACUUM" if node.get("is_vacuumcmd") else "ANALYZE")
+        self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+        for each in node.get("rels", ()):
+            relation = each["VacuumRelation"].get("relation")
+            for target in self.relation(relation) if relation else ():
+                self.touch_relation(target, ADMIN)
+
+    def _setting_of_role(self, node: Node) -> None:
+        """ALTER ROLE/DATABASE ... SET, ALTER SYSTEM: all are an administrator's; some are nobody's."""
+        inner = node.get("setstmt", {})
+        inner = inner.get("VariableSetStmt", inner)
+        self.found.names.append("ALTER SYSTEM" if "setstmt" in node and "role" not in node else "ALTER ROLE")
+        self.found.harmless = False
+        if inner.get("kind") == "VAR_SET_VALUE":
+            values = [_setting_value(each) for each in inner.get("args", ())]
+            if inner.get("name", "").lower() in {"standard_conforming_strings", "client_encoding"}:
+                judge_setting(self, inner["name"], [v or "" for v in values], local=False)
+        self.found.touch("setting", inner.get("name", WHOLE), Action.ADMINISTER)
+        self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+
+
+def _is_false(node: Node | None) -> bool:
+    return bool(node) and _word(node).lower() in FALSE
+
+
+def _word(node: Node | None) -> str:
+    """The text of an option's value."""
+    if not node:
+        return ""
+    for kind, key in (("String", "sval"), ("Integer", "ival"), ("Float", "fval"), ("Boolean", "boolval")):
+        if kind in node:
+            value = node[kind].get(key, 0 if kind == "Integer" else "")
+            return str(value) if kind != "Boolean" else str(bool(value)).lower()
+    if "A_Const" in node:
+        return constant_text(node) or ""
+    return ""
+
+
+def _setting_value(node: Node) -> str | None:
+    if "TypeCast" in node:  # SET TIME ZONE INTERVAL '1' HOUR
+        return constant_text(node["TypeCast"].get("arg", {}))
+    return constant_text(node)
+
+
+Rule = Callable[[Utility, Node], None]
+_U = Utility
+STATEMENTS: Final[dict[str, Rule]] = {
+    "SelectStmt": _U._select,
+    "InsertStmt": _U._insert,
+    "UpdateStmt": _U._update,
+    "DeleteStmt": _U._delete,
+    "MergeStmt": _U._merge,
+    "ExplainStmt": _U._explain,
+    "PrepareStmt": _U._prepare,
+    "ExecuteStmt": _U._execute,
+    "DeallocateStmt": _U._deallocate,
+    "DeclareCursorStmt": _U._declare,
+    "FetchStmt": _U._fetch,
+    "ClosePortalStmt": _U._close,
+    "DoStmt": _U._do,
+    "CallStmt": _U._call_statement,
+    "CopyStmt": _U._copy,
+    "TransactionStmt": _U._transaction,
+    "VariableSetStmt": _U._set,
+    "VariableShowStmt": _U._show_setting,
+    "DiscardStmt": _U._discard,
+    "ConstraintsSetStmt": _U._set_constraints,
+    "ListenStmt": _U._listen,
+    "UnlistenStmt": _U._unlisten,
+    "NotifyStmt": _U._notify,
+    "LockStmt": _U._lock,
+    "VacuumStmt": _U._vacuum,
+    "AlterRoleSetStmt": _U._setting_of_role,
+    "AlterDatabaseSetStmt": _U._setting_of_role,
+    "AlterSystemStmt": _U._setting_of_role,
+    **Definitions.rules(),
+}
+"""Node type to rule. What is not here is refused."""
+
+__all__ = ["STATEMENTS", "Queries", "Utility"]

@@ -1,0 +1,225 @@
+"""What the gateway knows of one PostgreSQL session beside the catalogue: names that only this session has.
+
+Theory of operation
+-------------------
+A statement is judged before the answers to earlier ones came, and one that the gateway thinks succeeded may have been rolled
+back. So the view never holds *the* meaning of a name but all that it may have: `expect` adds a meaning when a statement
+goes out, `confirm` drops the older ones when the server said that it ran, and nothing else drops any. Judging unites the facts
+of all meanings. Being wrong then means asking policy for more than needed, or a refusal, never for less.
+
+What the session did that cannot be followed (a DO block, a function of somebody's own) sets `fog`: from then on a name that is
+in neither the catalogue nor the view is opaque instead of unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, TypeVar
+
+import msgspec
+
+from ostiary.model.operations import Facts
+
+TEMP: Final = "pg_temp"
+MAX_MEANINGS: Final = 16
+"""Of one name. A client that redefines it faster than the server answers is waited for by nobody: it becomes opaque."""
+MAX_NAMES: Final = 4_096
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Path = tuple[str, ...]
+"""Schemas of a search_path, resolved, without the implicit pg_temp and pg_catalog."""
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A relation, type or function that this session made and the snapshot does not know, or not any more."""
+
+    schema: str
+    name: str
+    sort: str
+    """`relation type function operator`."""
+    columns: tuple[str, ...] | None
+    """None: unknown."""
+    calls: tuple[str, ...]
+    """Functions that touching it may run."""
+    classes: tuple[str, ...]
+    """Data classes that were copied into it, or that it is a view of: every use needs `unmask`."""
+    reads: tuple[Facts, ...]
+    """Of a view: what its query does."""
+    opaque: bool
+    """It was changed in a way that is not followed."""
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """What a statement does to the view once it ran."""
+
+    step: int
+    """Which statement of the text, from 0."""
+    verb: str
+    """`prepare deallocate declare close make unmake path begin commit rollback rollback_to discard fog reread`."""
+    name: str = ""
+    facts: Facts | None = None
+    made: Made | None = None
+    path: Path = ()
+    local: bool = False
+
+
+class View:
+    """The names of one session. Mutable, one a session; see the module's text for its rules."""
+
+    def __init__(self, path: Path) -> None:
+        """`path`: the search_path of a new session of the role: `Snapshot.search_path`."""
+        self.paths: tuple[Path, ...] = (path,)
+        """All that search_path may be."""
+        self.default_path: Path | None = path
+        """What RESET search_path goes back to; None: it may be anything the role's default becomes."""
+        self.prepared: dict[str, tuple[Facts, ...]] = {}
+        """SQL PREPARE and protocol-level Parse share one namespace (PostgreSQL 18, "PREPARE", Notes)."""
+        self.prepared_in_sql: set[str] = set()
+        self.cursors: dict[str, tuple[Facts, ...]] = {}
+        """DECLARE and protocol-level portals share one, too."""
+        self.made: dict[tuple[str, str, str], tuple[Made, ...]] = {}
+        """(sort, schema, name) to all that it may be."""
+        self.fog = False
+        self.crowded = False
+        """Meanings of prepared statements or cursors had to be forgotten: running any is opaque."""
+        self.in_transaction = False
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Over all that names in a statement may mean because of this session; empty when nothing."""
+        if self._digest is None:
+            self._digest = self._make_digest()
+        return self._digest
+
+    def _make_digest(self) -> bytes:
+        if not self.made and not self.fog:
+            return b""
+        state = (sorted((key, value) for key, value in self.made.items()), self.fog)
+        return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
+
+    def made_of(self, sort: str, schema: str, name: str) -> tuple[Made, ...]:
+        """All that this session may have made under that name."""
+        return self.made.get((sort, schema, name), ())
+
+    def made_named(self, sort: str, name: str) -> tuple[Made, ...]:
+        """The same, in whatever schema."""
+        if not self.made:
+            return ()
+        return tuple(m for (s, _, n), each in self.made.items() if s == sort and n == name for m in each)
+
+    # --- what happens ---
+
+    def expect(self, effects: tuple[Effect, ...]) -> None:
+        """A text goes out: all that it may do may be so from now on."""
+        for effect in effects:
+            self._expect(effect)
+
+    def confirm(self, effects: tuple[Effect, ...], completed: int) -> None:
+        """The first `completed` statements of the text ran (CommandComplete or EmptyQueryResponse for each)."""
+        for effect in effects:
+            if effect.step < completed:
+                self._confirm(effect)
+
+    def idle(self) -> None:
+        """ReadyForQuery said `I`: no transaction is open."""
+        self.in_transaction = False
+
+    def reread(self) -> None:
+        """A snapshot newer than the last DDL of this session is in use and no transaction is open.
+
+        What was made outside pg_temp is in it.
+        """
+        kept = {key: value for key, value in self.made.items() if key[1] == TEMP}
+        if len(kept) != len(self.made):
+            self.made = kept
+            self._digest = None
+
+    def parsed(self, name: str, facts: Facts) -> None:
+        """A Parse message of that name was answered with ParseComplete."""
+        self.prepared[name] = (facts,)
+        self.prepared_in_sql.discard(name)
+
+    def bound(self, name: str, facts: Facts) -> None:
+        """A portal of that name may be open: FETCH can read it."""
+        self._add(self.cursors, name, facts)
+
+    def path_reported(self, path: Path) -> None:
+        """The server said what search_path is (ParameterStatus, from PostgreSQL 18 on)."""
+        self.paths = (path,)
+
+    def copy(self) -> View:
+        """Return a view to think ahead with: of a text with several statements, later ones see earlier ones' effects."""
+        other = View(())
+        other.paths, other.default_path = self.paths, self.default_path
+        other.prepared, other.prepared_in_sql = dict(self.prepared), set(self.prepared_in_sql)
+        other.cursors, other.made = dict(self.cursors), dict(self.made)
+        other.fog, other.in_transaction = self.fog, self.in_transaction
+        other.crowded = self.crowded
+        return other
+
+    def _expect(self, effect: Effect) -> None:
+        match effect.verb:
+            case "prepare" if effect.facts is not None:
+                self._add(self.prepared, effect.name, effect.facts)
+                self.prepared_in_sql.add(effect.name)
+            case "declare" if effect.facts is not None:
+                self._add(self.cursors, effect.name, effect.facts)
+            case "make" if effect.made is not None:
+                key = (effect.made.sort, effect.made.schema, effect.made.name)
+                known = self.made.get(key, ())
+                if effect.made not in known:
+                    self.made[key] = (*known, effect.made)[-MAX_MEANINGS:]
+                    if len(known) >= MAX_MEANINGS or len(self.made) > MAX_NAMES:
+                        self.fog = True
+                self._digest = None
+            case "path":
+                if effect.path not in self.paths:
+                    self.paths = (*self.paths, effect.path)[-MAX_MEANINGS:]
+            case "fog":
+                if not self.fog:
+                    self.fog, self._digest = True, None
+            case _:
+                pass
+
+    def _confirm(self, effect: Effect) -> None:
+        match effect.verb:
+            case "prepare" if effect.facts is not None:
+                self._settle(self.prepared, effect.name, effect.facts)
+            case "deallocate":
+                self._forget(self.prepared, effect.name)
+            case "make" if effect.made is not None:
+                key = (effect.made.sort, effect.made.schema, effect.made.name)
+                # A rollback may bring the older meaning back, so it goes only outside of transactions.
+                if not self.in_transaction:
+                    self._settle(self.made, key, effect.made)
+                    self._digest = None
+            case "begin":
+                self.in_transaction = True
+            case "path":
+                # Inside a transaction the old one may come back; a local one always goes.
+                if not self.in_transaction and not effect.local and len(self.paths) <= 2:
+                    self.paths = (effect.path,)
+            case _:
+                pass
+
+    def _add(self, names: dict[str, tuple[Facts, ...]], name: str, facts: Facts) -> None:
+        known = names.get(name, ())
+        if facts in known:
+            return
+        if len(known) >= MAX_MEANINGS or len(names) >= MAX_NAMES:
+            self.crowded = True
+        names[name] = (*known, facts)[-MAX_MEANINGS:]
+
+    @staticmethod
+    def _settle(names: dict[K, tuple[V, ...]], name: K, meaning: V) -> None:
+        known = names.get(name, ())
+        if meaning in known:
+            names[name] = known[known.index(meaning) :]
+
+    @staticmethod
+    def _forget(names: dict[str, tuple[Facts, ...]], name: str) -> None:
+        if len(names.get(name, ())) <= 1:
+            names.pop(name, None)
