@@ -1,0 +1,1 @@
+"""The `ostiary` command. `main.main` is the door."""

@@ -55,6 +55,21 @@ def parse(content: bytes, file: Path) -> Config:
     return checks.freeze(written, file, hashlib.sha256(content).hexdigest())
 
 
+def policy_texts(config: Config) -> dict[str, str]:
+    """Read the policy files: what each is called in messages (its name, its path where names clash) to its text."""
+    names = [Path(path).name for path in config.policy.files]
+    texts = {}
+    for index, (path, name) in enumerate(zip(config.policy.files, names, strict=True)):
+        key = f"policy.files[{index}]"
+        try:
+            texts[name if names.count(name) == 1 else path] = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError(key, f"{path} is not UTF-8 text") from None
+        except OSError as exc:
+            raise ConfigError(key, f"{path} cannot be read ({exc.strerror})") from None
+    return texts
+
+
 def _toml(content: bytes, file: Path) -> dict[str, Any]:
     try:
         text = content.decode()

@@ -224,7 +224,7 @@ class Protect(Section, frozen=True):
 class Target(Section, frozen=True):
     """A target that callers may reach by its name."""
 
-    type: Annotated[str, Meta(pattern="^postgresql$")]
+    type: Annotated[str, Meta(pattern="^(postgresql)$")]
     """Protocol of the target: `postgresql`."""
     address: Address
     """`host:port` of the target."""

@@ -1,0 +1,260 @@
+"""`ostiary audit`: find what happened, and prove it."""
+
+# ruff: noqa: PLC0415 - imports wait until a command needs them
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ostiary.cli.codes import ExitCode
+from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
+from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, safe, say, working
+
+if TYPE_CHECKING:
+    from ostiary.audit.search import Query
+
+app = typer.Typer(no_args_is_help=True, help="The log: search, follow, verify, prove, export.", rich_markup_mode=None)
+
+Person = Annotated[str | None, typer.Option(help="Subject or proved initiator: id or name.")]
+Actor = Annotated[str | None, typer.Option(help="Anyone who acts for the subject: id or name.")]
+Task = Annotated[str | None, typer.Option(help="Id of a run, delegation or mandate.")]
+Connection = Annotated[str | None, typer.Option(help="Name of a connection.")]
+Action = Annotated[str | None, typer.Option(help="What was done: read, write, delete, …")]
+Verdict = Annotated[str | None, typer.Option(help="permit or deny.")]
+Kind = Annotated[str | None, typer.Option(help="Kind of entry: intent, outcome, deny, login, …")]
+Session = Annotated[str | None, typer.Option(help="Id of a session.")]
+PolicyId = Annotated[str | None, typer.Option("--by", help="Id of a policy that decided.")]
+Since = Annotated[str | None, typer.Option(help="From this time on, UTC: 2026-11-21 or 2026-11-21T08:01.")]
+Until = Annotated[str | None, typer.Option(help="Before this time.")]
+
+
+def _query(**given: Any) -> Query:
+    from ostiary.audit.search import Query
+
+    return Query(**given)
+
+
+def _print(entry: dict[str, Any], output: Output) -> None:
+    from ostiary.audit.search import summary
+
+    if output is Output.JSON:
+        emit_json(entry)
+    else:
+        emit_safe([f"{summary(entry)}  {safe(entry.get('id', ''))}"])
+
+
+@app.command("search")
+def search(
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Words that all occur in statements, names or messages.")
+    ] = None,
+    person: Person = None,
+    actor: Actor = None,
+    task: Task = None,
+    connection: Connection = None,
+    action: Action = None,
+    object_: Annotated[
+        str | None,
+        typer.Option("--object", help="A relation, function, …: public.orders, or public.* for a beginning."),
+    ] = None,
+    verdict: Verdict = None,
+    kind: Kind = None,
+    session: Session = None,
+    by: PolicyId = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most this many, the newest.")] = 100,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Find entries, newest first. With `--output json`, one entry a line. Ends with 1 if there are none."""
+    from ostiary.audit.search import search as find
+
+    query = _query(
+        text=" ".join(text) if text else None,
+        person=person,
+        actor=actor,
+        task=task,
+        connection=connection,
+        action=action,
+        object=object_,
+        verdict=verdict,
+        kind=kind,
+        session=session,
+        policy=by,
+        since=since,
+        until=until,
+        limit=limit,
+    )
+    count = 0
+    for entry in find(load(config).gateway.state_dir, query):
+        _print(entry, output)
+        count += 1
+    if not count:
+        say("nothing found")
+    return ExitCode.OK if count else ExitCode.NO
+
+
+@app.command("tail")
+def tail(
+    count: Annotated[
+        int, typer.Option("-n", "--count", min=1, max=100_000, help="How many of the newest to begin with.")
+    ] = 20,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new entries as they come.")] = False,
+    person: Person = None,
+    connection: Connection = None,
+    kind: Kind = None,
+    verdict: Verdict = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Print the newest entries, oldest first. With `--output json`, one entry a line."""
+    from ostiary.audit import search as reader
+
+    state = load(config).gateway.state_dir
+    query = _query(person=person, connection=connection, kind=kind, verdict=verdict)
+    entries = reader.follow(state, query, count) if follow else iter(reader.tail(state, count, query))
+    for entry in entries:
+        _print(entry, output)
+        sys.stdout.flush()
+
+
+@app.command("show")
+def show(
+    entry: Annotated[str, typer.Argument(help="Id of the entry.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Show one entry whole, where it stands, and what closed it."""
+    from ostiary.audit.search import outcome_of
+    from ostiary.audit.search import show as find
+
+    state = load(config).gateway.state_dir
+    found = find(state, entry)
+    if found is None:
+        say(f"ostiary: no entry {entry}")
+        return ExitCode.NO
+    closed = outcome_of(state, found.entry["id"])
+    if output is Output.JSON:
+        closing = None if closed is None else closed.entry
+        emit_json({"origin": found.origin, "index": found.index, "entry": found.entry, "closed_by": closing})
+        return ExitCode.OK
+    emit_lines([f"entry {found.index} of {found.origin}", *_indented(found.entry)])
+    if closed is not None:
+        emit_lines([f"closed by entry {closed.index} of {closed.origin}", *_indented(closed.entry)])
+    return ExitCode.OK
+
+
+def _indented(entry: dict[str, Any], depth: int = 1) -> list[str]:
+    lines = []
+    for name, value in entry.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{'  ' * depth}{name}:", *_indented(value, depth + 1)]
+        else:
+            shown = value if isinstance(value, str) else _compact(value)
+            lines.append(f"{'  ' * depth}{name}: {shown}")
+    return lines
+
+
+def _compact(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
+@app.command("verify")
+def verify(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            help="An origin, a published log, or a folder with origins; that of the configuration if not given."
+        ),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="tlog-policy file with the logs' keys.")] = None,
+    vkey: Annotated[str | None, typer.Option(help="The log's key itself.")] = None,
+    root: Annotated[Path | None, typer.Option(help="File with the key of the root that certified the origins.")] = None,
+    trust_on_first_use: Annotated[
+        bool, typer.Option("--trust-on-first-use", help="Take the key from the directory itself. Proves less.")
+    ] = False,
+    min_index: Annotated[int, typer.Option(min=0, help="Entries below it may have been pruned.")] = 0,
+    live: Annotated[
+        bool | None,
+        typer.Option("--live/--closed", help="Whether a gateway is writing; found out by its lock if not given."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Verify logs offline: signatures, tree, entries, pairs, recordings. 0 whole, 1 tampered, 2 incomplete.
+
+    Without a key option, the root key of the configuration's state folder is trusted.
+    """
+    from ostiary.audit import verify as verifier
+
+    if directory is None:
+        directory = Path(load(config).gateway.state_dir) / "audit"
+    arguments = [str(directory), "--output", output.value, "--min-index", str(min_index)]
+    if policy is not None:
+        arguments += ["--policy", str(policy)]
+    elif vkey is not None:
+        arguments += ["--vkey", vkey]
+    elif trust_on_first_use:
+        arguments += ["--trust-on-first-use"]
+    elif (trusted := root or _own_root(config)) is not None:
+        arguments += ["--root", str(trusted)]
+    if live if live is not None else any(_is_written(origin) for origin in verifier.find_origins(directory)):
+        arguments.append("--live")
+    with working("verifying"):
+        return verifier.main(arguments)
+
+
+def _own_root(config: Path) -> Path | None:
+    """Return the root key of this machine's own gateway, if there is a configuration here."""
+    if not config.exists():
+        return None
+    path = Path(load(config).gateway.state_dir) / "keys" / "root.vkey"
+    return path if path.exists() else None
+
+
+def _is_written(origin: Path) -> bool:
+    """Whether a writer holds the origin's lock right now."""
+    import fcntl
+
+    folder = origin if (origin / "log").is_dir() else origin.parent
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@app.command("prove")
+def prove(
+    entry: Annotated[str, typer.Argument(help="Id of the entry.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Where to write the proof; standard output if not given.")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> int:
+    """Write a proof (C2SP tlog-proof) that an entry is in the log: it stands alone."""
+    from ostiary.audit.prove import prove as make
+
+    proof = make(load(config).gateway.state_dir, entry)
+    _write(file, proof)
+    return ExitCode.OK
+
+
+def _write(file: Path | None, data: bytes | str) -> None:
+    raw = data.encode() if isinstance(data, str) else data
+    if file is None:
+        sys.stdout.buffer.write(raw)
+        sys.stdout.flush()
+    else:
+        file.write_bytes(raw)
+        say(f"written to {file}")

@@ -1,0 +1,77 @@
+"""Try a target as the gateway would: resolve the credential, dial, log in, ask one question."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ostiary.model.connections import Connection
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.operations import Operation
+from ostiary.protocols.postgres import decode, encode
+from ostiary.protocols.postgres import messages as m
+from ostiary.upstream.dial import open_target
+from ostiary.vault.references import resolve
+
+QUESTION: Final = b"SELECT 1"
+MAX_ANSWER: Final = 64 * 1024
+"""Bytes of the answer to one constant; more is no PostgreSQL."""
+
+
+class _Answer(asyncio.Protocol):
+    """Hears one answer, to its ReadyForQuery."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._held = bytearray()
+        self._error = ""
+
+    def data_received(self, data: bytes) -> None:
+        self._held += data
+        try:
+            self._read()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
+            self._fail(exc)
+
+    def _read(self) -> None:
+        while (message := decode.next_backend(self._held)) is not None:
+            if isinstance(message, m.ErrorResponse):
+                fields = dict(message.fields)
+                self._error = fields.get("M", b"").decode(errors="replace")
+            elif isinstance(message, m.ReadyForQuery) and not self.done.done():
+                self.done.set_result(self._error)
+        if len(self._held) > MAX_ANSWER:
+            self._fail(NotAdmitted(Reason.TARGET_REFUSED, "its answer to SELECT 1 has no end"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._fail(NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+async def probe(connection: Connection) -> str:
+    """Return what the target says it is. Raises `ConfigError` for the credential, `NotAdmitted` for the target."""
+    reference = connection.upstream.password
+    password = None if reference is None else resolve(reference)
+    target = await open_target(connection, password, {"application_name": "ostiary connections test"})
+    try:
+        answer = _Answer()
+        target.attach(answer)
+        target.transport.write(encode.encode(m.Query(QUESTION)))
+        async with asyncio.timeout(connection.upstream.connect_timeout):
+            problem = await answer.done
+    except TimeoutError:
+        raise NotAdmitted(Reason.TARGET_UNREACHABLE, "it let us in, and did not answer SELECT 1 in time") from None
+    finally:
+        target.close()
+    if problem:
+        raise NotAdmitted(Reason.TARGET_REFUSED, problem)
+    return f"PostgreSQL {target.logged_in.parameters.get('server_version', 'of a version it does not tell')}"
+
+
+async def understand(connection: Connection, sql: str) -> Operation:
+    """Return what `sql` would do on this target, by its catalogue. Nothing of it runs there."""
+    raise NotImplementedError(connection.name, sql)

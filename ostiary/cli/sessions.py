@@ -1,0 +1,139 @@
+"""`ostiary sessions`: who was on which connection, what they did there, and what it looked like."""
+
+# ruff: noqa: PLC0415 - imports wait until a command needs them
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ostiary.cli.codes import CommandFailed, ExitCode
+from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
+from ostiary.cli.output import Output, emit_json, emit_safe, say, table, working
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ostiary.vault.payload_reading import Gap, Record
+
+app = typer.Typer(no_args_is_help=True, help="Sessions on record: list, show, replay.", rich_markup_mode=None)
+
+SessionId = Annotated[str, typer.Argument(help="The session's id, or its beginning if that is enough to tell.")]
+MAX_ENTRIES = 1_000_000
+
+
+@app.command("list")
+def list_(
+    person: Annotated[str | None, typer.Option(help="Only of this person: id or name.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only through this actor.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Only on this connection.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this time on, UTC: 2026-11-21 or 2026-11-21T08:01.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ENTRIES, help="At most this many, the newest.")] = 50,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """List sessions, newest first."""
+    from ostiary.audit.search import Query, outcome_of, search
+
+    state = load(config).gateway.state_dir
+    query = Query(
+        kind="session.start",
+        person=person,
+        actor=actor,
+        connection=connection,
+        task=task,
+        since=since,
+        until=until,
+        limit=limit,
+    )
+    with working("searching"):
+        rows = []
+        for start in search(state, query):
+            end = outcome_of(state, start["id"])
+            rows.append(_row(start, None if end is None else end.entry))
+    if output is Output.JSON:
+        emit_json(rows)
+        return
+    table(rows, ["session", "began", "who", "connection", "operations", "status"], empty="no sessions")
+
+
+def _row(start: dict[str, Any], end: dict[str, Any] | None) -> dict[str, Any]:
+    from ostiary.audit.index import text_of
+
+    who = start.get("who", {})
+    chain = [who, *reversed(who.get("act", []))]
+    result = {} if end is None else end.get("result", {})
+    return {
+        "session": start.get("session", ""),
+        "began": start.get("t", ""),
+        "ended": "" if end is None else end.get("t", ""),
+        "who": " → ".join(text_of(each.get("name")) or text_of(each.get("sub")) for each in chain),
+        "connection": text_of(start.get("target", {}).get("connection")),
+        "operations": result.get("operations", ""),
+        "status": result.get("status", "open"),
+    }
+
+
+@app.command("show")
+def show(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
+    """Show every entry of a session, oldest first."""
+    from ostiary.audit.search import Query, search, summary
+
+    state = load(config).gateway.state_dir
+    query = Query(session=_full(state, session), newest_first=False, limit=MAX_ENTRIES)
+    found = list(search(state, query))
+    if not found:
+        say(f"ostiary: no session {session}")
+        return ExitCode.NO
+    if output is Output.JSON:
+        emit_json(found)
+    else:
+        emit_safe(summary(entry) for entry in found)
+    return ExitCode.OK
+
+
+def _full(state: str, session: str) -> str:
+    """Return the whole id that begins with `session`; itself where none, or more than one, does."""
+    from ostiary.audit.search import Query, search
+
+    begun = search(state, Query(kind="session.start", session=f"{session}*", limit=2))
+    found = {entry.get("session", "") for entry in begun}
+    return str(found.pop()) if len(found) == 1 else session
+
+
+@app.command("replay")
+def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
+    """Print what was asked and answered in a session, as recorded and masked. Needs the key-encryption key."""
+    from ostiary.recording.transcript import events, lines
+
+    state = Path(load(config).gateway.state_dir)
+    happened = events(_records(state, _full(str(state), session)))
+    if output is Output.JSON:
+        for event in happened:
+            emit_json(event)
+    else:
+        emit_safe(line.text for line in lines(happened))
+    return ExitCode.OK
+
+
+def _records(state: Path, session: str) -> Iterator[Record | Gap]:
+    """Open the recording of a session with whichever key-encryption key it names."""
+    import re
+
+    from ostiary.vault.keys import load_key_file
+    from ostiary.vault.payload_reading import read_header, read_stream
+
+    # The id becomes part of a path, so it is nothing but an id.
+    found = sorted(state.glob(f"audit/*/*/payloads/{session}.osp")) if re.fullmatch(r"[0-9a-f-]{36}", session) else []
+    if not found:
+        raise CommandFailed(ExitCode.NO, f"there is no recording of session {session}")
+    header = read_header(found[0])
+    for path in sorted((state / "keys").glob("kek-*.key")):
+        key = load_key_file(path)
+        if key.id == header.key_id:
+            return read_stream(found[0], key)
+    raise CommandFailed(ExitCode.NO, f"the key {header.key_id}, which opens this recording, is not in {state / 'keys'}")

@@ -1,0 +1,250 @@
+"""`ostiary token` and `ostiary connect`: a gateway token for a person's or a job's own, and clients started with it."""
+
+# ruff: noqa: PLC0415 - imports wait until a command needs them
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ostiary.cli.codes import CommandFailed, ExitCode
+from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, complete_connection, load
+from ostiary.cli.output import Output, emit_json, say
+
+if TYPE_CHECKING:
+    from ostiary.config.types import Config
+    from ostiary.model.secrets import Secret
+
+SubjectToken = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        envvar="OSTIARY_SUBJECT_TOKEN_FROM",
+        help="Where the issuer's token is: env:NAME, file:/path, or - for standard input.",
+    ),
+]
+ActorToken = Annotated[
+    str | None,
+    typer.Option("--actor", envvar="OSTIARY_ACTOR_TOKEN_FROM", help="Where the token of an agent that acts for it is."),
+]
+Api = Annotated[
+    str | None,
+    typer.Option(
+        "--api", envvar="OSTIARY_API", help="URL of the gateway's API; that of the configuration if not given."
+    ),
+]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", envvar="OSTIARY_CA_FILE", help="PEM file to trust instead of the system's.")
+]
+Purpose = Annotated[str, typer.Option(help="What it is for, in a sentence; recorded as said.")]
+Ticket = Annotated[str, typer.Option(help="A ticket's number; recorded as said.")]
+Details = Annotated[
+    Path | None, typer.Option(help="JSON file with authorization_details (RFC 9396): the mandate of this token.")
+]
+SUBJECT_TOKEN = "env:OSTIARY_SUBJECT_TOKEN"  # noqa: S105 - where it is, not what it is
+
+
+def token(
+    connections: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Connections that it is for; those that policy allows if none is named.",
+            autocompletion=complete_connection,
+        ),
+    ] = None,
+    subject: SubjectToken = SUBJECT_TOKEN,
+    actor: ActorToken = None,
+    api: Api = None,
+    ca_file: CaFile = None,
+    purpose: Purpose = "",
+    ticket: Ticket = "",
+    details: Details = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Exchange an issuer's token for a gateway token, and print it: fit to be the password of `psql`."""
+    granted = _exchange(config, api, subject, actor, connections or [], purpose, ticket, details, ca_file)
+    if output is Output.JSON:
+        emit_json(
+            {"access_token": granted.token.reveal(), "expires_in": granted.seconds, "connections": connections or []}
+        )
+        return
+    sys.stdout.write(granted.token.reveal() + "\n")
+    say(f"good for {granted.seconds // 60} minutes")
+
+
+def connect(
+    name: Annotated[str, typer.Argument(help="The connection.", autocompletion=complete_connection)],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to run, after `--`; psql if nothing is named.", metavar="[-- CMD]..."),
+    ] = None,
+    subject: SubjectToken = SUBJECT_TOKEN,
+    actor: ActorToken = None,
+    api: Api = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            envvar="OSTIARY_GATEWAY",
+            help="host:port of the PostgreSQL listener; that of the configuration if not given.",
+        ),
+    ] = None,
+    ca_file: CaFile = None,
+    purpose: Purpose = "",
+    ticket: Ticket = "",
+    details: Details = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> int:
+    """Run a client on a connection, logged in: `ostiary connect orders-db`, `ostiary connect orders-db -- pg_dump -s`.
+
+    The token reaches the client in a password file that only this user can read (PGPASSFILE), never on a command line.
+    Ends with the client's exit code.
+    """
+    host, port, tls = _listener(config, gateway)
+    granted = _exchange(config, api, subject, actor, [name], purpose, ticket, details, ca_file)
+    environment = {
+        "PGHOST": host,
+        "PGPORT": str(port),
+        "PGDATABASE": name,
+        "PGUSER": _login_name(),
+        "PGSSLMODE": "verify-full" if tls else "disable",
+    }
+    if tls and ca_file is not None:
+        environment["PGSSLROOTCERT"] = str(ca_file.absolute())
+    return _run(command or ["psql"], environment, granted.token)
+
+
+def _exchange(
+    config: Path,
+    api: str | None,
+    subject: str,
+    actor: str | None,
+    connections: list[str],
+    purpose: str,
+    ticket: str,
+    details: Path | None,
+    ca_file: Path | None,
+) -> Any:
+    from ostiary.api.client import ApiRefused, exchange
+
+    url = api if api is not None else load(config).api.base_url
+    try:
+        return exchange(
+            url,
+            _held("--from", subject),
+            actor_token=None if actor is None else _held("--actor", actor),
+            connections=connections,
+            details=None if details is None else _details(details),
+            purpose=purpose,
+            ticket=ticket,
+            ca_file=None if ca_file is None else str(ca_file),
+        )
+    except ApiRefused as exc:
+        # With an OAuth error it was a gateway that said no (RFC 6749, 5.2); without one, nobody fit answered.
+        code = ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE
+        raise CommandFailed(code, f"{url}: {exc}") from None
+
+
+def _held(option: str, place: str) -> Secret:
+    """Return the token at `place`. Never one that stands on the command line, where every process can read it."""
+    from ostiary.model.secrets import Secret
+    from ostiary.vault.references import parse_ref, resolve
+
+    if place == "-":
+        text = sys.stdin.readline(64 * 1024).strip()
+        if not text:
+            raise typer.BadParameter(f"{option} -: standard input holds no token")
+        return Secret(text)
+    if place == SUBJECT_TOKEN and "OSTIARY_SUBJECT_TOKEN" not in os.environ:
+        raise typer.BadParameter(
+            "no issuer's token was given: put it into the environment as OSTIARY_SUBJECT_TOKEN, or say where it is with"
+            " --from file:/path, or --from - for standard input"
+        )
+    if place.startswith("file:") and not place.startswith("file:/"):
+        place = f"file:{Path(place[5:]).absolute()}"
+    return resolve(parse_ref(place, option))
+
+
+def _details(path: Path) -> list[dict[str, Any]]:
+    import msgspec
+
+    from ostiary.model.errors import ConfigError
+
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
+    except msgspec.DecodeError as exc:
+        raise ConfigError("--details", f"{path} is not a JSON list of objects: {exc}") from None
+
+
+def _listener(config: Path, gateway: str | None) -> tuple[str, int, bool]:
+    """Return (host, port, whether it speaks TLS) of the listener that clients use."""
+    from ostiary.config.types import is_loopback, split_address
+    from ostiary.model.errors import ConfigError
+
+    if gateway is not None:
+        try:
+            host, port = split_address(gateway)
+        except ValueError as exc:
+            raise ConfigError("--gateway", str(exc)) from None
+        return host, port, not is_loopback(host)
+    settings: Config = load(config)
+    listener = settings.listen.postgresql
+    if listener is None:
+        raise ConfigError(
+            "listen.postgresql", "is missing, so there is nothing to connect to; or name --gateway host:port"
+        )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)  # noqa: S104 - compared, not bound
+    return host, listener.port, listener.tls_cert is not None
+
+
+def _login_name() -> str:
+    """Return a name for PGUSER: a claim, recorded as said, and never decided on."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "me"
+
+
+def _run(command: list[str], environment: dict[str, str], secret: Secret) -> int:
+    """Run `command` with the token in a private password file, which is gone when it ends."""
+    import signal
+    import subprocess
+    import tempfile
+
+    escaped = secret.reveal().replace("\\", "\\\\").replace(":", "\\:")
+    with tempfile.TemporaryDirectory(prefix="ostiary-", dir=_private_folder()) as folder:
+        # TemporaryDirectory makes it 0700; the file is 0600 because libpq ignores any other.
+        passfile = Path(folder) / "pgpass"
+        descriptor = os.open(passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"*:*:*:*:{escaped}\n")
+        kept = {name: value for name, value in os.environ.items() if name not in _OURS}
+        try:
+            child = subprocess.Popen(command, env=kept | environment | {"PGPASSFILE": str(passfile)})  # noqa: S603 - theirs
+        except OSError as exc:
+            say(f"ostiary: {command[0]}: {exc.strerror}")
+            return 127 if isinstance(exc, FileNotFoundError) else 126
+        # Ctrl-C and friends are the client's: it is in our process group and hears them itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+_OURS = frozenset({"PGPASSWORD", "PGSERVICE", "PGHOSTADDR", "OSTIARY_SUBJECT_TOKEN", "OSTIARY_ACTOR_TOKEN"})
+"""What would send the client elsewhere, or what it must not see: it needs the gateway's token, not the issuer's."""
+
+
+def _private_folder() -> str | None:
+    """Return a folder in memory where there is one, so that the token never lies on a disk."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):  # noqa: S108 - a folder of our own, 0700, inside it
+        if place and Path(place).is_dir() and os.access(place, os.W_OK):
+            return place
+    return None
