@@ -23,12 +23,12 @@ from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
 from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
-from ostiary.driver.targets import Target, Targets
+from ostiary.driver.targets import Destination, Destinations
 from ostiary.identity.verifier import Verifier
 from ostiary.listener.accept import accept_forever, is_quiet, peek
-from ostiary.masking.plan import plan_rows
+from ostiary.masking import plan
 from ostiary.model.decisions import Permit
-from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Unsupported
+from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.policy.decide import connect_operation, decide
 from ostiary.policy.policies import Policies
@@ -38,14 +38,16 @@ from ostiary.protocols.postgres.messages import PROTOCOL_3_2
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.session.path import Line
-from ostiary.upstream.dial import cancel_target, open_target
+from ostiary.upstream import cancel_target, open_target
+from ostiary.vault.payload_format import PayloadError
 from ostiary.vault.payloads import PayloadStream
 
 MAX_LOGIN_BYTES: Final = 70_000
 """Bytes that a client may send before it is let in: a startup packet and a token, with room to spare."""
 NEGOTIATIONS: Final = {(8, 80877103), (8, 80877104), (16, 80877102)}
 """(length, code) of SSLRequest, GSSENCRequest and a cancel request with a key of 3.0."""
-TLS_RECORD: Final = 0x16
+TLS_RECORD: Final = b"\x16"
+"""First byte of a TLS handshake: RFC 8446, 5.1."""
 ALPN: Final = "postgresql"
 
 _log = structlog.get_logger("ostiary")
@@ -112,7 +114,7 @@ class Gate:
         settings: Listener,
         tls: ssl.SSLContext | None,
         verifier: Verifier,
-        targets: Targets,
+        targets: Destinations,
         policies: Policies,
         writer: Writer,
         encoder: Encoder,
@@ -129,7 +131,7 @@ class Gate:
         self._ids = ids
         self._open_stream = open_stream
         self._logins = 0
-        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, Target, int, bytes]] = {}
+        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, Destination, int, bytes]] = {}
         """By the cancel key that the client was given: the session, its target, and the target's own cancel key."""
         self._closing = False
 
@@ -157,83 +159,88 @@ class Gate:
         spawn(self._admit(sock, address), f"login {address}")
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
+        """Let one client in, or turn it away; its socket is closed unless a session took it over."""
         door: Doorstep | None = None
+        taken = False
         try:
             async with asyncio.timeout(self._settings.login_seconds):
-                door, login = await self._negotiate(sock, address)
-                if door is None or login is None:
+                met = await self._negotiate(sock, address)
+                if met is None:
                     return
+                door, login = met
                 step = await self._login(door, login)
             if isinstance(step, logins.Cancel):
                 await self._cancel(step)
             elif step is not None:
                 await self._open(door, step)
-                door = None
+                taken = True
         except TimeoutError:
-            pass  # a client that says nothing in time is not worth a word
+            _log.debug("login took too long", client=address)
         except OstiaryError as exc:
             if door is not None and door.transport is not None:
-                told = NotAdmitted(Reason.LOG_UNAVAILABLE) if isinstance(exc, LogFailed) else exc
+                told = NotAdmitted(Reason.LOG_UNAVAILABLE) if isinstance(exc, LogFailed | PayloadError) else exc
                 door.transport.write(refusals.goodbye(told))
-        except (OSError, ssl.SSLError):
-            pass  # the peer went away, or speaks no TLS that we do
+        except OSError as exc:  # an SSLError is one
+            _log.debug("client went away", client=address, error=str(exc))
         finally:
             self._logins -= 1
-            if door is None:
-                pass
-            elif door.transport is not None:
+            if door is not None and door.transport is not None and not taken:
                 door.transport.close()
-            if door is None and sock.fileno() >= 0 and not getattr(sock, "_handed_over", False):
-                pass
 
-    async def _negotiate(self, sock: socket.socket, address: str) -> tuple[Doorstep | None, logins.ServerLogin | None]:
-        """Answer what comes before the startup packet, and put a transport on the socket."""
-        loop = asyncio.get_running_loop()
+    async def _negotiate(self, sock: socket.socket, address: str) -> tuple[Doorstep, logins.ServerLogin] | None:
+        """Answer what comes before the startup packet, and put a transport on the socket. None: it is over already."""
         local = address.startswith(("127.", "::1:"))
         login = logins.ServerLogin(address=address, offers_tls=self._tls is not None, is_local=local)
-        tls: ssl.SSLContext | None = None
         try:
-            while True:
-                head = await peek(sock, 1)
-                if not head:
-                    sock.close()
-                    return None, None
-                if head[0] == TLS_RECORD:
-                    if self._tls is None:
-                        raise Unsupported("this listener does not speak TLS")
-                    tls = self._tls
-                    break
-                head = await peek(sock, 8)
-                if len(head) < 8 or (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) not in NEGOTIATIONS:
-                    break
-                step = login.receive(await loop.sock_recv(sock, int.from_bytes(head[:4], "big")))
-                if isinstance(step, logins.Cancel):
-                    sock.close()
-                    await self._cancel(step)
-                    return None, None
-                if not isinstance(step, logins.Reply | logins.StartTls):
-                    raise PeerMisbehaved(Misdeed.OUT_OF_TURN)
-                if isinstance(step, logins.StartTls):
-                    if not is_quiet(sock):
-                        raise PeerMisbehaved(Misdeed.TOO_EARLY, "bytes behind SSLRequest")
-                    await loop.sock_sendall(sock, step.data)
-                    tls = self._tls
-                    break
-                await loop.sock_sendall(sock, step.data)
-            _, door = await loop.connect_accepted_socket(
-                Doorstep, sock, ssl=tls, ssl_handshake_timeout=self._settings.login_seconds if tls else None
-            )
+            first = await peek(sock, 1)
+            direct = first[:1] == TLS_RECORD
+            if not first or (direct and self._tls is None):
+                sock.close()
+                return None
+            secured = direct or await self._answer_requests(sock, login)
+            if secured is None:
+                sock.close()
+                return None
+            _, door = await asyncio.get_running_loop().connect_accepted_socket(
+                Doorstep, sock, ssl=self._tls if secured else None,
+                ssl_handshake_timeout=self._settings.login_seconds if secured else None,
+            )  # fmt: skip
         except BaseException:
             sock.close()
             raise
-        if tls is not None:
-            if head[0] == TLS_RECORD and door.transport is not None:
-                spoken = door.transport.get_extra_info("ssl_object")
-                if spoken is None or spoken.selected_alpn_protocol() != ALPN:
-                    door.transport.abort()  # direct TLS demands ALPN: PostgreSQL 18, 54.2.11
-                    return None, None
+        if secured:
             login.secured()
+        if direct and door.transport is not None:
+            spoken = door.transport.get_extra_info("ssl_object")
+            if spoken is None or spoken.selected_alpn_protocol() != ALPN:
+                door.transport.abort()  # direct TLS demands ALPN: PostgreSQL 18, 54.2.11
+                return None
         return door, login
+
+    async def _answer_requests(self, sock: socket.socket, login: logins.ServerLogin) -> bool | None:
+        """Answer SSLRequest, GSSENCRequest and CancelRequest in clear. True: TLS is to follow; None: hang up."""
+        loop = asyncio.get_running_loop()
+        while True:
+            head = await peek(sock, 8)
+            size = int.from_bytes(head[:4], "big")
+            if len(head) < 8 or (size, int.from_bytes(head[4:], "big")) not in NEGOTIATIONS:
+                return False  # a startup packet, or nonsense: the login says which
+            if len(await peek(sock, size)) < size:
+                return None
+            step = login.receive(await loop.sock_recv(sock, size))
+            match step:
+                case logins.Cancel():
+                    await self._cancel(step)
+                    return None
+                case logins.StartTls():
+                    if not is_quiet(sock):
+                        raise PeerMisbehaved(Misdeed.TOO_EARLY, "bytes behind SSLRequest")
+                    await loop.sock_sendall(sock, step.data)
+                    return True
+                case logins.Reply():
+                    await loop.sock_sendall(sock, step.data)
+                case _:
+                    return None
 
     async def _login(self, door: Doorstep, login: logins.ServerLogin) -> logins.Present | logins.Cancel | None:
         assert door.transport is not None  # noqa: S101 - connected
@@ -273,7 +280,7 @@ class Gate:
             await self._turn_away(claims, who, exc)
             raise
 
-    def _target(self, name: str) -> Target:
+    def _target(self, name: str) -> Destination:
         target = self._targets.find(name)
         if target is None:
             raise NotAdmitted(Reason.NO_SUCH_CONNECTION, refusals.plain(name), "`ostiary connections list` names them")
@@ -281,7 +288,7 @@ class Gate:
             raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {target.connection.name}")
         return target
 
-    def _admitted(self, who: VerifiedIdentity, target: Target) -> Permit:
+    def _admitted(self, who: VerifiedIdentity, target: Destination) -> Permit:
         operation = connect_operation(target.connection)
         decision = decide(self._policies, who, operation, target.connection, now=int(time.time()))
         if isinstance(decision, Permit):
@@ -297,7 +304,7 @@ class Gate:
 
     # --- the session ---
 
-    async def _session(self, door: Doorstep, present: logins.Present, admitted: Permit, target: Target) -> None:
+    async def _session(self, door: Doorstep, present: logins.Present, admitted: Permit, target: Destination) -> None:
         who, said = admitted.who, present.claims.said
         connection = target.connection
         session = self._ids.next()
@@ -309,7 +316,7 @@ class Gate:
         try:
             await journal.wait_durable(started)
             journal.proofs(started)
-            snapshot = await target.catalogue.refresh_if_stale()
+            snapshot = target.catalogue.current() or await target.catalogue.refresh()
             settings = present.parameters | {"application_name": upstream_name(who, said, session)}
             opened = await open_target(connection, target.password(), settings)
         except BaseException as exc:
@@ -318,20 +325,21 @@ class Gate:
             journal.end(status)
             raise
         understanding = Understanding(target.knowledge, snapshot)
-        relay = PostgresRelay(understanding, detect=connection.detect, plan_rows=plan_rows)
+        relay = PostgresRelay(understanding, detect=connection.detect, plans=plan)
         line = Line(admitted=admitted, connection=connection, policies=self._policies, relay=relay)
         pid = secrets.randbits(31) or 1
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
-        def ended(_: SessionDriver) -> None:
+        def ended() -> None:
             target.sessions -= 1
             self.sessions.pop((pid, key), None)
 
         driver = SessionDriver(line=line, relay=relay, journal=journal, catalogue=target.catalogue, ended=ended)
-        self.sessions[pid, key] = (driver, target, opened.process_id, opened.secret_key)
+        met = opened.logged_in
+        self.sessions[pid, key] = (driver, target, met.process_id, met.secret_key)
         assert door.transport is not None  # noqa: S101 - connected
-        door.transport.write(logins.welcome(_shown(opened.parameters, present), pid, key))
-        driver.begin(door.transport, opened.transport, door.take(), opened.leftover)
+        door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
+        driver.begin(door.transport, opened, door.take())
         driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
         _log.info("session", session=session, connection=connection.name, who=who.subject)
 

@@ -33,6 +33,7 @@ from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
+from ostiary.upstream import Target
 from ostiary.vault.payload_format import PayloadError
 
 MAX_UNHEARD: Final = 1 << 20
@@ -134,12 +135,11 @@ class Lane:
 class Peer(asyncio.Protocol):
     """One side's socket: hands bytes to its lane and back-pressure to the other side."""
 
-    __slots__ = ("_session", "side", "transport")
+    __slots__ = ("_session", "side")
 
-    def __init__(self, session: SessionDriver, side: Side, transport: asyncio.Transport) -> None:
+    def __init__(self, session: SessionDriver, side: Side) -> None:
         self._session = session
         self.side = side
-        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -171,7 +171,7 @@ class SessionDriver:
         relay: PostgresRelay,
         journal: Journal,
         catalogue: Catalogue,
-        ended: Callable[[SessionDriver], None],
+        ended: Callable[[], None],
     ) -> None:
         self.line = line
         self.who: VerifiedIdentity = line.who
@@ -203,19 +203,23 @@ class SessionDriver:
         self._requests = Lane(requests(line), self._carry_out, self._requests_over)
         self._replies = Lane(replies(line), self._carry_out, self._replies_over)
 
-    def begin(self, client: asyncio.Transport, target: asyncio.Transport, early: bytes, leftover: bytes) -> None:
-        """Take over both sockets. `early`, `leftover`: bytes that the client, and the target, sent beyond the login."""
-        self._client, self._target = client, target
-        client.set_protocol(Peer(self, Side.CLIENT, client))
-        target.set_protocol(Peer(self, Side.TARGET, target))
+    def begin(self, client: asyncio.Transport, target: Target, early: bytes) -> None:
+        """Take over both sockets. `early`: what the client sent beyond its login.
+
+        Raises `NotAdmitted` if the target has gone in between.
+        """
+        self._client, self._target = client, target.transport
         self._requests.resume(None)
         self._replies.resume(None)
-        if leftover:
-            self._replies.hear(leftover)
+        client.set_protocol(Peer(self, Side.CLIENT))
+        target.attach(Peer(self, Side.TARGET))
         if early:
             self._requests.hear(early)
-        client.resume_reading()
-        target.resume_reading()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Something that the client asked for has not been answered."""
+        return self._relay.outstanding > 0
 
     def end_at(self, seconds: float, reason: Reason) -> None:
         """End the session after so many seconds from now, for that reason."""
@@ -404,7 +408,7 @@ class SessionDriver:
         for transport in (self._client, self._target):
             if transport is not None:
                 transport.close()
-        self._ended(self)
+        self._ended()
 
 
 NO_OPERATION: Final = "00000000-0000-0000-0000-000000000000"

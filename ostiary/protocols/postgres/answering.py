@@ -14,13 +14,13 @@ protocol the gateway describes every Parse itself (`Asking`), and swallows that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from ostiary.kernel.frames import Inbox, Run, frame_size, scan
 from ostiary.model.connections import Strategy
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
-from ostiary.model.results import ColumnDescription
+from ostiary.model.results import ColumnDescription, CopyPlan
 from ostiary.protocols.postgres import decode, refusals
 from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.conversation import IDLE, Conversation, Kind, Turn, Work
@@ -38,19 +38,26 @@ MAX_DESCRIPTIONS: Final = 512
     COPY_DONE,
 ) = b"TDCZENAS123tnIsGHdc"  # fmt: skip
 
-PlanRows = Callable[
-    [
-        tuple[ColumnDescription, ...],
-        Mapping[tuple[int, int], tuple[str, Strategy]],
-        frozenset[str],
-        frozenset[str],
-        tuple[int, ...],
-    ],
-    RowPlan,
-]
-"""`ostiary.masking.plan_rows`; handed in, because stages do not import one another."""
-
 Columns = tuple[ColumnDescription, ...]
+Protection = Mapping[tuple[int, int], tuple[str, Strategy]]
+
+
+class Plans(Protocol):
+    """What this needs of `ostiary.masking`; handed in, because stages do not import one another."""
+
+    def plan_rows(
+        self, columns: Columns, protected: Protection, clear: frozenset[str], detect: frozenset[str], formats: tuple[int, ...]
+    ) -> RowPlan:
+        """See `ostiary.masking.plan.plan_rows`."""
+        ...
+
+    def plan_copy(
+        self, columns: Columns, protected: Protection, clear: frozenset[str], detect: frozenset[str], copy: CopyPlan | None
+    ) -> RowPlan:
+        """See `ostiary.masking.plan.plan_copy`."""
+        ...
+
+
 Under = Intended | None
 
 SETTINGS_HELD: Final[Mapping[str, frozenset[str]]] = {
@@ -70,12 +77,12 @@ class Answering:
         understanding: Understanding,
         *,
         detect: frozenset[str],
-        plan_rows: PlanRows,
+        plans: Plans,
     ) -> None:
         self._talk = talk
         self._understanding = understanding
         self._detect = detect
-        self._plan_rows = plan_rows
+        self._plans_by = plans
         self._masking = bool(understanding.protects or detect)
         self._inbox = Inbox(scan, HOLD)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
@@ -223,7 +230,7 @@ class Answering:
                 talk.finish(work, "error" if work.error else "ok")
         # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
         talk.ready(frame[5])
-        self._understanding.ready(frame[5] != IDLE)
+        self._understanding.ready(in_block=frame[5] != IDLE)
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk
@@ -238,7 +245,6 @@ class Answering:
             if work is not None and isinstance(report, m.ErrorResponse):
                 work.error = report.text("C") or "XX000"
                 work.status = "" if turn.kind is Kind.QUERY else "error"
-                self._understanding.failed(work.facts)
             self._reporting = True
         if turn.kind not in (Kind.QUERY, Kind.SYNC):
             talk.fail_until_sync()
@@ -281,7 +287,7 @@ class Answering:
         key = (columns, formats, clear)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan_rows(columns, self._understanding.protected_columns, clear, self._detect, formats)
+            plan = self._plans_by.plan_rows(columns, self._understanding.protected_columns, clear, self._detect, formats)
             if len(self._plans) >= MAX_DESCRIPTIONS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -326,7 +332,8 @@ class Answering:
             work.tags.append(frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else "")
         turn.plan = None
         self._copy_plan = None
-        self._understanding.completed(work.facts)
+        if work.effects:
+            self._understanding.ran(work.effects, len(work.tags))
         if turn.kind is Kind.EXECUTE:
             self._talk.copying_in = None
             self._talk.pending.popleft()
@@ -340,6 +347,7 @@ class Answering:
         talk.pending.popleft()
         assert turn.statement is not None  # noqa: S101 - one that was not refused has one
         talk.statements[turn.name] = turn.statement
+        self._understanding.parsed(turn.name, turn.statement.facts)
         if talk.parsing.get(turn.name) is turn.statement:
             del talk.parsing[turn.name]
 
@@ -371,9 +379,20 @@ class Answering:
         assert isinstance(message, m.CopyOutResponse)  # noqa: S101 - by its tag
         if turn.work is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CopyOutResponse")
-        self._copy_content, self._copy_plan = self._understanding.copy_plan(
-            turn.work.facts, message, turn.work.intended.permit.grounds.clear, self._detect
-        )
+        self._copy_plan, self._copy_content = None, Content.CONTROL
+        if self._masking:
+            operation = turn.work.intended.permit.operation
+            layout = self._understanding.copy_layout(
+                operation.statement, len(turn.work.tags), len(message.columns), operation.facts, binary=message.format == 1
+            )
+            self._copy_content = Content.COPY_BINARY if layout.written is None else Content.COPY_TEXT
+            self._copy_plan = self._plans_by.plan_copy(
+                layout.columns,
+                self._understanding.protected_columns,
+                turn.work.intended.permit.grounds.clear,
+                self._detect,
+                layout.written,
+            )
 
     # --- what masking did ---
 

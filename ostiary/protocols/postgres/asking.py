@@ -28,7 +28,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.operations import Facts, Objection, Operation, Parameters, Unjudgeable
+from ostiary.model.operations import Objection, Operation, Parameters, Unjudgeable
 from ostiary.model.proofs import Batch, Content, Denied, Intended
 from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
@@ -42,6 +42,7 @@ from ostiary.protocols.postgres.conversation import (
     Turn,
     Work,
 )
+from ostiary.protocols.postgres.operations import Effect
 from ostiary.protocols.postgres.understanding import Understanding, objection_facts
 from ostiary.protocols.relay import Ask, Streamed
 
@@ -70,6 +71,7 @@ class _Slot(msgspec.Struct, frozen=True):
     formats: tuple[int, ...]
     portal: Portal | None
     extended: bool
+    effects: tuple[Effect, ...] = ()
 
 
 class _Pass(msgspec.Struct, frozen=True):
@@ -142,8 +144,11 @@ class Asking:
         sql = wire[5:-1]
         if len(wire) < 6 or wire[-1] or 0 in sql:
             raise PeerMisbehaved(Misdeed.TRAILING_BYTES, "Query")
+        understood = self._understanding.look(sql, snapshot)
         self._slot = _QUERY_SLOT
-        return Ask(Operation(self._understanding.facts(sql, snapshot), sql, None, wire), True)
+        if understood.effects:
+            self._slot = msgspec.structs.replace(_QUERY_SLOT, effects=understood.effects)
+        return Ask(Operation(understood.facts, sql, None, wire), True)
 
     def _not_while_copying(self) -> None:
         # The target would take it for a broken COPY and swallow it, so that answers and questions no longer match.
@@ -193,8 +198,8 @@ class Asking:
         talk = self._talk
         if message.name and len(talk.statements) + len(talk.parsing) >= MAX_NAMES:
             raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_NAMES} prepared statements")
-        facts = self._understanding.facts(message.statement, snapshot)
-        statement = Statement(message.statement, self._segment)
+        facts = self._understanding.look(message.statement, snapshot, message.parameter_types).facts
+        statement = Statement(message.statement, message.parameter_types, facts, self._segment)
         self._slot = _Slot(Kind.PARSE, message.name, statement, (), None, extended=True)
         return Ask(Operation(facts, message.statement, None, wire), False)
 
@@ -223,9 +228,11 @@ class Asking:
         if len(talk.portals) >= MAX_NAMES:
             raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_NAMES} open portals")
         # Facts are looked up anew for each Bind: the catalogue, or the session, may have changed since the Parse.
-        facts = self._understanding.facts(statement.sql, snapshot)
+        understood = self._understanding.look(statement.sql, snapshot, statement.parameter_types)
+        if understood.effects:
+            self._slot = msgspec.structs.replace(self._slot, effects=understood.effects)
         parameters = Parameters(message.parameter_formats, message.parameters)
-        return Ask(Operation(facts, statement.sql, parameters, wire), True)
+        return Ask(Operation(understood.facts, statement.sql, parameters, wire), True)
 
     def _execute(self, wire: bytes, message: m.Execute) -> Ask | None:
         portal = self._portal(message.portal)
@@ -338,10 +345,10 @@ class Asking:
         """Fill the proofs into the outbox and empty it."""
         outbox = self._outbox
         if len(outbox) == 1 and outbox[0] is _QUERY_SLOT and not self._talk.skipping:
-            proof = proofs[0]
-            if isinstance(proof, Intended):
+            only = proofs[0]
+            if isinstance(only, Intended):
                 outbox.clear()
-                return Order((proof,), self._send_query(proof))
+                return Order((only,), self._send_query(only, ()))
         wires: list[bytes] = []
         intended: list[Intended] = []
         left = iter(proofs)
@@ -356,7 +363,11 @@ class Asking:
                 self._send_refusal(item, proof, wires)
             elif proof is not None:
                 intended.append(proof)
-                wires.append(self._send_query(proof) if item.kind is Kind.QUERY else self._send_extended(item, proof))
+                wires.append(
+                    self._send_query(proof, item.effects)
+                    if item.kind is Kind.QUERY
+                    else self._send_extended(item, proof)
+                )
         return Order(tuple(intended), b"".join(wires) if len(wires) != 1 else wires[0])
 
     def _is_sync(self, item: _Slot | _Pass) -> bool:
@@ -370,19 +381,22 @@ class Asking:
         if isinstance(item, _Pass) and item.turn is not None:
             self._talk.forget(item.turn)
         if isinstance(proof, Intended):
-            work = Work(proof)
+            work = Work(proof, ())
             work.status = "skipped"
             self._talk.open_works.append(work)
 
-    def _send_query(self, proof: Intended) -> bytes:
-        work = Work(proof)
+    def _send_query(self, proof: Intended, effects: tuple[Effect, ...]) -> bytes:
+        work = Work(proof, effects)
+        if effects:
+            self._understanding.sent(effects)
         self._talk.open_works.append(work)
         self._talk.pending.append(Turn(Kind.QUERY, work))
         return proof.permit.operation.wire
 
     def _send_extended(self, item: _Slot, proof: Intended) -> bytes:
         talk = self._talk
-        work = Work(proof)
+        work = Work(proof, item.effects)
+        self._understanding.sent(item.effects)
         talk.open_works.append(work)
         turn = Turn(item.kind, work)
         turn.name, turn.portal = item.name, item.portal
@@ -390,6 +404,7 @@ class Asking:
             item.portal.work = work
             if item.kind is Kind.BIND:
                 talk.portals[item.name] = item.portal
+                self._understanding.bound(item.name, work.facts)
         talk.pending.append(turn)
         talk.unsynced = True
         return proof.permit.operation.wire
@@ -407,9 +422,9 @@ class Asking:
     def _send_refusal(self, item: _Slot, denied: Denied, wires: list[bytes]) -> None:
         talk = self._talk
         if not talk.pending and not talk.unsynced and talk.status == IDLE:
-            frames = refusals.error(denied.refusal)
+            frames = refusals.refusal(denied.refusal)
             if not item.extended:
-                frames += encode.ready_for_query(IDLE)
+                frames += encode.READY["I"]
             self._answers.append(Batch(frames, Content.CONTROL, None, 0, strip=False))
             return
         turn = Turn(Kind.PARSE if item.extended else Kind.QUERY)

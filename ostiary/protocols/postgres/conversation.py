@@ -23,6 +23,7 @@ from typing import Final
 from ostiary.model.operations import Facts
 from ostiary.model.proofs import Denied, Intended, Outcome, RowPlan
 from ostiary.model.results import ColumnDescription
+from ostiary.protocols.postgres.operations import Effect
 
 IDLE: Final = 0x49
 """ReadyForQuery status `I`: not in a transaction block. The others: `T` in one, `E` in a failed one."""
@@ -48,10 +49,12 @@ class Kind(enum.IntEnum):
 class Work:
     """One intended operation under way, and what became of it so far."""
 
-    __slots__ = ("bytes", "columns", "error", "error_text", "intended", "masked", "rows", "status", "tags")
+    __slots__ = ("bytes", "columns", "effects", "error", "error_text", "intended", "masked", "rows", "status", "tags")
 
-    def __init__(self, intended: Intended) -> None:
+    def __init__(self, intended: Intended, effects: tuple[Effect, ...]) -> None:
         self.intended = intended
+        self.effects = effects
+        """What it does to the names of the session, once it ran."""
         self.rows = 0
         self.bytes = 0
         self.tags: list[str] = []
@@ -85,10 +88,13 @@ class Work:
 class Statement:
     """One Parse: the verdict is bound to it, never to its name."""
 
-    __slots__ = ("columns", "segment", "sql")
+    __slots__ = ("columns", "facts", "parameter_types", "segment", "sql")
 
-    def __init__(self, sql: bytes, segment: int) -> None:
+    def __init__(self, sql: bytes, parameter_types: tuple[int, ...], facts: Facts, segment: int) -> None:
         self.sql = sql
+        self.parameter_types = parameter_types
+        self.facts = facts
+        """As they were when it was parsed; each Bind looks again."""
         self.segment = segment
         """Which stretch between two Syncs of the client it was sent in."""
         self.columns: tuple[ColumnDescription, ...] | None = None

@@ -8,7 +8,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
-from ostiary.protocols.postgres.answering import Answering, PlanRows
+from ostiary.protocols.postgres.answering import Answering, Plans
 from ostiary.protocols.postgres.asking import Asking
 from ostiary.protocols.postgres.conversation import Conversation
 from ostiary.protocols.postgres.understanding import Understanding
@@ -25,12 +25,12 @@ class PostgresRelay:
         understanding: Understanding,
         *,
         detect: frozenset[str],
-        plan_rows: PlanRows,
+        plans: Plans,
     ) -> None:
         talk = self._talk = Conversation()
         protects = understanding.protects
         self._asking = Asking(talk, understanding, describes=bool(protects or detect))
-        self._answering = Answering(talk, understanding, detect=detect, plan_rows=plan_rows)
+        self._answering = Answering(talk, understanding, detect=detect, plans=plans)
 
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """See `Relay.asks`."""

@@ -1,0 +1,73 @@
+"""The gateway's own diagnostics, on stderr: for operators, apart from the audit log, and never in its way.
+
+A line that cannot be written at once (nobody reads the pipe) is dropped and counted: diagnostics must not hold up the data path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any, Final
+
+import structlog
+
+from ostiary.config.types import Config
+
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class _Unblocking:
+    """Writes lines to stderr without ever waiting for whoever reads them."""
+
+    def __init__(self, fd: int) -> None:
+        # A description of our own, so that making it non-blocking changes nothing for who shares stderr with us.
+        try:
+            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_APPEND)
+        except OSError:
+            self._fd = fd
+        self.dropped = 0
+
+    def msg(self, message: str) -> None:
+        line = message.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            os.write(self._fd, line)
+        except OSError:
+            self.dropped += 1
+
+    log = debug = info = warning = error = critical = exception = msg
+
+
+def set_up(config: Config, name: str) -> None:
+    """Send diagnostics of this process to stderr as the configuration says."""
+    json_lines = config.gateway.log_format == "json"
+    out = _Unblocking(sys.stderr.fileno())
+    renderer: Any = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _named(name),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[config.gateway.log_level]),
+        logger_factory=lambda *_: out,
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=LEVELS[config.gateway.log_level], handlers=[_Bridge()])
+
+
+class _Bridge(logging.Handler):
+    """Libraries' log records, through the same door."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(record.levelno, record.getMessage())
+
+
+def _named(name: str) -> Any:
+    def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        event["process"] = name
+        return event
+
+    return add

@@ -1,0 +1,51 @@
+"""Keeps a sealer process beside a log: it alone holds the signing key, and is started again if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from typing import Final
+
+import structlog
+
+from ostiary.audit.log import Log
+from ostiary.audit.sealer import start_sealer
+from ostiary.driver.spawn import spawn
+
+_PAUSE_SECONDS: Final = 1.0
+_log = structlog.get_logger("ostiary")
+
+
+class Sealing:
+    """The sealer of one log."""
+
+    def __init__(self, log: Log, interval: float) -> None:
+        self._log = log
+        self._interval = interval
+        # The far end stays open here, so that a successor takes up where the one before it left.
+        ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = self._start()
+        log.writer.attach_sealer(ours)
+        self._watching = spawn(self._watch(), "sealer")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return start_sealer(self._log.origin, self._theirs.fileno(), interval=self._interval)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            if self._process.poll() is not None:
+                _log.error("the sealer died; starting it again", log=self._log.origin.name, code=self._process.returncode)
+                self._process = self._start()
+
+    async def close(self) -> None:
+        """Close the log, and let the sealer sign its last entries and end."""
+        self._watching.cancel()
+        await self._log.writer.close()
+        self._theirs.close()
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(loop.run_in_executor(None, self._process.wait), 10)
+        except TimeoutError:
+            self._process.kill()

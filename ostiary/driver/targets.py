@@ -1,0 +1,40 @@
+"""The targets that this worker knows: what is shared by all sessions on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ostiary.catalogue import Catalogue
+from ostiary.model.connections import Connection
+from ostiary.model.secrets import Secret
+from ostiary.protocols.postgres.understanding import Knowledge
+
+
+class Destination:
+    """One connection's target."""
+
+    def __init__(self, connection: Connection, password: Callable[[], Secret | None]) -> None:
+        self.connection = connection
+        self.password = password
+        """Reads the credential anew each time, so that a rotated one is used at once."""
+        self.catalogue = Catalogue(connection, password)
+        self.knowledge = Knowledge(connection.protect)
+        """What statements mean on this target, shared by its sessions."""
+        self.sessions = 0
+
+
+class Destinations:
+    """All of them, by the connection's name."""
+
+    def __init__(self, connections: Mapping[str, Connection], password: Callable[[Connection], Secret | None]) -> None:
+        self._known = {name: Destination(c, partial(password, c)) for name, c in connections.items()}
+
+    def find(self, name: str) -> Destination | None:
+        """The target of the connection of that name."""
+        return self._known.get(name)
+
+    async def close(self) -> None:
+        """Close the side connections."""
+        for destination in self._known.values():
+            await destination.catalogue.close()

@@ -1,0 +1,111 @@
+"""What one session's statements mean: the session's view, over what all sessions on a target share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.connections import Protected, Strategy
+from ostiary.model.operations import Facts, Objection
+from ostiary.protocols.postgres import copying
+from ostiary.protocols.postgres import operations as ops
+
+
+def objection_facts(objection: Objection) -> Facts:
+    """Facts of a message that cannot be judged, and has no statement."""
+    return ops.objection_facts(objection, "")
+
+
+class Knowledge:
+    """What the sessions on one target share: statements already understood, and the protected columns."""
+
+    def __init__(self, protect: tuple[Protected, ...]) -> None:
+        self._protect = protect
+        self.cache = ops.FactsCache()
+        self._protected: ops.ProtectedColumns | None = None
+        self._version = 0
+
+    @property
+    def protects(self) -> bool:
+        """Whether the connection names protected columns."""
+        return bool(self._protect)
+
+    def protected(self, snapshot: Snapshot) -> ops.ProtectedColumns:
+        """The protected columns as the catalogue has them now."""
+        if self._protected is None or self._version != snapshot.version:
+            self._protected = ops.ProtectedColumns(self._protect, snapshot)
+            self._version = snapshot.version
+        return self._protected
+
+
+class Understanding:
+    """One session's."""
+
+    __slots__ = ("_in_block", "_knowledge", "_snapshot", "_view")
+
+    def __init__(self, knowledge: Knowledge, snapshot: Snapshot) -> None:
+        self._knowledge = knowledge
+        self._snapshot = snapshot
+        self._view = ops.View(snapshot.search_path)
+        self._in_block = False
+
+    @property
+    def protects(self) -> bool:
+        """Whether the connection names protected columns."""
+        return self._knowledge.protects
+
+    @property
+    def protected_columns(self) -> Mapping[tuple[int, int], tuple[str, Strategy]]:
+        """(table OID, column number) to class and strategy."""
+        return self._knowledge.protected(self._snapshot).by_column
+
+    def look(self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...] = ()) -> ops.Understood:
+        """What `sql` would do, sent now."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            if not self._in_block:
+                self._view.reread()
+        return self._knowledge.cache.look(
+            sql, self._view, snapshot, self._knowledge.protected(snapshot), parameter_types
+        )
+
+    def is_prepared_in_sql(self, name: bytes) -> bool:
+        """Whether a statement of that name may have been made with PREPARE: a Bind of it is not judged here."""
+        made = self._view.prepared_in_sql
+        return bool(made) and name.decode("utf-8", "surrogateescape") in made
+
+    # --- what happens ---
+
+    def sent(self, effects: tuple[ops.Effect, ...]) -> None:
+        """A text with these effects goes out."""
+        if effects:
+            self._view.expect(effects)
+
+    def ran(self, effects: tuple[ops.Effect, ...], completed: int) -> None:
+        """So many statements of the text have run."""
+        if effects:
+            self._view.confirm(effects, completed)
+
+    def parsed(self, name: bytes, facts: Facts) -> None:
+        """A named statement is there: SQL's EXECUTE can run it."""
+        if name:
+            self._view.parsed(name.decode("utf-8", "surrogateescape"), facts)
+
+    def bound(self, name: bytes, facts: Facts) -> None:
+        """A named portal is there: SQL's FETCH can read it."""
+        if name:
+            self._view.bound(name.decode("utf-8", "surrogateescape"), facts)
+
+    def ready(self, *, in_block: bool) -> None:
+        """ReadyForQuery came."""
+        if in_block != self._in_block:
+            self._in_block = in_block
+            if in_block:
+                self._view.in_transaction = True
+            else:
+                self._view.idle()
+
+    def copy_layout(self, sql: bytes, step: int, count: int, facts: Facts, *, binary: bool) -> copying.CopyLayout:
+        """How the rows of a COPY ... TO STDOUT are laid out."""
+        snapshot = self._snapshot
+        return copying.layout(sql, step, count, binary, facts, snapshot, self._knowledge.protected(snapshot))
