@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ostiary.config.types import File, Section
+from ostiary.config.types import Condition, File, Section
 
 HEAD: Final = """\
 # Configuration
@@ -163,12 +163,14 @@ def _toml(value: object) -> str:
 
 
 def _type(hint: Any) -> str:
+    if hint == Condition:
+        return "text, whole number, true or false, or a list of these"
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is typing.Annotated:
         return _type(arguments[0]) + _range(arguments[1:])
     if origin in {typing.Union, types.UnionType}:
-        return next(_type(arm) for arm in arguments if arm is not type(None))
+        return " or ".join(dict.fromkeys(_type(arm) for arm in arguments if arm is not type(None)))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:

@@ -20,6 +20,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+Condition = str | int | bool | tuple[str | int | bool, ...]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Address = Annotated[str, Meta(min_length=3, max_length=320)]
@@ -159,8 +160,8 @@ class Issuer(Section, frozen=True):
 
     issuer: Text
     """The exact `iss` of its tokens."""
-    audience: Text
-    """The `aud` that its tokens for this gateway carry."""
+    audience: Text | tuple[Text, ...]
+    """The `aud` that its tokens for this gateway carry; of several, one must be there."""
     kind: Kind = Kind.HUMAN
     """What its subjects are: `human`, `workload` (CI jobs, service accounts) or `agent`."""
     algorithms: tuple[
@@ -179,20 +180,28 @@ class Issuer(Section, frozen=True):
     """File with its keys (a JWK set), for issuers without a URL."""
     ca_file: Path | None = None
     """PEM file with the certificate authorities to trust for `discovery` and `jwks_url`, instead of the system's."""
-    jwks_seconds: Seconds = 300.0
+    jwks_seconds: Seconds = 600.0
     """Seconds after which its keys are fetched again. An unknown key id fetches at once, at most every few seconds."""
+    jwks_stale_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 86_400.0
+    """Seconds for which known keys are still used while the issuer cannot be reached; then its logins fail."""
+    token_types: tuple[str, ...] = ("", "jwt")
+    """Values of the `typ` header that its logins have, in lower case; `""` is an absent one. `at+jwt` for access tokens."""
+    authorized_parties: tuple[Text, ...] = ()
+    """Values of `azp` accepted beside our own audience (OpenID Connect Core, 3.1.3.7)."""
     leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
     """Seconds by which its clock may differ from ours."""
     max_token_seconds: Seconds = 86_400.0
     """Seconds between `iat` and `exp` beyond which its tokens are refused."""
-    required_claims: dict[str, str] = {}
-    """Claims that a token must carry with exactly this value, for issuers that serve many tenants: `{ "project_id" = "42" }`."""
+    required_claims: dict[str, Condition] = {}
+    """Claims that a token must carry, each with exactly this value or one of a list, for issuers that serve many tenants: `{ project_id = "42" }`."""
     name_claim: Text = "name"
     """Claim with the display name."""
     email_claim: Text = "email"
     """Claim with the e-mail address; used only where `email_verified` is true."""
-    groups_claim: Text | None = "groups"
-    """Claim with the groups, a list of strings."""
+    require_verified_email: bool = True
+    """Refuse a token whose `email_verified` is there and not true; without this, only the address is dropped."""
+    groups_claim: str | tuple[Text, ...] = "groups"
+    """Claim with the groups, a list of strings; a list of names on the way down to it: `["realm_access", "roles"]`; `""`: its groups are not used."""
     kind_claim: Text | None = None
     """Claim that says `human`, `workload` or `agent`, for an issuer of several kinds; `kind` where it is absent."""
     task_claim: Text | None = None
@@ -203,6 +212,12 @@ class Issuer(Section, frozen=True):
     """Claim with that person's display name."""
     initiator_proved: bool = False
     """Whether this issuer proves the initiator (true), or names only an owner (false)."""
+    initiator_proof: dict[str, Condition] = {}
+    """And only where these claims hold too: `{ run_attempt = "1" }` leaves out re-runs that somebody else started."""
+    actor_kind: Kind = Kind.AGENT
+    """What the actors in its tokens' `act` claims are."""
+    actor_issuers: tuple[Text, ...] = ()
+    """Other issuers that it may name inside `act`; its own is always fine."""
 
 
 class Tokens(Section, frozen=True):
