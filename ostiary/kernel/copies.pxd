@@ -10,6 +10,7 @@ cdef dict _ESCAPES
 @cython.locals(masker=CopyMasker)
 cdef tuple _mask(bytes frames, bytes treatments, bytes families, int wanted, tuple form)
 
+@cython.final
 cdef class CopyMasker(RowMasker):
     cdef int delimiter
     cdef int quote

@@ -10,6 +10,7 @@ cdef byte_t[::1] _IBAN_LENGTH
 cdef byte_t[::1] _TOKEN_START
 cdef tuple _TOKENS_BY_BYTE
 
+@cython.final
 cdef class Scanner:
     cdef readonly bytes data
     cdef byte_t[::1] src
@@ -23,6 +24,7 @@ cdef class Scanner:
     cdef Py_ssize_t next_word
     cdef unsigned char[::1] digits
 
+    @cython.locals(found=Py_ssize_t, wanted=int)
     cpdef Py_ssize_t scan(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
     @cython.locals(i=Py_ssize_t)
     cdef int star(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift, int kind) except -1
@@ -54,7 +56,8 @@ cdef class Scanner:
 
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t, begin=Py_ssize_t, end=Py_ssize_t)
     cdef Py_ssize_t secrets(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
-    cdef int find_pem(self, Py_ssize_t start) except -1
+    @cython.locals(at=Py_ssize_t)
+    cdef find_pem(self, Py_ssize_t start)
     @cython.locals(head=Py_ssize_t, end=Py_ssize_t)
     cdef Py_ssize_t private_key(self, Py_ssize_t begin, Py_ssize_t stop) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t)

@@ -150,24 +150,36 @@ class RowMasker:
             self.set_i32(begin + 1, self.put - begin - 1)
 
     def row(self, columns: int, end: int) -> None:
-        """One row: as many columns as the plan has, each a length (-1: NULL) and that many bytes."""
+        """One row: as many columns as the plan has, each a length (-1: NULL) and that many bytes.
+
+        `take` runs ahead in a local; while nothing moved, what is kept is not even looked at.
+        """
         if columns != self.columns:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "a row with another number of columns than was described")
+        take = self.take
+        moved = self.put != take
         for column in range(columns):
-            if end - self.take < 4:
+            if end - take < 4:
                 raise PeerMisbehaved(Misdeed.BAD_LENGTH, "column")
-            length = self.i32(self.take)
-            if length < 0:
-                if length != -1:
-                    raise PeerMisbehaved(Misdeed.BAD_LENGTH, "column")
-                self.keep(4)
-                continue
-            if length > end - self.take - 4:
+            length = self.i32(take)
+            if length < -1 or length > end - take - 4:
                 raise PeerMisbehaved(Misdeed.BAD_LENGTH, "column")
-            if self.treatments[column] == _KEEP or length == 0:
-                self.keep(4 + length)
-            else:
+            if length > 0 and self.treatments[column] != _KEEP:
+                if not moved:
+                    self.put = take
+                self.take = take
                 self.value(column, length)
+                take = self.take
+                moved = self.put != take
+                continue
+            if length < 0:
+                length = 0
+            if moved:
+                self.move(take, 4 + length)
+            take += 4 + length
+        self.take = take
+        if not moved:
+            self.put = take
 
     def value(self, column: int, length: int) -> None:
         """One value that is not simply kept. `take` stands at its length."""
@@ -264,6 +276,14 @@ class RowMasker:
     def redact(self, at: int, length: int, last4: bool, padded: bool) -> None:
         """Write one `*` a character; with `last4` keep the last four of more than four, and a bpchar's padding."""
         stop = at + length
+        if not last4 and length <= _SHORT:
+            put = self.put
+            for i in range(at, stop):
+                if self.src[i] & 0xC0 != 0x80:
+                    self.dst[put] = _STAR
+                    put += 1
+            self.put = put
+            return
         if last4 and padded:
             while stop > at and self.src[stop - 1] == 32:
                 stop -= 1
@@ -334,11 +354,15 @@ class RowMasker:
         if put != start:
             self.changed = True
             if count > _SHORT:
-                self.dst[put : put + count] = self.src[start : start + count]
+                self.move_many(put, start, count)
             else:
                 for i in range(count):
                     self.dst[put + i] = self.src[start + i]
         self.put = put + count
+
+    def move_many(self, put: int, start: int, count: int) -> None:
+        """`move` for many bytes; apart, since slices make a function dear to enter."""
+        self.dst[put : put + count] = self.src[start : start + count]
 
     def keep(self, count: int) -> None:
         """Take `count` bytes as they are."""
@@ -348,15 +372,19 @@ class RowMasker:
     def stars(self, count: int) -> None:
         """Write `count` stars."""
         if count > _SHORT:
-            while count > 0:
-                some = min(count, _CHUNK)
-                self.dst[self.put : self.put + some] = _STARS[:some]
-                self.put += some
-                count -= some
+            self.many_stars(count)
             return
         for i in range(count):
             self.dst[self.put + i] = _STAR
         self.put += max(count, 0)
+
+    def many_stars(self, count: int) -> None:
+        """`stars` for many."""
+        while count > 0:
+            some = min(count, _CHUNK)
+            self.dst[self.put : self.put + some] = _STARS[:some]
+            self.put += some
+            count -= some
 
     def byte(self, value: int) -> None:
         """Write one byte."""
@@ -371,9 +399,8 @@ class RowMasker:
 
     def i32(self, at: int) -> int:
         """A signed 32-bit integer in network order."""
-        src = self.src
-        value = (src[at] << 24) | (src[at + 1] << 16) | (src[at + 2] << 8) | src[at + 3]
-        return value if value < 2147483648 else value - 4294967296
+        high = (self.src[at] ^ 128) - 128
+        return high * 16777216 + self.src[at + 1] * 65536 + self.src[at + 2] * 256 + self.src[at + 3]
 
     def u16(self, end: int) -> int:
         """Take an unsigned 16-bit integer in network order."""
@@ -385,9 +412,8 @@ class RowMasker:
 
     def set_i32(self, at: int, value: int) -> None:
         """Write a 32-bit integer in network order."""
-        dst = self.dst
-        dst[at] = (value >> 24) & 0xFF
-        dst[at + 1] = (value >> 16) & 0xFF
-        dst[at + 2] = (value >> 8) & 0xFF
-        dst[at + 3] = value & 0xFF
+        self.dst[at] = (value >> 24) & 0xFF
+        self.dst[at + 1] = (value >> 16) & 0xFF
+        self.dst[at + 2] = (value >> 8) & 0xFF
+        self.dst[at + 3] = value & 0xFF
         self.changed = True
