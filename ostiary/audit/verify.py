@@ -67,8 +67,8 @@ class Untrusted(Exception):
     """There is no key to check against, or the policy cannot be read."""
 
 
-class _Bad(Exception):
-    """Something is wrong with what is being read; `tampered` False: it is missing or cut."""
+class Fault(Exception):
+    """Something is wrong with what is read; `tampered` False: it is missing or cut."""
 
     def __init__(self, what: str, *, tampered: bool = True) -> None:
         super().__init__(what)
@@ -154,11 +154,11 @@ class Key:
     public: Ed25519PublicKey
 
     @classmethod
-    def parse(cls, text: str) -> Key:
-        """Read a vkey; raises `Untrusted`."""
+    def parse(cls, text: str, wanted: int = 1) -> Key:
+        """Read a vkey of a type (1: Ed25519, 4: Ed25519 cosignatures); raises `Untrusted`."""
         parts = text.strip().split("+", 2)
         raw = _base64(parts[2]) if len(parts) == 3 else None
-        if raw is None or len(raw) != 33 or raw[0] not in {1, 4} or not parts[0]:
+        if raw is None or len(raw) != 33 or raw[0] != wanted or not parts[0]:
             raise Untrusted("not a verifier key: expected <name>+<8 hex digits>+<base64>")
         expected = hashlib.sha256(parts[0].encode() + b"\n" + raw).digest()[:4]
         if parts[1] != expected.hex():
@@ -179,35 +179,40 @@ class Policy:
     def parse(cls, text: str) -> Policy:
         """Read a tlog-policy; raises `Untrusted` naming the line."""
         policy = cls({})
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.split()
+        members: set[str] = set()
+        for number, line in enumerate(text.split("\n"), 1):
+            words = [word for word in re.split("[ \t]+", line) if word]
             if not words or words[0].startswith("#"):
                 continue
             try:
-                policy._add(words)
+                if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line):
+                    raise Untrusted("a control character")  # noqa: TRY301 - the line is added below
+                policy._add(words, members)
             except (Untrusted, ValueError) as exc:
                 raise Untrusted(f"policy, line {number}: {exc}") from None
+        if not policy.quorum:
+            raise Untrusted("policy, last line: it has no quorum")
         return policy
 
-    def _add(self, words: list[str]) -> None:
+    def _add(self, words: list[str], members: set[str]) -> None:
+        taken = {"none", *self.witnesses, *self.groups}
         match words:
             case ["log", vkey] | ["log", vkey, _]:
-                key = Key.parse(vkey)
-                if key.type != 1 or key.name in self.logs:
-                    raise Untrusted("a log has one key, of type 1")
+                key = Key.parse(vkey, 1)
+                if key.name in self.logs:
+                    raise Untrusted("a log has one key")
                 self.logs[key.name] = key
-            case ["witness", name, vkey] | ["witness", name, vkey, _] if name not in self.witnesses:
-                self.witnesses[name] = Key.parse(vkey)
-            case ["group", name, need, *members] if members and name not in self.groups and name not in self.witnesses:
-                if any(m not in self.witnesses and m not in self.groups for m in members):
-                    raise Untrusted("a group names something unknown")
-                count = {"any": 1, "all": len(members)}.get(need) or int(need)
-                if not 1 <= count <= len(members):
+            case ["witness", name, vkey] | ["witness", name, vkey, _] if name not in taken:
+                self.witnesses[name] = Key.parse(vkey, 4)
+            case ["group", name, need, *names] if names and name not in taken:
+                if not set(names) <= taken - {"none"} - members or len(set(names)) < len(names):
+                    raise Untrusted("a member is unknown, or a member elsewhere")
+                count = {"any": 1, "all": len(names)}.get(need) or int(need)
+                if not 1 <= count <= len(names):
                     raise Untrusted("a group cannot be satisfied")
-                self.groups[name] = (count, tuple(members))
-            case ["quorum", name] if self.quorum == "" and (
-                name == "none" or name in self.witnesses or name in self.groups
-            ):
+                members.update(names)
+                self.groups[name] = (count, tuple(names))
+            case ["quorum", name] if not self.quorum and name in taken:
                 self.quorum = name
             case _:
                 raise Untrusted("not understood, or said twice")
@@ -239,38 +244,34 @@ class Checkpoint:
             match = None
         root = _base64(match[3]) if match else None
         if match is None or root is None:
-            raise _Bad("not a checkpoint: origin, size, root, an empty line, signatures")
+            raise Fault("not a checkpoint: origin, size, root, an empty line, signatures")
         signatures: list[tuple[str, bytes]] = []
         for line in match[4].splitlines():
             _, name, text = line.split(" ")
             raw = _base64(text)
             if raw is None or len(raw) < 5:
-                raise _Bad("a signature line is malformed")
+                raise Fault("a signature line is malformed")
             signatures.append((name, raw))
         text_end = note.index(b"\n\n") + 1
         return cls(match[1], int(match[2]), root, note[:text_end], tuple(signatures))
 
     def check(self, key: Key) -> None:
-        """Raise `_Bad` unless `key` signed it, under its own name."""
+        """Raise `Fault` unless `key` signed it, under its own name."""
         if self.origin != key.name:
-            raise _Bad(f"the origin is {self.origin}, not {key.name}")
+            raise Fault(f"the origin is {self.origin}, not {key.name}")
         found = [raw for name, raw in self.signatures if name == key.name and raw[:4] == key.id]
         if len(found) != 1 or not _is_signed(key, found[0][4:], self.text):
-            raise _Bad("the log's signature does not verify with the key that is trusted")
+            raise Fault("the log's signature does not verify with the key that is trusted")
 
     def witnesses(self, policy: Policy) -> frozenset[str]:
         """Which of the policy's witnesses cosigned (tlog-cosignature, "Format")."""
         good: set[str] = set()
         for label, key in policy.witnesses.items():
             for name, raw in self.signatures:
-                if name != key.name or raw[:4] != key.id:
+                if name != key.name or raw[:4] != key.id or len(raw) != 76:
                     continue
-                message, signature = self.text, raw[4:]
-                if key.type == 4:
-                    if len(raw) != 76:
-                        continue
-                    when = int.from_bytes(raw[4:12], "big")
-                    message, signature = b"cosignature/v1\ntime %d\n" % when + self.text, raw[12:]
+                when = int.from_bytes(raw[4:12], "big")
+                message, signature = b"cosignature/v1\ntime %d\n" % when + self.text, raw[12:]
                 if _is_signed(key, signature, message):
                     good.add(label)
         return frozenset(good)
@@ -321,7 +322,7 @@ def _notes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
         lines += 1
         signed = lines > 4 and is_signature
         if len(note) > MAX_NOTE:
-            raise _Bad("a checkpoint is longer than any can be")
+            raise Fault("a checkpoint is longer than any can be")
     if note:
         yield note, signed and note.endswith(b"\n")
 
@@ -597,7 +598,7 @@ class _Payloads:
         except FileNotFoundError:
             self._report.problem(min(named), where, "the payloads that entries name are not there", tampered=False)
             return
-        except _Bad as exc:
+        except Fault as exc:
             self._report.problem(min(named), where, str(exc), tampered=exc.tampered)
             return
         if wanted.blobs:
@@ -614,9 +615,9 @@ class _Payloads:
         raw_session = bytes.fromhex(session.replace("-", ""))
         header = file.read(94)
         if len(header) < 94:
-            raise _Bad("its header is cut", tampered=False)
+            raise Fault("its header is cut", tampered=False)
         if header[:10] != b"OSTIARYP\x01\x00" or header[10:26] != raw_session:
-            raise _Bad("its header is not that of this session's stream")
+            raise Fault("its header is not that of this session's stream")
         head = hashlib.sha256(b"ostiary payloads v1\n" + raw_session).digest()
         furthest = max(wanted.heads, default=0)
         chunks, size, words, digest = 0, 94, b"", hashlib.sha256()
@@ -657,7 +658,7 @@ def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield word, b""
             return
         if not 16 < length <= MAX_SEALED:
-            raise _Bad(f"a chunk in it cannot be {length} bytes long")
+            raise Fault(f"a chunk in it cannot be {length} bytes long")
         sealed = file.read(length)
         if len(sealed) < length:
             yield word, b""
@@ -730,7 +731,7 @@ class _Wal:
     def _next(self, index: int) -> bytes | None:
         try:
             return next(self._frames, None)
-        except _Bad as exc:
+        except Fault as exc:
             self._over = True
             if index < self._size or exc.tampered:
                 self._report.problem(index, "wal", str(exc))
@@ -742,7 +743,7 @@ class _Wal:
         index = self._first
         for number, (first, path) in enumerate(self._segments):
             if first != index:
-                raise _Bad(f"{path.name} does not follow the segment before it")
+                raise Fault(f"{path.name} does not follow the segment before it")
             last = number == len(self._segments) - 1
             with path.open("rb") as file:
                 while (frame := self._frame(file, index, last=last)) is not None:
@@ -754,14 +755,14 @@ class _Wal:
         if not head or (last and not head.strip(b"\0")):
             while rest := file.read(1 << 20):
                 if rest.strip(b"\0"):
-                    raise _Bad("something stands behind its end")
+                    raise Fault("something stands behind its end")
             return None
         length, crc = _FRAME.unpack(head) if len(head) == 8 else (0, 0)
         entry = file.read(length) if 1 <= length <= MAX_ENTRY else b""
         if not entry or len(entry) < length:
-            raise _Bad(f"the frame of entry {index} is cut or malformed", tampered=not last)
+            raise Fault(f"the frame of entry {index} is cut or malformed", tampered=not last)
         if (self._checksums or index >= self._size) and crc32c(entry) != crc:
-            raise _Bad(f"the checksum of entry {index} is wrong", tampered=not last)
+            raise Fault(f"the checksum of entry {index} is wrong", tampered=not last)
         return entry
 
 
@@ -802,7 +803,7 @@ class _Log:
                     self._report.notes.append("log/checkpoints ends in a note that was cut short and never published")
         ends = [Checkpoint.parse(note) for note in last]
         if newest.text not in [end.text for end in ends]:
-            raise _Bad("it is not among the last two of log/checkpoints")
+            raise Fault("it is not among the last two of log/checkpoints")
         newest = ends[-1] if ends[-1].size > newest.size else newest
         self._report.size = self.size = newest.size
         self._report.root = base64.b64encode(newest.root).decode()
@@ -823,8 +824,8 @@ class _Log:
                     checkpoint = Checkpoint.parse(note)
                     checkpoint.check(key)
                     if checkpoint.size <= before:
-                        raise _Bad("it is not larger than the one before")  # noqa: TRY301
-                except _Bad as exc:
+                        raise Fault("it is not larger than the one before")  # noqa: TRY301
+                except Fault as exc:
                     self._report.problem(max(before, 0), f"log/checkpoints, note {number}", str(exc))
                     return
                 before = checkpoint.size
@@ -843,7 +844,7 @@ class _Log:
                     yield start + i, None, hashes[32 * i : 32 * i + 32]
                 continue
             if bundle is None:
-                raise _Bad(f"the bundle with entry {start} is missing", tampered=False)
+                raise Fault(f"the bundle with entry {start} is missing", tampered=False)
             at = 0
             ends = [0]
             for i in range(count):
@@ -851,7 +852,7 @@ class _Log:
                 entry = bundle[at + 2 : at + 2 + length]
                 at += 2 + length
                 if at > len(bundle) or not entry:
-                    raise _BadEntry(start + i, f"the bundle of entry {start + i} is cut or malformed")
+                    raise _FaultyEntry(start + i, f"the bundle of entry {start + i} is cut or malformed")
                 ends.append(at)
                 leaf = hashlib.sha256(b"\x00" + entry).digest()
                 if hashes is not None and hashes[32 * i : 32 * i + 32] != leaf:
@@ -919,7 +920,7 @@ class _Log:
         return count
 
 
-class _BadEntry(_Bad):
+class _FaultyEntry(Fault):
     def __init__(self, index: int, what: str) -> None:
         super().__init__(what)
         self.index = index
@@ -959,9 +960,9 @@ def verify(
     report = Report(str(base))
     try:
         _verify(log, log.parent if log != base else None, policy, report, min_index, checksums, progress)
-    except _BadEntry as exc:
+    except _FaultyEntry as exc:
         report.problem(exc.index, f"entry {exc.index}", str(exc))
-    except _Bad as exc:
+    except Fault as exc:
         report.problem(0 if not report.size else None, "log", str(exc), tampered=exc.tampered)
     except OSError as exc:
         report.problem(None, str(exc.filename or "log"), f"cannot be read: {exc.strerror}", tampered=False)

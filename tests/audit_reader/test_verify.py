@@ -304,6 +304,8 @@ def test_a_quorum_of_witnesses_is_needed_where_the_policy_says_so(log: Log) -> N
         "huh",
         "quorum none\nquorum none",
         "group none any",
+        "",
+        "log \x0b",
     ],
 )
 def test_a_policy_that_is_not_understood_is_refused(text: str) -> None:
