@@ -10,6 +10,8 @@ What is not seen: dependencies on system objects are not recorded in pg_depend, 
 nothing here. Temporary objects belong to sessions, which know their own (`protocols/postgres/understand/view.py`).
 """
 
+# ruff: noqa: S608 -- the only thing put into these queries is a constant of PostgreSQL
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -110,6 +112,29 @@ NEVER_WRITABLE: Final = frozenset({"public", "pg_catalog", "information_schema",
 
 Rows = list[Any]
 Calls = dict[int, set[int]]
+
+
+STAMPED: Final = (
+    "pg_class", "pg_attribute", "pg_proc", "pg_type", "pg_operator", "pg_cast", "pg_rewrite", "pg_trigger", "pg_constraint",
+    "pg_attrdef", "pg_policy", "pg_inherits", "pg_namespace", "pg_opclass", "pg_amproc", "pg_index", "pg_range",
+)  # fmt: skip
+STAMP: Final = (
+    "select sum(s) as stamp, sum(n) as rows from ("
+    + " union all ".join(
+        # A row that is changed gets another place, and a new xmin.
+        f"select sum(hashtextextended(xmin::text || ctid::text, {number})::numeric) as s, count(*) as n from pg_catalog.{table}"
+        for number, table in enumerate(STAMPED)
+    )
+    + ") parts"
+)
+"""One number that differs when any catalogue does that a snapshot is made of."""
+
+
+async def read_stamp(link: asyncpg.Connection) -> object:
+    """Read what tells whether the catalogue changed."""
+    row = await link.fetchrow(STAMP)
+    path = await link.fetchrow(SESSION)
+    return tuple(row), tuple(tuple(v) if isinstance(v, list) else v for v in path)
 
 
 async def read_snapshot(link: asyncpg.Connection, version: int) -> Snapshot:

@@ -27,12 +27,12 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-from postgast.native import lib
 
 from ostiary.model.operations import Objection, Unjudgeable
 
+# Imported like this because the package's type stubs do not parse, which would stop the type checker.
+lib: Final[Any] = importlib.import_module("postgast.native").lib
 ScanResult: Final[Any] = importlib.import_module("postgast.pg_query_pb2").ScanResult
-"""Imported so because the package's type stub does not parse."""
 
 MAX_TEXT: Final = 16 << 20
 """Bytes of one simple-query string or Parse: connectors.md, "Bounds"."""

@@ -195,7 +195,7 @@ class Definitions(Queries):
 
     def _create_foreign_table(self, node: Node) -> None:
         self.found.touch("server", node.get("servername", WHOLE), Action.ADMINISTER)
-        self._create_table(node.get("base", node.get("baseStmt", {})))
+        self._create_table(node["base"])
 
     def _create_table(self, node: Node) -> None:
         self.ddl("CREATE TABLE")
@@ -681,7 +681,7 @@ def _plain(kind: str, about: str) -> Rule:
             parts = strings(node.get("typeName", ())) or [node.get("typevar", {}).get("relname", "")]
             altered = kind.startswith("Alter")
             self._made_name(parts, "type", opaque=altered or kind == "CreateRangeStmt")
-        if kind == "RenameStmt" or kind == "AlterObjectSchemaStmt":
+        if kind in {"RenameStmt", "AlterObjectSchemaStmt"}:
             # The new name means something that the snapshot knows under another.
             self.effect("fog")
 

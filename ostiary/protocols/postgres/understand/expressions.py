@@ -86,7 +86,7 @@ class Expressions(Names):
     def _parameter(self, node: Node, _scope: Scope) -> Type:
         number = node.get("number", 0)
         if 0 < number <= len(self.parameter_types) and self.parameter_types[number - 1]:
-            oid = self.parameter_types[number - 1]
+            oid: int = self.parameter_types[number - 1]
             self.touch_type(oid)
             return oid
         return UNKNOWN

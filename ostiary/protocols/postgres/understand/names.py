@@ -257,7 +257,7 @@ class Names:
 
     def _reaches(self, given: Type, wanted: int) -> bool:
         """Whether PostgreSQL could pass a value of one type where another is wanted, without being told to."""
-        if given is None or given == UNKNOWN or given == wanted or wanted in POLYMORPHIC:
+        if given in {None, UNKNOWN, wanted} or wanted in POLYMORPHIC:
             return True
         if wanted < FIRST_NORMAL_OID or given >= FIRST_NORMAL_OID:
             return True
@@ -289,8 +289,8 @@ class Names:
         if not operators and not made:
             # The server will say that there is none, unless something unseen made it.
             self.found.touch("function", f"operator {name}", Action.EXECUTE)
-        function = self.snapshot.functions.get(exact.function) if exact is not None else None
-        return function.result if function is not None and function.result not in POLYMORPHIC else None
+        runs = self.snapshot.functions.get(exact.function) if exact is not None else None
+        return runs.result if runs is not None and runs.result not in POLYMORPHIC else None
 
     def _operator_fits(self, candidate: Operator, left: Type, right: Type) -> bool:
         if bool(candidate.left) != (left != 0):
@@ -330,7 +330,8 @@ class Names:
             return None
         oid = self.find_type(parts)
         if oid is None:
-            return self._unknown_type(parts, node)
+            self._unknown_type(parts, node)
+            return None
         if node.get("arrayBounds"):
             array = self.ground.arrays.get(oid)
             self.touch_type(oid)

@@ -192,19 +192,23 @@ class Queries(Expressions):
         return self.expression(node, scope)
 
     def _use_output(self, number: int, scope: Scope) -> None:
-        """An output column by number. Stars make the numbers run ahead, so behind one, all from it on are meant."""
-        position = 0
+        """An output column by number. Where a star's width is not known, all from it on are meant."""
+        left = number
+        exact = True
         for target in scope.targets:
             value = target["ResTarget"]["val"]
             column = value.get("ColumnRef")
             if column is not None and "A_Star" in column["fields"][-1]:
                 for entry in self.star(strings(column["fields"]), scope):
-                    self.use_row(entry)
-                return
-            position += 1
-            if position == number:
-                self.expression(value, scope)
-                return
+                    exact = exact and entry.columns is not None and not scope.merged
+                    for name, each in (entry.columns or {}).items():
+                        left -= 1
+                        if left == 0 or not exact:
+                            self.use(entry, each, name)
+            else:
+                left -= 1
+                if left == 0 or not exact:
+                    self.expression(value, scope)
 
     def _use_named_output(self, name: str, scope: Scope) -> None:
         for target in scope.targets:
@@ -262,6 +266,7 @@ class Queries(Expressions):
     def _join(self, node: Node, scope: Scope) -> list[Entry]:
         left = self.from_item(node["larg"], scope)
         right = self.from_item(node["rarg"], scope)
+        scope.merged = scope.merged or "usingClause" in node or node.get("isNatural", False)
         for name in self._joined_columns(node, left, right):
             for entry in (*left, *right):
                 if entry.columns is None:
@@ -570,8 +575,9 @@ def _narrow(scope: Scope, left: list[Entry], right: list[Entry]) -> Scope:
 
 
 def _figure_name(node: Node) -> str:
-    """The name that PostgreSQL gives an output column without AS (`FigureColname`), near enough: where in doubt it gives none, as a name
-    that is not there would hide one that is.
+    """The name that PostgreSQL gives an output column without AS (`FigureColname`), near enough.
+
+    Where in doubt it gives none, as a name that is not there would hide one that is.
     """
     if "ColumnRef" in node:
         parts = strings(node["ColumnRef"]["fields"])

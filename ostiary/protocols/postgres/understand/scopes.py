@@ -44,6 +44,8 @@ class Scope:
     ctes: dict[str, Cte] = field(default_factory=dict)
     targets: list[Node] = field(default_factory=list)
     """The select list, for ORDER BY and GROUP BY by number or name."""
+    merged: bool = False
+    """A join merged columns, so the order of a star's columns is not that of the tables."""
 
     def cte(self, name: str) -> Cte | None:
         """The CTE that a bare name means, from here outwards."""

@@ -142,6 +142,10 @@ class View:
         self.prepared[name] = (facts,)
         self.prepared_in_sql.discard(name)
 
+    def parsing(self, name: str, facts: Facts) -> None:
+        """A Parse message of that name goes out: until the answer came, the name may mean this or what it meant."""
+        self._add(self.prepared, name, facts)
+
     def bound(self, name: str, facts: Facts) -> None:
         """A portal of that name may be open: FETCH can read it."""
         self._add(self.cursors, name, facts)

@@ -1,0 +1,132 @@
+"""Keeps the catalogue of one target at hand: as fresh as promised, or not at all.
+
+Theory of operation
+-------------------
+`current` answers at once, from memory, and says None where what is in memory may be stale: after `invalidate` (DDL ran through
+the gateway), and when nobody has looked for `catalogue_seconds`. Then `refresh` must be awaited. So that sessions hardly ever wait,
+half of the time before that, `current` starts a look in the background, where it was given the means (`spawn`). A look is one query for a stamp over the catalogues
+(some 5 ms at the target); only if the stamp differs is everything read again.
+
+An invalidation while a reading is under way makes that reading worthless, as it may have begun before the DDL was committed: the
+generation counter holds that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import asyncpg
+
+from ostiary.catalogue.dial import connect
+from ostiary.catalogue.read import read_snapshot, read_stamp
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.connections import Connection
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.secrets import Secret
+
+DEADLINE: Final = 30.0
+"""Seconds for one reading, dialling included. 10,000 tables take about one."""
+MAX_READINGS: Final = 8
+"""In a row, while DDL keeps coming."""
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+"""Runs a coroutine beside everything else, under a name."""
+
+FAULTS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError)
+
+
+class Catalogue:
+    """What one target says of itself. One a connection and worker; to be used from one event loop."""
+
+    def __init__(
+        self, connection: Connection, password: Callable[[], Secret | None], spawn: Spawn | None = None
+    ) -> None:
+        self._connection = connection
+        self._password = password
+        self._link: asyncpg.Connection | None = None
+        self._lock = asyncio.Lock()
+        self._snapshot: Snapshot | None = None
+        self._stamp: object = None
+        self._looked = 0.0
+        self._generation = 0
+        self._read_generation = -1
+        self._version = 0
+        self._spawn = spawn
+        self._looking = False
+
+    def current(self) -> Snapshot | None:
+        """The snapshot, or None where it may be stale: then await `refresh`."""
+        if self._read_generation != self._generation:
+            return None
+        age = time.monotonic() - self._looked
+        limit = self._connection.catalogue_seconds
+        if age > limit:
+            return None
+        if age > limit / 2 and not self._looking and self._spawn is not None:
+            self._looking = True
+            self._spawn(self._look_ahead(), f"catalogue of {self._connection.name}")
+        return self._snapshot
+
+    def invalidate(self) -> None:
+        """DDL ran: what is known may be wrong."""
+        self._generation += 1
+
+    async def refresh(self) -> Snapshot:
+        """A snapshot that was right after this was called. Raises `NotAdmitted` where the target cannot be read."""
+        async with self._lock:
+            snapshot = self._snapshot
+            if snapshot is not None and self._is_fresh():
+                return snapshot
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    return await self._read()
+            except FAULTS as error:
+                await self._hang_up()
+                raise NotAdmitted(
+                    Reason.CATALOGUE_UNAVAILABLE,
+                    type(error).__name__,
+                    "the operator should look at the connection's address, credential and role",
+                ) from error
+
+    def _is_fresh(self) -> bool:
+        limit = self._connection.catalogue_seconds
+        return self._read_generation == self._generation and time.monotonic() - self._looked <= limit / 2
+
+    async def _read(self) -> Snapshot:
+        for _ in range(MAX_READINGS):
+            generation, began = self._generation, time.monotonic()
+            link = await self._linked()
+            stamp = await read_stamp(link)
+            snapshot = self._snapshot
+            if snapshot is None or stamp != self._stamp:
+                # The stamp is older than the snapshot: in doubt the next look reads again.
+                snapshot = await read_snapshot(link, self._version + 1)
+                self._version += 1
+            self._snapshot, self._stamp, self._looked, self._read_generation = snapshot, stamp, began, generation
+            if generation == self._generation:
+                return snapshot
+        raise TimeoutError
+
+    async def _linked(self) -> asyncpg.Connection:
+        if self._link is None or self._link.is_closed():
+            self._link = await connect(self._connection, self._password())
+        return self._link
+
+    async def _look_ahead(self) -> None:
+        try:
+            await self.refresh()
+        except NotAdmitted:
+            pass  # whoever needs it will hear of it
+        finally:
+            self._looking = False
+
+    async def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.terminate()
+
+    async def close(self) -> None:
+        """Close the side connection."""
+        await self._hang_up()
