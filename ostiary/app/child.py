@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: about half the cost of a round trip. Plain asyncio works too."""
+    """Take uvloop where it is installed: about half the cost of a round trip. Plain asyncio works too."""
     try:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:

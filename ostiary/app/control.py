@@ -58,7 +58,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are below
     serving = spawn(http.serve(), "api")
     on_signals(stop, lambda: None)
-    while not http.started and not serving.done():
+    while not http.started and not serving.done():  # noqa: ASYNC110 - uvicorn sets a flag, and no event
         await asyncio.sleep(0.01)
     if http.started:
         ready({"api": f"{tls.host}:{http.servers[0].sockets[0].getsockname()[1]}"})

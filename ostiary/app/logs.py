@@ -62,7 +62,7 @@ class _Bridge(logging.Handler):
     """Libraries' log records, through the same door."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger(record.name).log(record.levelno, record.getMessage())
+        structlog.get_logger(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
 def _named(name: str) -> Any:

@@ -89,7 +89,7 @@ class _Child:
             self.process.kill()
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
+class _Stopped(Exception):
     """A signal asked us to end."""
 
 

@@ -1,0 +1,1 @@
+"""Carries out what sessions ask for: the only package where session bytes meet sockets."""

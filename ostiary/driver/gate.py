@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -29,7 +29,7 @@ from ostiary.listener.accept import accept_forever, is_quiet, peek
 from ostiary.masking import plan
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
-from ostiary.model.identity import Claims, Said, VerifiedIdentity
+from ostiary.model.identity import Claims, VerifiedIdentity
 from ostiary.policy.decide import connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import login as logins
@@ -65,8 +65,7 @@ class Doorstep(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS, if any, is up."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - streams only
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by class
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -84,6 +83,7 @@ class Doorstep(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
+        del exc  # why is the same to us
         self._gone = True
         self._wake()
 
@@ -317,7 +317,7 @@ class Gate:
             await journal.wait_durable(started)
             journal.proofs(started)
             snapshot = target.catalogue.current() or await target.catalogue.refresh()
-            settings = present.parameters | {"application_name": upstream_name(who, said, session)}
+            settings = present.parameters | {"application_name": upstream_name(who, session)}
             opened = await open_target(connection, target.password(), settings)
         except BaseException as exc:
             target.sessions -= 1
@@ -344,7 +344,7 @@ class Gate:
         _log.info("session", session=session, connection=connection.name, who=who.subject)
 
 
-def upstream_name(who: VerifiedIdentity, said: Said, session: str) -> str:
+def upstream_name(who: VerifiedIdentity, session: str) -> str:
     """How the target's own log names the actor: `application_name`, at most 63 bytes of printable ASCII.
 
     The person, then who acts for them, then the session: cut from the left part, so that the session always stands whole.

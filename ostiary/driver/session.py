@@ -120,7 +120,7 @@ class Lane:
             self.waits = False
             self.resume(None)
 
-    def listen(self) -> bytes | None | _Pending:
+    def listen(self) -> bytes | _Pending | None:
         """Carry out a Hear command."""
         if self.unheard:
             data = self.unheard.popleft()
@@ -150,6 +150,7 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
+        del exc  # why is the same to us
         self._session.lost(self.side)
 
     def pause_writing(self) -> None:
@@ -271,7 +272,7 @@ class SessionDriver:
     def _carry_out(self, command: c.Command[Any]) -> Any:
         return self._carry[type(command)](command)
 
-    def _hear_client(self, _command: c.HearClient) -> bytes | None | _Pending:
+    def _hear_client(self, _command: c.HearClient) -> bytes | _Pending | None:
         if self._relay.is_leaving:
             return None
         heard = self._requests.listen()
@@ -279,7 +280,7 @@ class SessionDriver:
             self._pause(Side.CLIENT, "unheard", on=False)
         return heard
 
-    def _hear_target(self, _command: c.HearTarget) -> bytes | None | _Pending:
+    def _hear_target(self, _command: c.HearTarget) -> bytes | _Pending | None:
         heard = self._replies.listen()
         if "unheard" in self._paused[Side.TARGET] and not self._replies.unheard:
             self._pause(Side.TARGET, "unheard", on=False)

@@ -53,10 +53,10 @@ class Reason(enum.Enum):
     The log stores these names; never reuse one.
     """
 
-    NO_TOKEN = "no token was given"
-    BAD_TOKEN = "the token is not valid"
-    EXPIRED_TOKEN = "the token has expired"
-    REVOKED_TOKEN = "the token was revoked"
+    NO_TOKEN = "no token was given"  # noqa: S105 - a sentence about tokens, not one of them
+    BAD_TOKEN = "the token is not valid"  # noqa: S105 - a sentence about tokens, not one of them
+    EXPIRED_TOKEN = "the token has expired"  # noqa: S105 - a sentence about tokens, not one of them
+    REVOKED_TOKEN = "the token was revoked"  # noqa: S105 - a sentence about tokens, not one of them
     WRONG_AUDIENCE = "the token is not for this gateway or connection"
     UNKNOWN_ISSUER = "the token's issuer is not trusted here"
     ISSUER_UNREACHABLE = "the token's issuer cannot be asked for its keys"

@@ -13,7 +13,20 @@ from __future__ import annotations
 from typing import assert_never
 
 from ostiary.masking.mask import mask
-from ostiary.model.commands import AskHuman, Clock, Close, HearClient, HearTarget, Keep, LookUp, MakeDurable, Outdate, Record, Run, Send
+from ostiary.model.commands import (
+    AskHuman,
+    Clock,
+    Close,
+    HearClient,
+    HearTarget,
+    Keep,
+    LookUp,
+    MakeDurable,
+    Outdate,
+    Record,
+    Run,
+    Send,
+)
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.identity import VerifiedIdentity

@@ -168,7 +168,8 @@ class Conversation:
         """The target discards what it reads up to a Sync that has not been sent yet."""
         self.open_works: list[Work] = []
         """Intended, and not ended in the log."""
-        self.ended: list[Outcome] = []
+        self.ended: list[Work] = []
+        """Their outcomes are made when asked for: what masking did to their last batch is known by then."""
         self.defined = False
         """DDL ran in the open transaction."""
         self.outdated = False
@@ -218,7 +219,7 @@ class Conversation:
                 continue
             if failed and status == IDLE and work.status == "ok":
                 work.status = "rolled back"
-            self.ended.append(work.outcome())
+            self.ended.append(work)
             if work.status == "ok" and work.facts.invalidates_catalogue:
                 self.defined = True
         self.open_works = still_open
@@ -233,8 +234,15 @@ class Conversation:
         for work in self.open_works:
             if not work.status:
                 work.status = "unknown" if id(work) in waiting else "closed"
-            self.ended.append(work.outcome())
+            self.ended.append(work)
         self.open_works = []
         self.pending.clear()
-        ended, self.ended = tuple(self.ended), []
-        return ended
+        return self.outcomes()
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What has ended since the last call."""
+        ended = self.ended
+        if not ended:
+            return ()
+        self.ended = []
+        return tuple([work.outcome() for work in ended])

@@ -62,11 +62,7 @@ class PostgresRelay:
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """See `Relay.outcomes`."""
-        ended = self._talk.ended
-        if not ended:
-            return ()
-        self._talk.ended = []
-        return tuple(ended)
+        return self._talk.outcomes()
 
     def outdated(self) -> bool:
         """See `Relay.outdated`."""

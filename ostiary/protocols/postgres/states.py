@@ -9,6 +9,8 @@ Four choices that the documentation leaves open, or where we are stricter than t
 * **CopyData, CopyDone and CopyFail outside COPY.** The server drops them silently, always, because a client that is
   in the middle of sending when COPY fails cannot know. Here they are dropped only where that can be the reason: after
   an error or a refusal, until the next other message. Otherwise they are OUT_OF_TURN. They are never forwarded.
+  Some clients (asyncpg) send the data right behind the statement, before CopyInResponse: so whoever drives this table
+  must not read on behind a statement that begins COPY IN until the target answered it, or the gateway refused it.
 * **Anything else while COPY IN is running** fails the COPY on a server, which loses that message. Here it is
   OUT_OF_TURN. Flush and Sync are allowed, as on a server, and must be forwarded: the server reads over them while it
   copies, but if COPY has just failed there, Sync is what ends the skipping.
@@ -38,6 +40,8 @@ class State(enum.Enum):
     """Between units of work."""
     EXTENDED = "extended"
     """In a pipeline of the extended protocol, before its Sync."""
+    FAILED = "in a pipeline that failed at the target"
+    """As EXTENDED, after an error of the target's: it skips until Sync, and stray COPY messages are dropped here."""
     SKIPPING = "skipping until Sync"
     """The gateway refused a message of the pipeline: all the rest of it is dropped."""
     COPY_IN = "copy in"
@@ -83,8 +87,19 @@ TURNS: Final[dict[State, dict[type, State]]] = {
     State.EXTENDED: _WORK
     | {
         m.CopyInResponse: State.COPY_IN,
-        m.ErrorResponse: State.EXTENDED,
+        m.ErrorResponse: State.FAILED,
         Refused: State.SKIPPING,
+    },
+    State.FAILED: dict.fromkeys(_WORK, State.FAILED)
+    | {
+        m.CopyInResponse: State.COPY_IN,
+        m.CopyData: State.FAILED,
+        m.CopyDone: State.FAILED,
+        m.CopyFail: State.FAILED,
+        m.ErrorResponse: State.FAILED,
+        Refused: State.SKIPPING,
+        m.Sync: State.DROPPING,
+        m.Terminate: State.TERMINATED,
     },
     State.SKIPPING: dict.fromkeys(_WORK, State.SKIPPING)
     | {
@@ -92,7 +107,7 @@ TURNS: Final[dict[State, dict[type, State]]] = {
         m.CopyDone: State.SKIPPING,
         m.CopyFail: State.SKIPPING,
         m.ErrorResponse: State.SKIPPING,
-        m.Sync: State.READY,
+        m.Sync: State.DROPPING,
         m.Terminate: State.TERMINATED,
     },
     State.COPY_IN: {
@@ -120,7 +135,7 @@ TURNS: Final[dict[State, dict[type, State]]] = {
 
 DROPPED: Final[frozenset[tuple[State, type]]] = frozenset(
     {(State.SKIPPING, kind) for kind in TURNS[State.SKIPPING] if kind not in (m.Sync, m.Terminate, m.ErrorResponse)}
-    | {(State.DROPPING, kind) for kind in (m.CopyData, m.CopyDone, m.CopyFail)}
+    | {(state, kind) for state in (State.DROPPING, State.FAILED) for kind in (m.CopyData, m.CopyDone, m.CopyFail)}
 )
 """Turns that are allowed and come to nothing: the message goes no further, and is not judged."""
 
