@@ -18,7 +18,7 @@ PASSWORD = "upstream-sentinel-7f3a9c"
 
 PROTECTED: Mapping[str, object] = {
     "protect": {"public.victim.secret": {"class": "ssn", "mask": "redact"}},
-    "detect": ["us_ssn"],
+    "detect": ["ssn"],
 }
 LOGGED = {"log_statement": "all", "log_min_messages": "log", "log_line_prefix": "%d "}
 

@@ -1,0 +1,125 @@
+"""`python -m conformance [SUITE …]`: each suite directly, then through the gateway under a policy that permits everything.
+
+What differs is compared test by test and written to `conformance/RESULTS.md`, each difference with its cause out of
+`conformance/causes.toml`. A difference without a cause there is an error: exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+from conformance.sources import HERE, WORK, CannotFetch
+from conformance.suites import SUITES, Place, Results, Suite, folder_for
+from ostiary.testing.gateway import gateway, target
+from ostiary.testing.peers import Peer, postgres_cluster
+
+POLICY = HERE.parent / "tests" / "attacks" / "profiles" / "permit-all.cedar"
+UNEXPLAINED = "**unexplained**"
+
+
+def prepared(suite: Suite, peer: Peer) -> None:
+    for name in suite.databases:
+        peer.psql(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING UTF8')
+
+
+def directly(name: str, suite: Suite, only: list[str]) -> Results:
+    with postgres_cluster(auth="trust", settings=suite.settings) as peer:
+        prepared(suite, peer)
+        place = Place("direct", peer.host, peer.port, peer.user, "unused", peer)
+        return suite.run(place, folder_for(name, "direct"), only)
+
+
+def through(name: str, suite: Suite, only: list[str]) -> Results:
+    with postgres_cluster(auth="trust", settings=suite.settings) as peer:
+        prepared(suite, peer)
+        connections = {
+            each: target(peer, database=each, recording="events", durability="buffered") for each in suite.databases
+        }
+        with gateway(connections=connections, policy=POLICY.read_text()) as gate:
+            token = gate.token("conformance", exp=int(time.time()) + 6 * 3600)
+            place = Place("gateway", gate.host, gate.port, peer.user, token, peer)
+            out = folder_for(name, "gateway")
+            try:
+                return suite.run(place, out, only)
+            finally:
+                (out / "gateway.log").write_text("\n".join(gate.said))
+
+
+def differences(direct: Results, gated: Results) -> dict[str, tuple[str, str]]:
+    return {
+        test: (direct.get(test, "absent"), gated.get(test, "absent"))
+        for test in sorted(direct.keys() | gated.keys())
+        if direct.get(test) != gated.get(test)
+    }
+
+
+def cause_of(suite: str, test: str, causes: dict[str, dict[str, str]]) -> str:
+    """The cause that stands for this test, by name or by pattern."""
+    for pattern, cause in causes.get(suite, {}).items():
+        if fnmatch.fnmatchcase(test, pattern):
+            return cause
+    return UNEXPLAINED
+
+
+def report(results: dict[str, dict[str, Results]], causes: dict[str, dict[str, str]]) -> tuple[str, int]:
+    """The page, and how many differences nobody explains."""
+    lines = [
+        "# Conformance",
+        "",
+        "Other people's suites, directly and through the gateway under a policy that permits everything.",
+    ]
+    lines += ["Made by `make conformance`; causes come from `conformance/causes.toml`.", ""]
+    lines += ["| suite | tests | same | different | unexplained |", "|---|---|---|---|---|"]
+    details: list[str] = []
+    unexplained = 0
+    for suite, runs in results.items():
+        different = differences(runs["direct"], runs["gateway"])
+        open_ = [test for test in different if cause_of(suite, test, causes) == UNEXPLAINED]
+        unexplained += len(open_)
+        count = len(runs["direct"].keys() | runs["gateway"].keys())
+        lines.append(f"| {suite} | {count} | {count - len(different)} | {len(different)} | {len(open_)} |")
+        if different:
+            details += ["", f"## {suite}", "", "| test | direct | through the gateway | cause |", "|---|---|---|---|"]
+            details += [f"| `{t}` | {a} | {b} | {cause_of(suite, t, causes)} |" for t, (a, b) in different.items()]
+    return "\n".join(lines + details) + "\n", unexplained
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; default: all")
+    parser.add_argument("--only", nargs="+", default=[], help="tests of the suite (arguments in its own words)")
+    parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
+    options = parser.parse_args()
+    if unknown := set(options.suites) - SUITES.keys():
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    results: dict[str, dict[str, Results]] = {}
+    kept = WORK / "results.json"
+    if kept.exists() and not options.only:
+        results = json.loads(kept.read_text())
+    for name in options.suites or SUITES:
+        print(f"{name}: directly …", file=sys.stderr)
+        try:
+            first = directly(name, SUITES[name], options.only)
+            print(f"{name}: {len(first)} tests; through the gateway …", file=sys.stderr)
+            results[name] = {"direct": first, "gateway": through(name, SUITES[name], options.only)}
+        except CannotFetch as problem:
+            print(f"{name}: {problem}", file=sys.stderr)
+    causes_file = HERE / "causes.toml"
+    causes = tomllib.loads(causes_file.read_text()) if causes_file.exists() else {}
+    page, unexplained = report(results, causes)
+    if not options.no_write and not options.only:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(results))
+        Path(HERE / "RESULTS.md").write_text(page)
+    print(page)
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
