@@ -90,7 +90,7 @@ def ocsf_event(origin: str, number: int, entry: dict[str, Any]) -> dict[str, Any
             "profiles": ["security_control"], "correlation_uid": text_of(entry.get("ref")) or text_of(entry.get("id")),
         },
         "unmapped": {
-            key: entry[key] for key in ("auth", "task", "recording", "durability", "params", "stream", "result") if key in entry
+            key: entry[key] for key in ("auth", "task", "recording", "durability", "params", "result") if key in entry
         },
     }  # fmt: skip
     event |= _verdict(entry)

@@ -529,8 +529,9 @@ class _Story:
             part = entry.get(name)
             if isinstance(part, dict) and "blob" in part:
                 self._payloads.expect_blob(session, part["blob"], index)
-        if isinstance(entry.get("stream"), dict):
-            self._payloads.expect_head(session, entry["stream"], index)
+        recording = entry.get("recording")
+        if entry["kind"] in {"outcome", "session.end"} and isinstance(recording, dict):
+            self._payloads.expect_head(session, recording, index)
         if entry["kind"] == "session.end":
             self._payloads.settle(session)
 
@@ -567,10 +568,10 @@ class _Payloads:
         if self._held > MAX_BLOBS_HELD:
             self.settle_all()
 
-    def expect_head(self, session: str, stream: dict[str, Any], index: int) -> None:
-        chunks, size, head = stream.get("chunks"), stream.get("bytes"), stream.get("head")
+    def expect_head(self, session: str, recording: dict[str, Any], index: int) -> None:
+        chunks, size, head = recording.get("chunks"), recording.get("bytes"), recording.get("head")
         if not (isinstance(chunks, int) and isinstance(size, int) and isinstance(head, str) and _HEX64.fullmatch(head)):
-            self._report.problem(index, f"entry {index}", "its stream is malformed")
+            self._report.problem(index, f"entry {index}", "its recording is malformed")
             return
         self._wanted.setdefault(session, _Wanted()).heads[chunks] = (head, size, index)
 

@@ -165,7 +165,9 @@ def session(log: Log, operations: int, *, number: int = 1, end: bool = True, who
     (log.base / "payloads").mkdir(parents=True, exist_ok=True)
     stream = PayloadStream.create(log.base / "payloads" / f"{session_id}.osp", session_id, KEK)
     common = {"session": session_id, "target": TARGET, "who": who, "task": f"run-{number}"}
-    start = log.add("session.start", recording="full", durability="strict", client={"address": "127.0.0.1:5"}, **common)
+    start = log.add(
+        "session.start", recording={"mode": "full"}, durability="strict", client={"address": "127.0.0.1:5"}, **common
+    )
     for n in range(operations):
         denied = n % 10 == 9
         verb = "delete" if denied else "read"
@@ -195,7 +197,7 @@ def session(log: Log, operations: int, *, number: int = 1, end: bool = True, who
     if end:
         log.add(
             "session.end", ref=start, result={"status": "ended", "operations": operations},
-            stream={"bytes": head.bytes, "chunks": head.chunks, "head": head.head}, **common,
+            recording={"bytes": head.bytes, "chunks": head.chunks, "head": head.head}, **common,
         )  # fmt: skip
     return session_id
 
