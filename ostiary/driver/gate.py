@@ -272,6 +272,10 @@ class Gate:
         except NotAdmitted as exc:
             await self._turn_away(claims, None, exc)
             raise NotAdmitted(exc.reason, hint=exc.hint or "get a new token with `ostiary token`") from None
+        if present.refused is not None:
+            refused = present.refused
+            await self._turn_away(claims, who, NotAdmitted(Reason.UNSUPPORTED, str(refused)))
+            raise refused
         try:
             target = self._target(claims.connection)
             admitted = self._admitted(who, target)

@@ -171,7 +171,7 @@ class Lab:
         elif outcome.startswith("DENY"):
             assert played.is_refused, f"{item['id']}: nothing was refused: {[r.tags for r in played.replies]}"
             self.never_heard(item, played, heard)
-            self.recorded(item, played, "deny")
+            self.recorded(item, played, "login" if played.connect_refused else "deny")
 
     def consult(self, item: dict[str, Any], played: Played) -> None:
         oracle = item.get("oracle") or {}
@@ -237,7 +237,7 @@ class Lab:
         deadline = time.monotonic() + seconds
         while True:
             found = [e for e in self.gate.entries() if e["kind"] == kind and e.get("who", {}).get("sub") == subject]
-            if found or kind == "deny" or time.monotonic() > deadline:
+            if found or kind in ("deny", "login") or time.monotonic() > deadline:
                 return found
             time.sleep(0.05)
 

@@ -83,11 +83,17 @@ class Present(msgspec.Struct, frozen=True):
     claims: Claims
     parameters: dict[str, str]
     """Settings for the target's session, of ALLOWED_PARAMETERS, by the name written there."""
+    refused: Unsupported | None
+    """It asked for a setting that is not allowed here: turn it away, but only once it is on record who asked."""
     version: int
     """The protocol spoken from here: PROTOCOL_3_0 or more; a cancel key may have over 4 bytes from PROTOCOL_3_2 on."""
 
 
 Step = Reply | StartTls | Cancel | Present
+
+
+_Startup = tuple[int, str, str, dict[str, str], Unsupported | None]
+"""Version, connection, user, settings, and why the settings are refused."""
 
 
 class ServerLogin:
@@ -118,7 +124,7 @@ class ServerLogin:
         self._gssenc_asked = is_secured
         self._buf = bytearray()
         self._finished = False
-        self._startup: tuple[int, str, str, dict[str, str]] | None = None
+        self._startup: _Startup | None = None
 
     def secured(self) -> None:
         """TLS is up: what comes now came through it."""
@@ -173,13 +179,19 @@ class ServerLogin:
         connection = given.pop("database", "") or user
         _setting("user", user)
         _setting("database", connection)
-        self._startup = version, connection, user, startup_settings(given)
+        refused: Unsupported | None = None
+        settings: dict[str, str] = {}
+        try:
+            settings = startup_settings(given)
+        except Unsupported as exc:
+            refused = exc
+        self._startup = version, connection, user, settings, refused
         reply = encode.CLEARTEXT_PASSWORD
         if version != message.version or unknown:
             reply = encode.encode(m.NegotiateProtocolVersion(version, unknown)) + reply
         return Reply(reply)
 
-    def _password(self, startup: tuple[int, str, str, dict[str, str]]) -> Step | None:
+    def _password(self, startup: _Startup) -> Step | None:
         if self._buf and self._buf[0] != ord("p"):
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "something else where a password was asked for")
         if len(self._buf) > AUTH_LIMIT + 1:
@@ -192,14 +204,14 @@ class ServerLogin:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, type(message).__name__)
         raw = decode.password_message(message).password
         self._finished = True
-        version, connection, user, settings = startup
+        version, connection, user, settings, refused = startup
         if not raw:
             raise NotAdmitted(Reason.NO_TOKEN, hint="give a gateway token as the password: `ostiary token`")
         token = m.utf8(raw)
         if token is None or len(raw) > MAX_TOKEN:
             raise NotAdmitted(Reason.BAD_TOKEN)
         said = Said(address=self._address, user=user, application=settings.get("application_name", ""))
-        return Present(Claims(connection=connection, token=Secret(token), said=said), settings, version)
+        return Present(Claims(connection=connection, token=Secret(token), said=said), settings, refused, version)
 
 
 def startup_settings(given: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.TARGET_REFUSED: "08004",
     Reason.CATALOGUE_UNAVAILABLE: "58000",
     Reason.TOO_MANY_SESSIONS: "53300",
+    Reason.UNSUPPORTED: "0A000",
     Reason.NOT_PERMITTED: "42501",
 }
 """invalid_password, invalid_authorization, invalid_catalog_name, io_error, too_many_connections and their like."""
