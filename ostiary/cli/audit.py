@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from ostiary.cli.codes import ExitCode
+from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
 from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, safe, say, working
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from ostiary.audit.search import Query
 
 app = typer.Typer(no_args_is_help=True, help="The log: search, follow, verify, prove, export.", rich_markup_mode=None)
@@ -171,7 +174,7 @@ def verify(
     directory: Annotated[
         Path | None,
         typer.Argument(
-            help="An origin, a published log, or a folder with origins; that of the configuration if not given."
+            help="An origin, a published log, a folder with origins, or a proof; the log of the configuration if not given."
         ),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="tlog-policy file with the logs' keys.")] = None,
@@ -194,6 +197,8 @@ def verify(
     """
     from ostiary.audit import verify as verifier
 
+    if directory is not None and directory.is_file():
+        return _check_proof(directory, policy, vkey, config, output)
     if directory is None:
         directory = Path(load(config).gateway.state_dir) / "audit"
     arguments = [str(directory), "--output", output.value, "--min-index", str(min_index)]
@@ -234,6 +239,27 @@ def _is_written(origin: Path) -> bool:
     return False
 
 
+def _check_proof(path: Path, policy: Path | None, vkey: str | None, config: Path, output: Output) -> int:
+    """Check a proof that stands alone, against the keys given or those of this machine's own gateway."""
+    from ostiary.audit.prove import check
+    from ostiary.audit.search import summary
+    from ostiary.audit.verify import Key, Policy
+
+    if vkey is not None:
+        key = Key.parse(vkey)
+        trusted = Policy({key.name: key})
+    else:
+        own = policy or Path(load(config).gateway.state_dir) / "policy"
+        trusted = Policy.parse(own.read_text(encoding="utf-8"))
+    proved = check(path.read_text(encoding="utf-8"), trusted)
+    if output is Output.JSON:
+        emit_json({"origin": proved.origin, "index": proved.index, "size": proved.size, "entry": proved.entry})
+    else:
+        emit_lines([f"PROVED  entry {proved.index} of {proved.origin}, under a signed tree of {proved.size}"])
+        emit_safe([f"  {summary(proved.entry)}"])
+    return ExitCode.OK
+
+
 @app.command("prove")
 def prove(
     entry: Annotated[str, typer.Argument(help="Id of the entry.")],
@@ -242,19 +268,65 @@ def prove(
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> int:
-    """Write a proof (C2SP tlog-proof) that an entry is in the log: it stands alone."""
+    """Write a proof (C2SP tlog-proof) that an entry is in the log. It stands alone: `audit verify FILE` checks it."""
     from ostiary.audit.prove import prove as make
+    from ostiary.audit.search import show as find
 
-    proof = make(load(config).gateway.state_dir, entry)
-    _write(file, proof)
+    state = load(config).gateway.state_dir
+    found = find(state, entry)
+    if found is None:
+        say(f"ostiary: no entry {entry}")
+        return ExitCode.NO
+    proof = make(Path(state) / "audit" / found.origin, found.index)
+    if file is None:
+        sys.stdout.write(proof)
+    else:
+        file.write_text(proof, encoding="utf-8")
+        say(f"written to {file}")
     return ExitCode.OK
 
 
-def _write(file: Path | None, data: bytes | str) -> None:
-    raw = data.encode() if isinstance(data, str) else data
-    if file is None:
-        sys.stdout.buffer.write(raw)
-        sys.stdout.flush()
-    else:
-        file.write_bytes(raw)
-        say(f"written to {file}")
+@app.command("export")
+def export(
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl (entries as they stand) or ocsf (OCSF events).")
+    ] = "jsonl",
+    file: Annotated[
+        Path | None, typer.Option("--file", help="File to append to; standard output if not given.")
+    ] = None,
+    cursor: Annotated[
+        Path | None,
+        typer.Option(help="File that remembers how far the export came: the next one goes on there, without a gap."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> int:
+    """Write the whole log, one JSON object a line, in the log's own order."""
+    import msgspec
+
+    from ostiary.audit.export import export as lines
+
+    state = load(config).gateway.state_dir
+    came: dict[str, int] = {}
+    if cursor is not None and cursor.exists():
+        try:
+            came = msgspec.json.decode(cursor.read_bytes(), type=dict[str, int])
+        except msgspec.DecodeError as exc:
+            raise CommandFailed(ExitCode.STORAGE, f"{cursor} is not a cursor of an export: {exc}") from None
+    count = 0
+    with working("exporting"), _appending(file) as out:
+        for exported in lines(state, form, came):
+            out.write(exported.line + b"\n")
+            came[exported.origin] = exported.index + 1
+            count += 1
+        out.flush()
+    if cursor is not None:
+        # After the lines: a crash in between repeats some, and loses none.
+        fresh = cursor.with_name(cursor.name + ".new")
+        fresh.write_bytes(msgspec.json.encode(came))
+        fresh.replace(cursor)
+    say(f"{count} entries")
+    return ExitCode.OK
+
+
+def _appending(file: Path | None) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdout.buffer) if file is None else file.open("ab")

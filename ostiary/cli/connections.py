@@ -11,7 +11,7 @@ import typer
 
 from ostiary.cli.codes import ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, complete_connection, connection_named, load
-from ostiary.cli.output import Output, emit_json, table, working
+from ostiary.cli.output import Output, emit_json, say, table, working
 
 if TYPE_CHECKING:
     from ostiary.model.connections import Connection
@@ -67,22 +67,30 @@ def try_out(
         emit_json(rows)
     else:
         shown = [
-            row | {"result": "ok" if row["ok"] else "FAILED", "says": row["server"] or row["problem"]} for row in rows
+            row | {"result": "ok" if row["ok"] else "FAILED", "says": row["problem"] or row["server"]} for row in rows
         ]
         table(shown, ["name", "result", "ms", "says"], empty="no connections")
+        for row in rows:
+            for warning in row["warnings"]:
+                say(f"warning: {row['name']}: {warning}")
+            if row["hint"]:
+                say(f"hint: {row['name']}: {row['hint']}")
     return ExitCode.OK if all(row["ok"] for row in rows) else ExitCode.NO
 
 
 def _try(connection: Connection) -> dict[str, Any]:
     import asyncio
 
-    from ostiary.cli.probe import probe
+    from ostiary.cli.probe import look, probe
     from ostiary.model.errors import OstiaryError
 
     began = time.monotonic()
-    found: dict[str, Any] = {"name": connection.name, "ok": False, "server": "", "problem": "", "hint": ""}
+    found: dict[str, Any] = {"name": connection.name, "ok": False, "server": "", "role": "", "problem": "", "hint": ""}
+    found["warnings"] = []
     try:
-        found |= {"server": asyncio.run(probe(connection)), "ok": True}
+        found["server"] = asyncio.run(probe(connection))
+        found["role"], found["warnings"] = asyncio.run(look(connection))
+        found["ok"] = True
     except OstiaryError as exc:
         found |= {"problem": str(exc), "hint": getattr(exc, "hint", "")}
     return found | {"ms": round((time.monotonic() - began) * 1000)}

@@ -40,9 +40,7 @@ def build() -> typer.Typer:
     app.command("check-config")(gateway.check_config)
     app.add_typer(connections.app, name="connections")
     app.command("token")(tokens.token)
-    app.command("connect", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
-        tokens.connect
-    )
+    app.command("connect")(tokens.connect)
     app.add_typer(sessions.app, name="sessions")
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")

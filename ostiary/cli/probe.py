@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from ostiary.catalogue import Catalogue
+from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Connection
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.operations import Operation
 from ostiary.protocols.postgres import decode, encode
 from ostiary.protocols.postgres import messages as m
+from ostiary.protocols.postgres.operations import ProtectedColumns, View
+from ostiary.protocols.postgres.operations import understand as understand_text
 from ostiary.upstream.dial import open_target
 from ostiary.vault.references import resolve
 
@@ -72,6 +76,33 @@ async def probe(connection: Connection) -> str:
     return f"PostgreSQL {target.logged_in.parameters.get('server_version', 'of a version it does not tell')}"
 
 
+async def look(connection: Connection) -> tuple[str, list[str]]:
+    """Return the role that the gateway is on the target, and what an operator should know about it."""
+    snapshot = await _snapshot(connection)
+    warnings = []
+    if snapshot.superuser:
+        warnings.append(
+            f"{snapshot.role} is a superuser there: give the gateway a role that may do no more than it must"
+        )
+    warnings += [
+        f"protected column {each.schema}.{each.table}.{each.column} is not there: nothing protects it"
+        for each in ProtectedColumns(connection.protect, snapshot).missing
+    ]
+    return snapshot.role, warnings
+
+
 async def understand(connection: Connection, sql: str) -> Operation:
     """Return what `sql` would do on this target, by its catalogue. Nothing of it runs there."""
-    raise NotImplementedError(connection.name, sql)
+    snapshot = await _snapshot(connection)
+    text = sql.encode()
+    facts = understand_text(text, View(snapshot.search_path), snapshot, ProtectedColumns(connection.protect, snapshot))
+    return Operation(facts, text, None, b"")
+
+
+async def _snapshot(connection: Connection) -> Snapshot:
+    reference = connection.upstream.password
+    catalogue = Catalogue(connection, lambda: None if reference is None else resolve(reference))
+    try:
+        return await catalogue.refresh()
+    finally:
+        await catalogue.close()

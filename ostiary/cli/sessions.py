@@ -16,6 +16,7 @@ from ostiary.cli.output import Output, emit_json, emit_safe, say, table, working
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ostiary.model.events import StreamHead
     from ostiary.vault.payload_reading import Gap, Record
 
 app = typer.Typer(no_args_is_help=True, help="Sessions on record: list, show, replay.", rich_markup_mode=None)
@@ -120,6 +121,19 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
     return ExitCode.OK
 
 
+def _head(state: Path, session: str) -> StreamHead | None:
+    """Return how far the log knows the recording to go: what is replayed is checked against it on the way."""
+    import msgspec
+
+    from ostiary.audit.search import Query, search
+    from ostiary.model.events import StreamHead
+
+    for entry in search(state, Query(session=session, limit=MAX_ENTRIES)):
+        if "head" in entry.get("recording", {}):
+            return msgspec.convert(entry["recording"], StreamHead)
+    return None
+
+
 def _records(state: Path, session: str) -> Iterator[Record | Gap]:
     """Open the recording of a session with whichever key-encryption key it names."""
     import re
@@ -135,5 +149,5 @@ def _records(state: Path, session: str) -> Iterator[Record | Gap]:
     for path in sorted((state / "keys").glob("kek-*.key")):
         key = load_key_file(path)
         if key.id == header.key_id:
-            return read_stream(found[0], key)
+            return read_stream(found[0], key, _head(state, session))
     raise CommandFailed(ExitCode.NO, f"the key {header.key_id}, which opens this recording, is not in {state / 'keys'}")
