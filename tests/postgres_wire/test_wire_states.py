@@ -43,14 +43,18 @@ def test_after_a_refusal_a_pipeline_is_dropped_up_to_its_sync():
         assert states.is_dropped(state, message)
         assert states.turn(state, message) is state
     assert not states.is_dropped(state, SYNC)
-    assert walk(state, SYNC) is State.READY
+    assert walk(state, SYNC) is State.DROPPING
+    assert walk(state, SYNC, QUERY) is State.READY
     assert walk(state, m.Terminate()) is State.TERMINATED
 
 
 def test_an_error_of_the_target_leaves_the_skipping_to_the_target():
     state = walk(State.READY, PARSE, ERROR)
-    assert state is State.EXTENDED
+    assert state is State.FAILED
     assert not states.is_dropped(state, PARSE)
+    assert states.is_dropped(state, DATA)
+    assert walk(state, PARSE, DATA, DONE) is State.FAILED
+    assert walk(state, SYNC, PARSE) is State.EXTENDED
 
 
 def test_copy_in_ends_by_done_fail_or_error():
