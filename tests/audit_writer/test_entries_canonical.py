@@ -23,13 +23,14 @@ JSON = st.recursive(
 )
 
 
+def units(name: str) -> list[int]:
+    raw = name.encode("utf-16-le")
+    return [int.from_bytes(raw[at : at + 2], "little") for at in range(0, len(raw), 2)]
+
+
 def reference(value: object) -> str:
     """RFC 8785 by another road: the standard library's strings, members sorted as lists of UTF-16 code units."""
     if isinstance(value, dict):
-        units = lambda name: [
-            int.from_bytes(name.encode("utf-16-le")[i : i + 2], "little")
-            for i in range(0, len(name.encode("utf-16-le")), 2)
-        ]  # noqa: E731
         return "{" + ",".join(f"{reference(k)}:{reference(value[k])}" for k in sorted(value, key=units)) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(reference, value)) + "]"
