@@ -27,6 +27,8 @@ _FIELDS: Final = (
     "status", "error", "reason", "ref",
 )  # fmt: skip
 _POLL_SECONDS: Final = 0.25
+_COMMON: Final = 5000
+"""Entries from which on a term is asked of entries, not the other way round."""
 
 
 class BadQuery(OstiaryError):
@@ -84,9 +86,10 @@ def search(state_dir: str | Path, query: Query) -> Iterator[dict[str, Any]]:
 def find(state_dir: str | Path, query: Query) -> Iterator[Found]:
     """As `search`, with where each entry stands."""
     state = Path(state_dir)
-    sql, values = _statement(query)
+    _statement(query)  # what cannot be understood is said before anything is opened
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
+        sql, values = _statement(query, db=db)
         yield from _rows(db, state, sql, values)
 
 
@@ -167,8 +170,12 @@ def _rows(db: sqlite3.Connection, state: Path, sql: str, values: list[Any]) -> I
         raise index.IndexFailed(f"the search index failed: {exc}") from None
 
 
-def _statement(query: Query, *, follow: bool = False) -> tuple[str, list[Any]]:
-    """SQL and its values; everything that came from outside is a value."""
+def _statement(query: Query, *, follow: bool = False, db: sqlite3.Connection | None = None) -> tuple[str, list[Any]]:
+    """SQL and its values; everything that came from outside is a value.
+
+    A term that many entries have is asked of each entry in order of time until the limit is reached; a rare one is
+    looked up first. So the time does not grow with the log, whichever it is.
+    """
     where: list[str] = []
     values: list[Any] = []
     for field in _FIELDS:
@@ -179,9 +186,11 @@ def _statement(query: Query, *, follow: bool = False) -> tuple[str, list[Any]]:
         match, bounds = "v.text = ?", [text]
         if wanted.endswith("*"):
             match, bounds = "v.text >= ? AND v.text < ?", [text[:-1], text[:-1] + "\U0010ffff"]
-        where.append(
-            f"e.n IN (SELECT p.entry FROM value v JOIN posting p ON p.value = v.n WHERE v.field = ? AND {match})"  # noqa: S608 - constants
-        )
+        having = f"SELECT p.entry FROM value v JOIN posting p ON p.value = v.n WHERE v.field = ? AND {match}"  # noqa: S608 - constants
+        if db is not None and _is_common(db, having, [field, *bounds]):
+            where.append(f"EXISTS ({having} AND p.entry = e.n)")
+        else:
+            where.append(f"e.n IN ({having})")
         values += [field, *bounds]
     if query.text is not None:
         terms = query.text.split()
@@ -203,6 +212,11 @@ def _statement(query: Query, *, follow: bool = False) -> tuple[str, list[Any]]:
     values.append(query.limit)
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     return f"{_SELECT}{condition} ORDER BY {order} LIMIT ?", values
+
+
+def _is_common(db: sqlite3.Connection, having: str, values: list[Any]) -> bool:
+    (count,) = db.execute(f"SELECT count(*) FROM ({having} LIMIT {_COMMON + 1})", values).fetchone()  # noqa: S608 - constants
+    return int(count) > _COMMON
 
 
 def _quoted(term: str) -> str:

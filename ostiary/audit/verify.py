@@ -27,7 +27,6 @@ import argparse
 import base64
 import binascii
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -396,12 +395,11 @@ class _Tree:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if any(not name.isascii() for name in names):
-        names = [name.encode("utf-16-be") for name in names]  # type: ignore[misc] # JCS sorts by UTF-16 code units
-    for before, after in itertools.pairwise(names):
-        if before >= after:
-            raise ValueError("members are repeated or out of order")
+    names: list[Any] = [name for name, _ in pairs]
+    if not "".join(names).isascii():
+        names = [name.encode("utf-16-be", "surrogatepass") for name in names]  # JCS sorts by UTF-16 code units
+    if names != sorted(set(names)):
+        raise ValueError("members are repeated or out of order")
     return dict(pairs)
 
 

@@ -136,7 +136,7 @@ class PayloadStream:
             record = _pack_record(kind, raw_entry, t_us, self._salt(), len(piece))
             self._flush_again(len(record) + len(piece))
             self._records += 1
-            self._put_group([b"".join((self._take_again(), record, piece))])
+            self._put_chunk(b"".join((self._take_again(), record, piece)))
 
     def sync(self) -> None:
         """Wait until all that was written before the call survives a power cut. May run in another thread.
@@ -229,7 +229,7 @@ class PayloadStream:
         self._flush_again(size)
         again = self._take_again()
         if size + len(again) <= form.MAX_PLAIN:
-            blob = self._put_group([again + b"".join(parts)])
+            blob = self._put_chunk(again + b"".join(parts))
         else:
             blob = self._put_group(_slices(parts))
         for i in group:
@@ -268,7 +268,7 @@ class PayloadStream:
         while self._again and len(self._again) * each + beside > form.MAX_PLAIN:
             rest = self._again[form.MAX_PLAIN // each :]
             del self._again[form.MAX_PLAIN // each :]
-            self._put_group([self._take_again()])
+            self._put_chunk(self._take_again())
             self._again = rest
 
     def _salt(self) -> bytes:
@@ -277,8 +277,20 @@ class PayloadStream:
         salt, self._salts = self._salts[:16], self._salts[16:]
         return salt
 
+    def _put_chunk(self, plain: bytes) -> str:
+        """Seal and write a group of one chunk; returns its blob."""
+        chunk = self._chunks
+        sealed = self._aead.encrypt(form.nonce(chunk), plain, _pack_aad(self._session, chunk, 0))
+        word = _pack_word(len(sealed))
+        self._put_bytes(word + sealed)
+        blob = hashlib.sha256(sealed)
+        self._head = form.next_head(self._head, word, blob.digest())
+        self._chunks = chunk + 1
+        self._size += 4 + len(sealed)
+        return blob.hexdigest()
+
     def _put_group(self, plains: Iterable[bytes]) -> str:
-        """Seal and write one group; returns its blob. The head moves only when all of it is written."""
+        """Seal and write a group of any number of chunks. The head moves only when all of it is written."""
         digest = hashlib.sha256()
         words = b""
         chunk, size = self._chunks, self._size

@@ -81,7 +81,7 @@ def signed_files(base: Path) -> list[Path]:
     return sorted(p for folder in ("log", "wal", "payloads") for p in (base / folder).rglob("*") if p.is_file())
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_byte_is_changed_the_log_is_not_whole(pristine: Log, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(signed_files(pristine.base)), label="file")
@@ -101,7 +101,7 @@ def test_whatever_byte_is_changed_the_log_is_not_whole(pristine: Log, data: st.D
     assert report.exit_code in {1, 2}
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_file_is_cut_grown_or_taken_away_the_log_is_not_whole(pristine: Log, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(signed_files(pristine.base)), label="file")
