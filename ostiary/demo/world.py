@@ -202,8 +202,9 @@ def _environment(folder: Path, peer: Peer) -> dict[str, str]:
     programs = folder / "bin"
     programs.mkdir()
     command = programs / "ostiary"
-    root = Path(__file__).resolve().parent.parent.parent
-    command.write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" -m ostiary.cli.main "$@"\n')
+    # Where this very program was found: it need not be installed.
+    found = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{found}" exec "{sys.executable}" -m ostiary.cli.main "$@"\n')
     command.chmod(0o755)
     passed = {name: os.environ[name] for name in ("LANG", "TMPDIR", "OSTIARY_PURE") if name in os.environ}
     return passed | {
