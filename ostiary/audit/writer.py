@@ -155,6 +155,16 @@ class Writer:
             self._wake()
         return index
 
+    def append_all(self, entries: list[bytes]) -> int:
+        """Append several entries, or none of them, and return the last one's index. Raises as `append` does."""
+        if sum(map(len, entries)) + 8 * len(entries) + self._reserve > self._tail.room - self._tail.used:
+            self._wake()
+            raise LogBusy("the log's tail is full: the disk is slower than what comes in")
+        index = -1
+        for entry in entries:
+            index = self.append(entry)
+        return index
+
     def when_durable(self, index: int, done: Durable) -> None:
         """Call `done` on the loop once entry `index` is on the disk, or after the patience has passed, with the reason.
 
