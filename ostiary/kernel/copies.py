@@ -195,7 +195,8 @@ class CopyMasker(RowMasker):
         else:
             put = self.put
             self.move(start, stop - start)
-            found = self.scanner.scan(start, stop, put - start)
+            edge = 1 if quoted else 0  # a quote may be any character: it must not join with the value
+            found = self.scanner.scan(start + edge, stop - edge, put - start)
             if found:
                 self.changed = True
             if escaped and self.is_found(self.value_of(start, stop, quoted), family, found):

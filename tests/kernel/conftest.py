@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -63,5 +62,5 @@ def built() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session", params=["plain", "built"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
-    yield load_plain() if request.param == "plain" else load_built()
+def kernel(request: pytest.FixtureRequest) -> SimpleNamespace:
+    return load_plain() if request.param == "plain" else load_built()
