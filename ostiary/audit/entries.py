@@ -92,7 +92,8 @@ class Encoder:
         self.gw = gw
         self.boot = boot
         self._scrub = scrub
-        self._second = -1
+        self._second = -1_000_000
+        """Microseconds since 1970 at which `_stamp` begins to hold."""
         self._stamp = ""
         self._asked: dict[tuple[int, int], _Asked] = {}
         self._columns: dict[tuple[tuple[str, int], ...], str] = {}
@@ -102,11 +103,13 @@ class Encoder:
 
     def stamp(self, t: int) -> str:
         """Write nanoseconds since 1970 as the 27 characters of RFC 3339 in UTC with microseconds."""
-        second, rest = divmod(t, 1_000_000_000)
-        if second != self._second:
+        micros = t // 1000 - self._second
+        if not 0 <= micros < 1_000_000:
+            second = t // 1_000_000_000
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self._second = second
-        return f"{self._stamp}{rest // 1000:06d}Z"
+            self._second = second * 1_000_000
+            micros = t // 1000 - self._second
+        return f"{self._stamp}{micros:06d}Z"
 
     def free(self, value: str) -> Json:
         """Shape free text for an entry: scrubbed first, then kept losslessly."""
