@@ -27,13 +27,12 @@ async def connect(connection: Connection, password: Secret | None) -> asyncpg.Co
         port=upstream.port,
         database=upstream.database,
         user=upstream.user,
-        password=password.reveal() if password is not None else None,
+        password=password.reveal() if password is not None else "",  # None: asyncpg would look around for one
         ssl=_context(upstream),
         timeout=upstream.connect_timeout,
         command_timeout=30,
         statement_cache_size=0,
         server_settings=SETTINGS,
-        passfile="/dev/null",  # nothing of the gateway's environment decides how it logs in
     )
 
 

@@ -2,13 +2,14 @@
 
 Theory of operation
 -------------------
-`current` answers at once, from memory, and says None where what is in memory may be stale: after `invalidate` (DDL ran through
-the gateway), and when nobody has looked for `catalogue_seconds`. Then `refresh` must be awaited. So that sessions hardly ever wait,
-half of the time before that, `current` starts a look in the background, where it was given the means (`spawn`). A look is one query for a stamp over the catalogues
-(some 5 ms at the target); only if the stamp differs is everything read again.
+`current` answers at once, from memory, and says None where what is in memory may be stale: after `invalidate` (DDL ran
+through the gateway), and when nobody has looked for `catalogue_seconds`. Then `refresh` must be awaited. So that
+sessions hardly ever wait, half of the time before that, `current` starts a look in the background, where it was given
+the means (`spawn`). A look is one query for a stamp over the catalogues (some 5 ms at the target); only if the stamp
+differs is everything read again.
 
-An invalidation while a reading is under way makes that reading worthless, as it may have begun before the DDL was committed: the
-generation counter holds that.
+An invalidation while a reading is under way makes that reading worthless, as it may have begun before the DDL was
+committed: the generation counter holds that.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Catalogue:
                 return snapshot
             try:
                 async with asyncio.timeout(DEADLINE):
-                    return await self._read()
+                    return await self._read_somehow()
             except FAULTS as error:
                 await self._hang_up()
                 raise NotAdmitted(
@@ -93,6 +94,15 @@ class Catalogue:
     def _is_fresh(self) -> bool:
         limit = self._connection.catalogue_seconds
         return self._read_generation == self._generation and time.monotonic() - self._looked <= limit / 2
+
+    async def _read_somehow(self) -> Snapshot:
+        """A link that was kept may have died unnoticed: then once more, over a new one."""
+        if self._link is not None:
+            try:
+                return await self._read()
+            except FAULTS:
+                await self._hang_up()
+        return await self._read()
 
     async def _read(self) -> Snapshot:
         for _ in range(MAX_READINGS):

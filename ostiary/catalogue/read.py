@@ -2,12 +2,14 @@
 
 Theory of operation
 -------------------
-All queries run in one REPEATABLE READ READ ONLY transaction with an empty search_path, so that the snapshot is of one moment
-and no name in them can be hijacked. The work is a dozen scans of system catalogues; what belongs together is put together here,
-not in SQL. System objects (OIDs below 16384) are in as well: statements name them, and their volatility counts.
+All queries run in one REPEATABLE READ READ ONLY transaction with an empty search_path, so that the snapshot is of one
+moment and no name in them can be hijacked. The work is a dozen scans of system catalogues; what belongs together is put
+together here, not in SQL. System objects (OIDs below 16384) are in as well: statements name them, and their volatility
+counts.
 
-What is not seen: dependencies on system objects are not recorded in pg_depend, so a view that somebody made over pg_authid reads
-nothing here. Temporary objects belong to sessions, which know their own (`protocols/postgres/understand/view.py`).
+What is not seen: dependencies on system objects are not recorded in pg_depend, so a view that somebody made over
+pg_authid reads nothing here. Temporary objects belong to sessions, which know their own
+(`protocols/postgres/understand/view.py`).
 """
 
 # ruff: noqa: S608 -- the only thing put into these queries is a constant of PostgreSQL

@@ -1,8 +1,9 @@
 """One key for statements that differ in plain numbers only.
 
-The key must not be able to disagree with the server's lexer, so it is timid: a text with a quote, a dollar, a backslash, a comment
-or a zero byte has no such key, and only runs of at most nine digits (always int4) that touch no identifier character, dot or digit
-are taken for numbers. What takes their place is a zero byte, which no statement may hold, so no text equals another one's key.
+The key must not be able to disagree with the server's lexer, so it is timid: a text with a quote, a dollar, a
+backslash, a comment or a zero byte has no such key, and only runs of at most nine digits (always int4) that touch no
+identifier character, dot or digit are taken for numbers. What takes their place is a zero byte, which no statement may
+hold, so no text equals another one's key.
 """
 
 from __future__ import annotations

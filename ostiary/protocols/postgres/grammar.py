@@ -4,18 +4,21 @@ Theory of operation
 -------------------
 The server and the gateway must read the same text in the same way, so the gateway reads it with the server's own lexer
 and grammar, compiled into `libpg_query`. Its assumptions hold only while the session keeps to them:
-`standard_conforming_strings` on and `client_encoding` UTF8. `understand/settings.py` refuses statements that change either.
+`standard_conforming_strings` on and `client_encoding` UTF8. `understand/settings.py` refuses statements that change
+either.
 
-Trees come as JSON: field names as in `src/include/nodes/parsenodes.h`; a field of type `Node` is wrapped in an object with the
-node's type name as its only key, a field of a definite type is not; fields that are zero, empty or false are left out.
+Trees come as JSON: field names as in `src/include/nodes/parsenodes.h`; a field of type `Node` is wrapped in an object
+with the node's type name as its only key, a field of a definite type is not; fields that are zero, empty or false are
+left out.
 
-The C code recurses once or twice for each level of the tree when it copies and prints it, and has no guard of its own: with the
-8 MiB stack of a main thread 50,000 levels still pass, with 256 KiB 1,000 levels do not. Depth in the tree costs text: parentheses,
-function calls and everything else that is right-recursive runs into bison's own limit (10,000 symbols) and is refused cleanly; what
-is left-recursive (chains of operators, casts, joins, set operations) needs at least two bytes a level. So a text of SMALL bytes is at most
-SMALL / 2 levels deep (measured worst case 330 bytes of stack a level: 1.4 MiB), and a larger one is scanned first and measured: see
-`_is_too_deep`. Run this with at least 2 MiB of stack. The JSON decoder then refuses anything deeper than 1,024 levels, which is some
-500 chained operators; PostgreSQL itself takes several thousand. Those are refused here, with a clear error.
+The C code recurses once or twice for each level of the tree when it copies and prints it, and has no guard of its own:
+with the 8 MiB stack of a main thread 50,000 levels still pass, with 256 KiB 1,000 levels do not. Depth in the tree
+costs text: parentheses, function calls and everything else that is right-recursive runs into bison's own limit (10,000
+symbols) and is refused cleanly; what is left-recursive (chains of operators, casts, joins, set operations) needs at
+least two bytes a level. So a text of SMALL bytes is at most SMALL / 2 levels deep (measured worst case 330 bytes of
+stack a level: 1.4 MiB), and a larger one is scanned first and measured: see `_is_too_deep`. Run this with at least 2
+MiB of stack. The JSON decoder then refuses anything deeper than 1,024 levels, which is some 500 chained operators;
+PostgreSQL itself takes several thousand. Those are refused here, with a clear error.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import re
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +46,12 @@ MAX_TREE: Final = 96 << 20
 """Bytes of JSON for one text."""
 MAX_DEPTH: Final = 6_000
 """Upper bound of the levels in a tree that the C code is allowed to build."""
+MAX_RESCAN: Final = 100_000_000
+"""Of the squares of the lengths of runs of operator characters.
+
+The lexer takes such a run whole, finds a comment or a sign in it, and puts the rest back, so `/*/*/*...` and `++++...` cost
+the square of their length: 200 KB some minutes, at the server as well as here.
+"""
 SMALL: Final = 8_192
 """Bytes of text that cannot hold enough levels to matter."""
 
@@ -49,6 +59,7 @@ Node = dict[str, Any]
 """A syntax tree node as JSON: see above."""
 
 WORDS: Final = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^A-Za-z0-9_\s\x80-\xff]")
+SIGNS: Final = re.compile(rb"[~!@#^&|`?+\-*/%<>=]{64,}")
 STRINGS: Final = re.compile(rb"'[^'\\]*(?:''[^'\\]*)*'")
 
 
@@ -126,10 +137,10 @@ def _check_tokens(text: bytes) -> None:
     lexer. Only if plain string literals make it too large are they taken out first; that is an estimate, which the real scanner
     then checks.
     """
-    if len(text) > MAX_TOKENS and sum(1 for _ in WORDS.finditer(text)) > MAX_TOKENS:
-        bare = STRINGS.sub(b"?", text)
-        if len(bare) > MAX_TOKENS and sum(1 for _ in WORDS.finditer(bare)) > MAX_TOKENS:
-            raise NotParsed(_too_complex())
+    if sum(len(run) ** 2 for run in SIGNS.findall(text)) > MAX_RESCAN:
+        raise NotParsed(_too_complex())
+    if _has_too_many(text) and _has_too_many(STRINGS.sub(b"?", text)):
+        raise NotParsed(_too_complex())
     result = lib.pg_query_scan(text)
     try:
         if result.error:
@@ -142,6 +153,10 @@ def _check_tokens(text: bytes) -> None:
         lib.pg_query_free_scan_result(result)
     if len(scan.tokens) > MAX_TOKENS or _is_too_deep(scan.tokens):
         raise NotParsed(_too_complex())
+
+
+def _has_too_many(text: bytes) -> bool:
+    return len(text) > MAX_TOKENS and next(islice(WORDS.finditer(text), MAX_TOKENS, None), None) is not None
 
 
 _OPEN: Final = frozenset(b"([")

@@ -28,7 +28,7 @@ from ostiary.protocols.postgres.understand.scopes import Entry, Scope
 from ostiary.protocols.postgres.understand.view import TEMP, Made
 
 ADMINISTRATIVE: Final = {
-    "GrantStmt": "other", "GrantRoleStmt": "role", "AlterDefaultPrivilegesStmt": "other", "CreateRoleStmt": "role",
+    "GrantRoleStmt": "role", "AlterDefaultPrivilegesStmt": "other", "CreateRoleStmt": "role",
     "AlterRoleStmt": "role", "DropRoleStmt": "role", "ReassignOwnedStmt": "role", "CreatePublicationStmt": "other",
     "AlterPublicationStmt": "other", "CreateSubscriptionStmt": "other", "AlterSubscriptionStmt": "other",
     "DropSubscriptionStmt": "other", "CreateFdwStmt": "server", "AlterFdwStmt": "server",
@@ -47,20 +47,60 @@ ADMINISTRATIVE: Final = {
 """Statements that are an administrator's as a whole, and the kind of what they are about."""
 
 PLAIN: Final = {
-    "AlterCollationStmt": "other", "AlterDomainStmt": "type", "AlterEnumStmt": "type", "AlterTypeStmt": "type",
+    "AlterCollationStmt": "other", "AlterEnumStmt": "type", "AlterTypeStmt": "type",
     "AlterFunctionStmt": "function", "AlterOperatorStmt": "other", "AlterObjectDependsStmt": "other",
-    "AlterObjectSchemaStmt": "other", "RenameStmt": "other", "CommentStmt": "other", "AlterSeqStmt": "relation",
+    "AlterSeqStmt": "relation",
     "AlterStatsStmt": "other", "AlterTSDictionaryStmt": "other", "AlterTSConfigurationStmt": "other",
     "CreateEnumStmt": "type", "CreateRangeStmt": "type", "CompositeTypeStmt": "type",
 }  # fmt: skip
 """Statements that define something, and no more."""
 
 DESTROYING: Final = frozenset({"AT_DropColumn", "AT_AlterColumnType", "AT_SetExpression", "AT_DropExpression"})
-GUARDS_OFF: Final = frozenset(["AT_ChangeOwner", "AT_DisableTrig", "AT_DisableTrigAll", "AT_DisableTrigUser", "AT_DisableRule", "AT_EnableReplicaTrig", "AT_EnableReplicaRule", "AT_EnableAlwaysTrig", "AT_EnableAlwaysRule", "AT_DisableRowSecurity", "AT_NoForceRowSecurity", "AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_EnableTrig", "AT_EnableTrigAll", "AT_EnableTrigUser", "AT_EnableRule", "AT_ReplicaIdentity", "AT_SetTableSpace"])  # fmt: skip
+GUARDS_OFF: Final = frozenset(
+    [
+        "AT_ChangeOwner",
+        "AT_DisableTrig",
+        "AT_DisableTrigAll",
+        "AT_DisableTrigUser",
+        "AT_DisableRule",
+        "AT_EnableReplicaTrig",
+        "AT_EnableReplicaRule",
+        "AT_EnableAlwaysTrig",
+        "AT_EnableAlwaysRule",
+        "AT_DisableRowSecurity",
+        "AT_NoForceRowSecurity",
+        "AT_EnableRowSecurity",
+        "AT_ForceRowSecurity",
+        "AT_EnableTrig",
+        "AT_EnableTrigAll",
+        "AT_EnableTrigUser",
+        "AT_EnableRule",
+        "AT_ReplicaIdentity",
+        "AT_SetTableSpace",
+    ]
+)
 HOLDERS: Final = frozenset({"OBJECT_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_FOREIGN_TABLE"})
 """What holds data: dropping it deletes."""
 RELATIONS: Final = HOLDERS | {"OBJECT_VIEW", "OBJECT_INDEX"}
-DROP_ADMINISTRATIVE: Final = frozenset(["OBJECT_EXTENSION", "OBJECT_LANGUAGE", "OBJECT_EVENT_TRIGGER", "OBJECT_FDW", "OBJECT_FOREIGN_SERVER", "OBJECT_PUBLICATION", "OBJECT_POLICY", "OBJECT_ACCESS_METHOD", "OBJECT_CAST", "OBJECT_TRANSFORM", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_CONVERSION", "OBJECT_OPCLASS", "OBJECT_OPFAMILY"])  # fmt: skip
+DROP_ADMINISTRATIVE: Final = frozenset(
+    [
+        "OBJECT_EXTENSION",
+        "OBJECT_LANGUAGE",
+        "OBJECT_EVENT_TRIGGER",
+        "OBJECT_FDW",
+        "OBJECT_FOREIGN_SERVER",
+        "OBJECT_PUBLICATION",
+        "OBJECT_POLICY",
+        "OBJECT_ACCESS_METHOD",
+        "OBJECT_CAST",
+        "OBJECT_TRANSFORM",
+        "OBJECT_TRIGGER",
+        "OBJECT_RULE",
+        "OBJECT_CONVERSION",
+        "OBJECT_OPCLASS",
+        "OBJECT_OPFAMILY",
+    ]
+)
 
 Rule = Callable[[Any, Node], None]
 
@@ -99,6 +139,11 @@ class Definitions(Queries):
             "DefineStmt": Definitions._define,
             "CreateSeqStmt": Definitions._create_sequence,
             "CreateSchemaStmt": Definitions._create_schema,
+            "RenameStmt": Definitions._rename,
+            "AlterObjectSchemaStmt": Definitions._move,
+            "CommentStmt": Definitions._comment,
+            "AlterDomainStmt": Definitions._alter_domain,
+            "GrantStmt": Definitions._grant,
         }
         return table
 
@@ -327,6 +372,9 @@ class Definitions(Queries):
             self.touch_relation(target, INSERT)
             if isinstance(target, Relation):
                 self.found.unmask.update(self.protected.of_relation.get(target.oid, ()))
+                for oid, _ in target.reads:
+                    if oid in self.snapshot.relations:
+                        self.touch_relation(self.snapshot.relations[oid], SELECT)
 
     # --- changing and dropping ---
 
@@ -518,6 +566,91 @@ class Definitions(Queries):
             if member is not target:
                 self._truncated(member, cascade=cascade, inherit=True, seen=seen)
 
+    # --- naming and remarks ---
+
+    def _rename(self, node: Node) -> None:
+        what = node["renameType"].removeprefix("OBJECT_")
+        self.ddl("ALTER " + what.replace("_", " ") + " RENAME")
+        new = node.get("newname", "")
+        if "relation" in node:
+            whole = what not in {"COLUMN", "ATTRIBUTE", "TABCONSTRAINT", "TRIGGER", "RULE", "POLICY"}
+            for target in self.find_relation(node["relation"]) or self._absent(node):
+                self._renamed(target, target.schema, new if whole else target.name)
+            if what in {"TRIGGER", "RULE", "POLICY"}:
+                self.found.touch("other", f"{what.lower()} {node.get('subname', '')}", Action.ADMINISTER)
+            return
+        if what == "SCHEMA":
+            schema = node.get("subname", "")
+            self.found.touch("schema", schema, Action.DEFINE)
+            self.found.touch("schema", new, Action.DEFINE)
+            for oid in self.ground.in_schema.get(schema, ()):
+                self._renamed(self.snapshot.relations[oid], new, self.snapshot.relations[oid].name)
+        elif what in {"ROLE", "DATABASE", "TABLESPACE"}:
+            self.found.touch("role" if what == "ROLE" else "database", node.get("subname", ""), Action.ADMINISTER)
+        else:
+            self.found.touch("other", f"{what.lower()} {'.'.join(_object_name(node.get('object', {})))}", Action.DEFINE)
+        # The new name means something that the snapshot knows under another.
+        self.effect("fog")
+
+    def _renamed(self, target: Target, schema: str, name: str) -> None:
+        """What the operator protected is known by its name, so a new name needs the right to see it in clear."""
+        self.touch_relation(target, DEFINE)
+        self.changed(target)
+        if isinstance(target, Relation):
+            self.found.unmask.update(self.protected.of_relation.get(target.oid, ()))
+        if (schema, name) != (target.schema, target.name):
+            known = self.protected.of_relation.get(target.oid, ()) if isinstance(target, Relation) else target.classes
+            self.make({"schemaname": schema, "relname": name}, None, classes=tuple(sorted(known)))
+            self.effect("fog")
+
+    def _absent(self, node: Node) -> tuple[Target, ...]:
+        return () if node.get("missing_ok") else self.relation(node["relation"])
+
+    def _move(self, node: Node) -> None:
+        """ALTER ... SET SCHEMA."""
+        what = node["objectType"].removeprefix("OBJECT_")
+        self.ddl("ALTER " + what.replace("_", " ") + " SET SCHEMA")
+        if "relation" in node:
+            for target in self.find_relation(node["relation"]) or self._absent(node):
+                self._renamed(target, node.get("newschema", ""), target.name)
+            return
+        self.found.touch("other", f"{what.lower()} {'.'.join(_object_name(node.get('object', {})))}", Action.DEFINE)
+        self.found.touch("schema", node.get("newschema", ""), Action.DEFINE)
+        self.effect("fog")
+
+    def _comment(self, node: Node) -> None:
+        what = node["objtype"]
+        self.ddl("COMMENT")
+        parts = _object_name(node.get("object", {}))
+        inner = what in {"OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"}
+        if inner:
+            parts = parts[:-1]
+        if (inner or what in RELATIONS) and parts:
+            for target in self.find_relation(dict(zip(("relname", "schemaname"), reversed(parts), strict=False))):
+                self.touch_relation(target, DEFINE)
+                return
+        self.found.touch("other", f"{what.removeprefix('OBJECT_').lower()} {'.'.join(parts)}", Action.DEFINE)
+
+    def _alter_domain(self, node: Node) -> None:
+        self.ddl("ALTER DOMAIN")
+        parts = strings(node.get("typeName", ()))
+        scope = Scope()
+        scope.entries.append(Entry("", None, None, None, None, plain=False))
+        definition = node.get("def", {})
+        if "Constraint" in definition:
+            self._constraint(definition["Constraint"], scope)
+        else:
+            self.expression(definition, scope)
+        self.found.touch("type", self._made_name(parts, "type", opaque=True), Action.DEFINE)
+
+    def _grant(self, node: Node) -> None:
+        self.ddl("GRANT" if node.get("is_grant") else "REVOKE")
+        self.found.touch("other", WHOLE, Action.ADMINISTER)
+        for each in node.get("objects", ()):
+            if "RangeVar" in each:
+                for target in self.find_relation(each["RangeVar"]):
+                    self.touch_relation(target, ADMIN)
+
     # --- code and types ---
 
     def _made_name(self, parts: list[str], sort: str, *, calls: tuple[str, ...] = (), opaque: bool = False) -> str:
@@ -581,9 +714,9 @@ class Definitions(Queries):
 
     def _create_rule(self, node: Node) -> None:
         self.ddl("CREATE RULE")
-        scope = self._over(node["relation"])
-        for target in self.find_relation(node["relation"]):
+        for target in self.relation(node["relation"]):
             self.touch_relation(target, ADMIN)
+        scope = self._over(node["relation"])
         for name in ("old", "new"):
             scope.entries += [
                 Entry(name, None, e.relation, e.columns, None, plain=False, hidden=True)
@@ -681,9 +814,6 @@ def _plain(kind: str, about: str) -> Rule:
             parts = strings(node.get("typeName", ())) or [node.get("typevar", {}).get("relname", "")]
             altered = kind.startswith("Alter")
             self._made_name(parts, "type", opaque=altered or kind == "CreateRangeStmt")
-        if kind in {"RenameStmt", "AlterObjectSchemaStmt"}:
-            # The new name means something that the snapshot knows under another.
-            self.effect("fog")
 
     return rule
 

@@ -1,8 +1,8 @@
 """Expressions: every node type that the grammar can put into one has a rule here; one that has none is an objection.
 
-Walking an expression notes columns that are read, functions, operators and types, and gives the type of the value as far as
-it can be told (see `names.Type`). A column of a protected class that is met here is *used*: only a plain select list shows it
-without using it, and that is `queries.py`'s business.
+Walking an expression notes columns that are read, functions, operators and types, and gives the type of the value as
+far as it can be told (see `names.Type`). A column of a protected class that is met here is *used*: only a plain select
+list shows it without using it, and that is `queries.py`'s business.
 """
 
 # ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above

@@ -1,7 +1,7 @@
 r"""The head of a statement for the log: its tokens without literals and comments, at most MAX_HEAD bytes.
 
-Works on text that does not parse as well, so it has a small lexer of its own, by the rules of PostgreSQL's `scan.l`. Nothing is decided
-on it. Where it loses its way (an unterminated literal) it drops all that follows.
+Works on text that does not parse as well, so it has a small lexer of its own, by the rules of PostgreSQL's `scan.l`.
+Nothing is decided on it. Where it loses its way (an unterminated literal) it drops all that follows.
 """
 
 from __future__ import annotations

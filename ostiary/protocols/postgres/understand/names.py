@@ -129,6 +129,7 @@ class Names:
             self.found.touch("relation", name, Action.ADMINISTER)
             self.found.unmask.update(self.protected.classes)
         if operation in {DEFINE, ADMIN}:
+            self._touch_family(target, operation, inherit=inherit)
             return columns
         self.run_functions(target.read_calls if operation == SELECT else target.calls)
         if target.kind == "f":
@@ -162,8 +163,8 @@ class Names:
 
     def _touch_behind(self, view: Relation, operation: str) -> None:
         """A view shows its base relations; DML on one that is automatically updatable is DML on them."""
-        if view.kind == "m" and operation == SELECT:
-            return  # its rows are its own
+        if view.kind == "m":
+            return  # its rows are its own; REFRESH reads what is behind by itself
         for oid, numbers in view.reads:
             base = self.snapshot.relations.get(oid)
             if base is None:

@@ -1,8 +1,8 @@
-"""SELECT, INSERT, UPDATE, DELETE, MERGE and what stands in their FROM: relations, scopes, and which columns are merely shown.
+"""SELECT, INSERT, UPDATE, DELETE, MERGE and their FROM: relations, scopes, and which columns are merely shown.
 
-A protected column is *shown* where RowDescription will name its origin, so that masking finds it: a bare column reference, or a
-star, in the select list of a plain SELECT (no set operation, DISTINCT or grouping) or of RETURNING, over a base relation that stands
-directly in FROM. Everywhere else it is *used*, and its class goes into `unmask`.
+A protected column is *shown* where RowDescription will name its origin, so that masking finds it: a bare column
+reference, or a star, in the select list of a plain SELECT (no set operation, DISTINCT or grouping) or of RETURNING,
+over a base relation that stands directly in FROM. Everywhere else it is *used*, and its class goes into `unmask`.
 """
 
 # ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above

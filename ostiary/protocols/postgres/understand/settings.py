@@ -11,7 +11,109 @@ from ostiary.protocols.postgres.understand.findings import Objected
 if TYPE_CHECKING:
     from ostiary.protocols.postgres.understand.names import Names
 
-INNOCENT: Final = frozenset(["application_name", "datestyle", "timezone", "intervalstyle", "extra_float_digits", "client_min_messages", "bytea_output", "work_mem", "maintenance_work_mem", "temp_buffers", "enable_seqscan", "enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_nestloop", "enable_hashagg", "enable_sort", "enable_material", "enable_memoize", "enable_incremental_sort", "enable_parallel_append", "enable_parallel_hash", "enable_partition_pruning", "enable_tidscan", "enable_gathermerge", "enable_partitionwise_join", "enable_partitionwise_aggregate", "enable_async_append", "enable_group_by_reordering", "enable_presorted_aggregate", "enable_self_join_elimination", "enable_distinct_reordering", "random_page_cost", "seq_page_cost", "cpu_tuple_cost", "cpu_index_tuple_cost", "cpu_operator_cost", "effective_cache_size", "effective_io_concurrency", "from_collapse_limit", "join_collapse_limit", "geqo", "geqo_threshold", "geqo_seed", "geqo_effort", "geqo_generations", "geqo_pool_size", "geqo_selection_bias", "cursor_tuple_fraction", "plan_cache_mode", "jit", "jit_above_cost", "jit_inline_above_cost", "jit_optimize_above_cost", "max_parallel_workers_per_gather", "max_parallel_workers", "parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size", "min_parallel_index_scan_size", "parallel_leader_participation", "force_parallel_mode", "debug_parallel_query", "constraint_exclusion", "default_statistics_target", "hash_mem_multiplier", "recursive_worktable_factor", "transaction_isolation", "transaction_deferrable", "transaction_read_only", "default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable", "seed", "quote_all_identifiers", "xmloption", "xmlbinary", "lc_monetary", "lc_numeric", "lc_time", "lc_messages", "default_text_search_config", "gin_fuzzy_search_limit", "gin_pending_list_limit", "array_nulls", "default_table_access_method", "default_tablespace", "temp_tablespaces", "default_toast_compression", "synchronize_seqscans", "stats_fetch_consistency", "check_function_bodies", "max_parallel_maintenance_workers", "vacuum_cost_delay", "vacuum_cost_limit", "backend_flush_after", "icu_validation_level"])  # fmt: skip
+INNOCENT: Final = frozenset(
+    [
+        "application_name",
+        "datestyle",
+        "timezone",
+        "intervalstyle",
+        "extra_float_digits",
+        "client_min_messages",
+        "bytea_output",
+        "work_mem",
+        "maintenance_work_mem",
+        "temp_buffers",
+        "enable_seqscan",
+        "enable_indexscan",
+        "enable_indexonlyscan",
+        "enable_bitmapscan",
+        "enable_hashjoin",
+        "enable_mergejoin",
+        "enable_nestloop",
+        "enable_hashagg",
+        "enable_sort",
+        "enable_material",
+        "enable_memoize",
+        "enable_incremental_sort",
+        "enable_parallel_append",
+        "enable_parallel_hash",
+        "enable_partition_pruning",
+        "enable_tidscan",
+        "enable_gathermerge",
+        "enable_partitionwise_join",
+        "enable_partitionwise_aggregate",
+        "enable_async_append",
+        "enable_group_by_reordering",
+        "enable_presorted_aggregate",
+        "enable_self_join_elimination",
+        "enable_distinct_reordering",
+        "random_page_cost",
+        "seq_page_cost",
+        "cpu_tuple_cost",
+        "cpu_index_tuple_cost",
+        "cpu_operator_cost",
+        "effective_cache_size",
+        "effective_io_concurrency",
+        "from_collapse_limit",
+        "join_collapse_limit",
+        "geqo",
+        "geqo_threshold",
+        "geqo_seed",
+        "geqo_effort",
+        "geqo_generations",
+        "geqo_pool_size",
+        "geqo_selection_bias",
+        "cursor_tuple_fraction",
+        "plan_cache_mode",
+        "jit",
+        "jit_above_cost",
+        "jit_inline_above_cost",
+        "jit_optimize_above_cost",
+        "max_parallel_workers_per_gather",
+        "max_parallel_workers",
+        "parallel_setup_cost",
+        "parallel_tuple_cost",
+        "min_parallel_table_scan_size",
+        "min_parallel_index_scan_size",
+        "parallel_leader_participation",
+        "force_parallel_mode",
+        "debug_parallel_query",
+        "constraint_exclusion",
+        "default_statistics_target",
+        "hash_mem_multiplier",
+        "recursive_worktable_factor",
+        "transaction_isolation",
+        "transaction_deferrable",
+        "transaction_read_only",
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "default_transaction_deferrable",
+        "seed",
+        "quote_all_identifiers",
+        "xmloption",
+        "xmlbinary",
+        "lc_monetary",
+        "lc_numeric",
+        "lc_time",
+        "lc_messages",
+        "default_text_search_config",
+        "gin_fuzzy_search_limit",
+        "gin_pending_list_limit",
+        "array_nulls",
+        "default_table_access_method",
+        "default_tablespace",
+        "temp_tablespaces",
+        "default_toast_compression",
+        "synchronize_seqscans",
+        "stats_fetch_consistency",
+        "check_function_bodies",
+        "max_parallel_maintenance_workers",
+        "vacuum_cost_delay",
+        "vacuum_cost_limit",
+        "backend_flush_after",
+        "icu_validation_level",
+    ]
+)
 """They change how results look, or how they are computed, and never which."""
 
 GUARDS: Final = frozenset({
@@ -89,12 +191,11 @@ def _judge_path(names: Names, values: list[str] | None, *, local: bool) -> None:
         path = tuple(each for each in path if each != snapshot.role or each in known)
     # A schema that is not known may be made by anybody who may make schemas: it counts as writable.
     writable = {each for each in path if each in snapshot.writable_schemas or each not in known} - {"public"}
-    if path == snapshot.search_path or not writable:
+    # What stands before pg_catalog hides what is built in.
+    hides = "pg_catalog" in path and path[0] != "pg_catalog"
+    if path == snapshot.search_path or not (writable or hides):
         found.touch("connection", "", Action.CONNECT)
     else:
-        found.touch("setting", "search_path", Action.ADMINISTER)
-    if "pg_catalog" in path and path.index("pg_catalog") > 0 and path != snapshot.search_path:
-        # What stands before pg_catalog hides what is built in.
         found.touch("setting", "search_path", Action.ADMINISTER)
     names.effect("path", path=path, local=local)
     names._set_path(path)  # noqa: SLF001 -- statements behind this one in the text are read with it

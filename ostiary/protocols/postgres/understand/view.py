@@ -2,13 +2,14 @@
 
 Theory of operation
 -------------------
-A statement is judged before the answers to earlier ones came, and one that the gateway thinks succeeded may have been rolled
-back. So the view never holds *the* meaning of a name but all that it may have: `expect` adds a meaning when a statement
-goes out, `confirm` drops the older ones when the server said that it ran, and nothing else drops any. Judging unites the facts
-of all meanings. Being wrong then means asking policy for more than needed, or a refusal, never for less.
+A statement is judged before the answers to earlier ones came, and one that the gateway thinks succeeded may have been
+rolled back. So the view never holds *the* meaning of a name but all that it may have: `expect` adds a meaning when a
+statement goes out, `confirm` drops the older ones when the server said that it ran, and nothing else drops any. Judging
+unites the facts of all meanings. Being wrong then means asking policy for more than needed, or a refusal, never for
+less.
 
-What the session did that cannot be followed (a DO block, a function of somebody's own) sets `fog`: from then on a name that is
-in neither the catalogue nor the view is opaque instead of unknown.
+What the session did that cannot be followed (a DO block, a function of somebody's own) sets `fog`: from then on a name
+that is in neither the catalogue nor the view is opaque instead of unknown.
 """
 
 from __future__ import annotations

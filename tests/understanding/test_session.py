@@ -1,0 +1,171 @@
+"""What a session remembers of its own statements, and that being wrong means asking for more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.operations import Action, Facts
+from ostiary.protocols.postgres.operations import ProtectedColumns, Understood, View, study
+
+Run = Callable[[str], Understood]
+
+
+def actions(facts: Facts) -> set[str]:
+    assert facts.objection is None, facts.objection
+    return {f"{r.action} {r.name}" for r in facts.resources}
+
+
+def test_a_prepared_statement_means_what_it_was_prepared_as(run: Run) -> None:
+    run("PREPARE p AS DELETE FROM victim")
+    assert "delete public.victim" in actions(run("EXECUTE p").facts)
+    assert "delete public.victim" in actions(run("EXPLAIN ANALYZE EXECUTE p").facts)
+    assert actions(run("EXPLAIN EXECUTE p").facts) == {"read public.victim"}
+
+
+def test_until_the_server_answered_a_name_means_both(
+    view: View, snapshot: Snapshot, protected: ProtectedColumns
+) -> None:
+    def look(sql: bytes) -> Understood:
+        return study(sql, view, snapshot, protected)
+
+    first = look(b"PREPARE p AS SELECT id FROM other")
+    view.expect(first.effects)
+    view.confirm(first.effects, 1)
+    second = look(b"PREPARE p AS DELETE FROM victim")
+    view.expect(second.effects)
+    assert actions(look(b"EXECUTE p").facts) == {"read public.other", "delete public.victim"}
+    view.confirm(second.effects, 0)  # it failed: the name exists
+    assert "delete public.victim" in actions(look(b"EXECUTE p").facts)
+    view.confirm(second.effects, 1)
+    assert "read public.other" not in actions(look(b"EXECUTE p").facts)
+
+
+def test_a_parsed_statement_can_be_executed_in_sql(view: View, snapshot: Snapshot, protected: ProtectedColumns) -> None:
+    facts = study(b"DELETE FROM victim WHERE id = $1", view, snapshot, protected).facts
+    view.parsing("s", facts)
+    assert "delete public.victim" in actions(study(b"EXECUTE s(1)", view, snapshot, protected).facts)
+    view.parsed("s", facts)
+    assert "delete public.victim" in actions(study(b"EXECUTE s(1)", view, snapshot, protected).facts)
+
+
+def test_redefining_a_name_without_end_becomes_opaque(
+    view: View, snapshot: Snapshot, protected: ProtectedColumns
+) -> None:
+    for i in range(40):
+        view.expect(
+            study(f"PREPARE p AS SELECT {i} LIMIT {i}, x FROM victim x".encode(), view, snapshot, protected).effects
+        )
+        view.expect(study(f"PREPARE p AS SELECT id AS a{i} FROM victim".encode(), view, snapshot, protected).effects)
+    assert len(view.prepared["p"]) <= 16
+
+
+def test_a_cursor_reads_what_it_was_declared_for(run: Run) -> None:
+    run("BEGIN; DECLARE c CURSOR FOR SELECT secret FROM victim")
+    facts = run("FETCH ALL FROM c").facts
+    assert "read public.victim" in actions(facts)
+    assert facts.unmask == ()
+    assert facts.touches_protected
+    run("DECLARE d CURSOR FOR SELECT upper(secret) FROM victim")
+    assert run("FETCH 1 FROM d").facts.unmask == ("ssn",)
+    assert run("MOVE 1 FROM d").facts.unmask == ("ssn",)
+
+
+def test_temporary_tables_are_known_from_their_own_statements(run: Run) -> None:
+    run("CREATE TEMP TABLE tt (id int, secret text)")
+    assert actions(run("SELECT secret FROM tt WHERE secret = 'x'").facts) == {"read pg_temp.tt"}
+    assert actions(run("INSERT INTO tt VALUES (1)").facts) == {"write pg_temp.tt"}
+    assert actions(run("DROP TABLE tt").facts) == {"define pg_temp.tt", "delete pg_temp.tt"}
+
+
+def test_a_temporary_table_keeps_what_was_copied_into_it(run: Run) -> None:
+    assert run("CREATE TEMP TABLE tt AS SELECT id, secret AS note FROM victim").facts.unmask == ("ssn",)
+    assert run("SELECT note FROM tt").facts.unmask == ("ssn",)
+
+
+def test_a_temporary_view_reads_its_query(run: Run) -> None:
+    assert run("CREATE TEMP VIEW tv AS SELECT secret AS note FROM victim").facts.unmask == ("ssn",)
+    facts = run("SELECT note FROM tv").facts
+    assert facts.unmask == ("ssn",)
+    assert "read public.victim" in actions(facts)
+
+
+def test_a_temporary_table_with_a_default_runs_its_function(run: Run) -> None:
+    run("CREATE TEMP TABLE tt (id int DEFAULT wipe())")
+    assert "execute public.wipe" in actions(run("INSERT INTO tt DEFAULT VALUES").facts)
+
+
+def test_a_temporary_table_hides_one_of_the_same_name(run: Run) -> None:
+    run("CREATE TEMP TABLE other (id int)")
+    # Which one it is hangs on whether that was rolled back, so it is both.
+    assert actions(run("DELETE FROM other").facts) >= {"delete pg_temp.other"}
+    assert actions(run("DELETE FROM public.other").facts) == {"delete public.other"}
+
+
+def test_a_relation_changed_in_this_transaction_is_opaque(run: Run) -> None:
+    run("BEGIN")
+    run("CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION audit()")
+    assert run("INSERT INTO other VALUES (1)").facts.opaque
+
+
+def test_functions_and_operators_made_in_this_session_are_known(run: Run) -> None:
+    run("CREATE FUNCTION upper(text) RETURNS text LANGUAGE sql AS 'select $1'")
+    assert "execute public.upper" in actions(run("SELECT upper('x')").facts)
+    run("CREATE OPERATOR + (leftarg = text, rightarg = text, function = wipe)")
+    facts = run("SELECT 'a'::text + 'b'::text").facts
+    assert "execute wipe" in actions(facts)
+    assert not facts.harmless
+
+
+def test_after_code_that_nobody_saw_unknown_names_are_opaque(run: Run) -> None:
+    assert run("SELECT * FROM made_by_code").facts.objection is not None
+    run("SELECT wipe()")
+    facts = run("SELECT * FROM made_by_code").facts
+    assert facts.objection is None
+    assert facts.opaque
+    assert run("EXECUTE made_by_code").facts.opaque
+
+
+def test_search_path_decides_what_a_name_means(run: Run) -> None:
+    assert run("SELECT * FROM t").facts.objection is not None
+    run("SET search_path = side")
+    assert actions(run("SELECT * FROM t").facts) == {"read side.t"}
+    assert run("SELECT * FROM victim").facts.objection is not None
+
+
+def test_a_local_search_path_may_be_gone_again(run: Run) -> None:
+    run("BEGIN")
+    run("SET LOCAL search_path = side, public")
+    run("CREATE TEMP TABLE x (a int)")
+    assert "read side.t" in actions(run("SELECT * FROM side.t").facts)
+    facts = run("SELECT f() FROM other").facts
+    assert "execute side.f" in actions(facts)
+
+
+def test_later_statements_of_a_text_see_earlier_ones(run: Run) -> None:
+    facts = run("CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (1); SELECT * FROM fresh").facts
+    assert actions(facts) == {"define public.fresh", "read public.fresh", "write public.fresh"}
+    assert "delete public.victim" in actions(run("PREPARE q AS DELETE FROM victim; EXECUTE q").facts)
+
+
+def test_parameter_types_can_run_code(view: View, snapshot: Snapshot, protected: ProtectedColumns) -> None:
+    oid = snapshot.type_oids["public", "checked_int"]
+    facts = study(b"SELECT $1", view, snapshot, protected, (oid,)).facts
+    assert "execute public.touchy" in actions(facts)
+    assert study(b"SELECT $1", view, snapshot, protected, (23,)).facts.harmless
+    assert study(b"SELECT $1", view, snapshot, protected, (4_000_000,)).facts.opaque
+
+
+def test_a_new_snapshot_knows_what_was_made(run: Run, view: View) -> None:
+    run("CREATE TABLE fresh (a int)")
+    run("CREATE TEMP TABLE mine (a int)")
+    view.reread()
+    assert run("SELECT * FROM fresh").facts.objection is not None
+    assert run("SELECT * FROM mine").facts.objection is None
+
+
+def test_two_paths_mean_both_meanings(view: View, snapshot: Snapshot, protected: ProtectedColumns) -> None:
+    view.paths = (("public",), ("side", "public"))
+    facts = study(b"SELECT f()", view, snapshot, protected).facts
+    assert "execute side.f" in actions(facts)
+    assert facts.action is Action.EXECUTE
