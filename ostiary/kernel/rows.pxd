@@ -4,7 +4,7 @@ cimport cython
 from ostiary.kernel.detect cimport Scanner, byte_t
 
 cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _STAR, _QUOTE, _CHUNK, _SHORT
-cdef int _BPCHAR, _JSON, _JSONB, _NUMBER
+cdef int _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER, _HEXED
 cdef byte_t[::1] _STARS
 cdef bytes _CONTINUATIONS, _SIGNATURE
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 
 from ostiary.kernel.detect import Scanner
-from ostiary.kernel.values import BPCHAR, JSON, JSONB, NUMBER, hits
+from ostiary.kernel.values import BPCHAR, HEXED, JSON, JSONB, LITERAL, NUMBER, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 # The values of model.proofs.Treatment, as C integers.
@@ -36,7 +36,9 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 _BPCHAR = BPCHAR
 _JSON = JSON
 _JSONB = JSONB
+_LITERAL = LITERAL
 _NUMBER = NUMBER
+_HEXED = HEXED
 
 
 def mask_rows(frames: bytes, treatments: bytes, families: bytes, wanted: int) -> tuple[bytes, tuple[int, ...]]:
@@ -172,8 +174,7 @@ class RowMasker:
                 take = self.take
                 moved = self.put != take
                 continue
-            if length < 0:
-                length = 0
+            length = max(length, 0)
             if moved:
                 self.move(take, 4 + length)
             take += 4 + length
@@ -235,6 +236,8 @@ class RowMasker:
                 self.mend_json(at, length, shift)
         if family == _JSON and length > 11 and self.frames.find(b"\\u00", at, at + length) >= 0:
             return not self.is_hidden(family, at, length)
+        if family == _LITERAL and length > 12 and self.frames.find(b"\\x", at, at + length) >= 0:
+            return not self.is_hidden(_HEXED, at, length)
         return True
 
     def is_hidden(self, family: int, at: int, length: int) -> bool:

@@ -11,6 +11,7 @@ are noise that would make addresses out of nothing.
 from __future__ import annotations
 
 import binascii
+import re
 import struct
 from typing import Final
 
@@ -36,6 +37,10 @@ NUMERIC: Final = 8
 """int8 and numeric in binary format."""
 BYTEA: Final = 9
 r"""The text form of bytea: `\x` and hex digits, or the escape format."""
+HEXED: Final = 10
+r"""For `hits` alone: what the `\x3037...` inside a LITERAL stand for (arrays and rows with bytea in them)."""
+
+_HEX_RUN: Final = re.compile(rb"\\x((?:[0-9a-f]{2}){5,})")
 
 Region = tuple[int, int, int]
 """Start, stop and type OID (0: not known) of a part of a value."""
@@ -60,6 +65,9 @@ def hits(value: bytes, family: int, wanted: int) -> list[int]:
         value = decode_bytea(value)
     elif family == JSON:
         value = unescape_json(value)
+    elif family in (LITERAL, HEXED):
+        hexed = [binascii.unhexlify(run) for run in _HEX_RUN.findall(value)]
+        value = b"\n".join([value, *hexed] if family == LITERAL else hexed)
     parts: list[Region] = []
     _regions(value, (0, len(value), 0), parts, 0)
     scanner = Scanner(value if value.isascii() else value.translate(_ASCII_ONLY), bytearray(), wanted)

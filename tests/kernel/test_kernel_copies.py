@@ -136,7 +136,9 @@ def test_rows_without_columns_pass(kernel):
 
 
 pieces = st.lists(
-    st.sampled_from(["\t", "\n", "\\", "\\N", '"', ",", "-", "078-05-1120", "4111111111111111", "é", "x@y.example", "a"]),
+    st.sampled_from(
+        ["\t", "\n", "\\", "\\N", '"', ",", "-", "078-05-1120", "4111111111111111", "é", "x@y.example", "a"]
+    ),
     max_size=8,
 ).map("".join)
 

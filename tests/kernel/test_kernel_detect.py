@@ -154,7 +154,9 @@ def test_an_aws_secret_key_is_known_by_what_stands_near_it(kernel):
 
 
 def test_a_key_that_is_cut_off_is_starred_to_the_end_of_its_string(kernel):
-    assert stars(kernel, '{"k": "-----BEGIN PRIVATE KEY-----\\nabc", "n": 1}')[0] == b'{"k": "' + b"*" * 32 + b'", "n": 1}'
+    assert (
+        stars(kernel, '{"k": "-----BEGIN PRIVATE KEY-----\\nabc", "n": 1}')[0] == b'{"k": "' + b"*" * 32 + b'", "n": 1}'
+    )
 
 
 def test_many_values_are_all_starred(kernel):

@@ -101,7 +101,11 @@ def test_a_treatment_leaves_what_it_says(kernel, cell, treatment, family, left):
         (b"clean", TEXT, b"clean"),
         (b"{a," + SSN + b"}", LITERAL, b"{a,***********}"),
         (b'{"c": "' + CARD + b'"}', JSON, b'{"c": "****************"}'),
-        (b'{"c": ' + CARD + b', "d": [1, ' + CARD + b"]}", JSON, b'{"c": "**************", "d": [1, "**************"]}'),
+        (
+            b'{"c": ' + CARD + b', "d": [1, ' + CARD + b"]}",
+            JSON,
+            b'{"c": "**************", "d": [1, "**************"]}',
+        ),
         (b'{"c": -' + CARD + b"}", JSON, b'{"c": "***************"}'),
         (CARD, JSON, b'"**************"'),
         (b'\x01{"c": ' + CARD + b"}", JSONB, b'\x01{"c": "**************"}'),
@@ -203,7 +207,9 @@ cell = st.one_of(
     st.none(),
     st.binary(max_size=100),
     st.text(max_size=100).map(str.encode),
-    st.sampled_from([SSN, CARD, b"ana@example.com", b'{"a": 4111111111111111}', b"\\x3037382d30352d31313230", b" " * 80]),
+    st.sampled_from(
+        [SSN, CARD, b"ana@example.com", b'{"a": 4111111111111111}', b"\\x3037382d30352d31313230", b" " * 80]
+    ),
     st.integers(0, 70).map(lambda n: b"x" * n),
 )
 
@@ -267,11 +273,15 @@ def copy_data(*parts: bytes) -> bytes:
 
 
 def test_binary_copy_is_masked_row_by_row(kernel):
-    frames = copy_data(HEADER, body([b"1", SSN])) + copy_data(body([b"2", None]), body([b"3", b"abc"])) + copy_data(b"\xff\xff")
-    masked, counts = kernel.rows.mask_copy_rows(frames, bytes([KEEP, NULL]), bytes([OPAQUE, TEXT]), 0)
-    assert masked == copy_data(HEADER, body([b"1", None])) + copy_data(body([b"2", None]), body([b"3", None])) + copy_data(
-        b"\xff\xff"
+    frames = (
+        copy_data(HEADER, body([b"1", SSN]))
+        + copy_data(body([b"2", None]), body([b"3", b"abc"]))
+        + copy_data(b"\xff\xff")
     )
+    masked, counts = kernel.rows.mask_copy_rows(frames, bytes([KEEP, NULL]), bytes([OPAQUE, TEXT]), 0)
+    assert masked == copy_data(HEADER, body([b"1", None])) + copy_data(
+        body([b"2", None]), body([b"3", None])
+    ) + copy_data(b"\xff\xff")
     assert counts[:2] == (0, 2)
 
 

@@ -50,7 +50,9 @@ def test_codes_and_positions_are_never_touched():
 
 
 def test_a_statement_on_a_protected_column_loses_detail_hint_context_and_internal_query():
-    frame = report("E", S="ERROR", V="ERROR", C="23505", M="x", D="d", H="h", W="w", q="q", p="3", P="7", s="sch", t="tab", n="con")
+    frame = report(
+        "E", S="ERROR", V="ERROR", C="23505", M="x", D="d", H="h", W="w", q="q", p="3", P="7", s="sch", t="tab", n="con"
+    )
     out = masked(frame, strip=True)
     assert set(fields_of(out.frames)) == set("SVCMPstn")
     assert out.counts == (("message", 1),)
@@ -64,7 +66,10 @@ def test_a_statement_on_a_protected_column_loses_detail_hint_context_and_interna
         ("ungültige Eingabesyntax: »geheim«", 'ungültige Eingabesyntax: "***"'),
         ("syntaxe invalide : « secret »", 'syntaxe invalide : "***"'),
         ("it is 'secret' now", 'it is "***" now'),
-        ('invalid byte sequence for encoding "UTF8": 0xe4 0x62 0x63', 'invalid byte sequence for encoding "***": 0x** 0x** 0x**'),
+        (
+            'invalid byte sequence for encoding "UTF8": 0xe4 0x62 0x63',
+            'invalid byte sequence for encoding "***": 0x** 0x** 0x**',
+        ),
         ("requested character too large for encoding: 1114112", "requested character too large for encoding: *******"),
         ("integer out of range", "integer out of range"),
         ('one " alone', 'one "***" alone'),
@@ -130,4 +135,6 @@ def test_any_message_is_masked_or_a_misdeed(tag, body, strip):
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40))
 def test_no_quoted_value_survives_stripping(value):
-    assert stripped(f'invalid input syntax for type integer: "{value}"') == 'invalid input syntax for type integer: "***"'
+    assert (
+        stripped(f'invalid input syntax for type integer: "{value}"') == 'invalid input syntax for type integer: "***"'
+    )

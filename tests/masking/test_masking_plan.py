@@ -33,7 +33,9 @@ def test_text_takes_its_strategy_in_both_formats(oid, formats):
     assert treatment(oid, Strategy.NULL, formats) == Treatment.NULL
 
 
-@pytest.mark.parametrize("oid", [16, 17, 18, 20, 21, 23, 142, 700, 701, 1009, 1015, 1082, 1184, 1700, 2249, 2950, 3614, 3904, 99999])
+@pytest.mark.parametrize(
+    "oid", [16, 17, 18, 20, 21, 23, 142, 700, 701, 1009, 1015, 1082, 1184, 1700, 2249, 2950, 3614, 3904, 99999]
+)
 @pytest.mark.parametrize("formats", [(), (1,)])
 def test_every_other_type_becomes_null(oid, formats):
     for strategy in Strategy:
@@ -42,7 +44,9 @@ def test_every_other_type_becomes_null(oid, formats):
 
 def test_an_alias_changes_nothing():
     protected = {(9, 2): ("pci", Strategy.REDACT)}
-    plan = plan_rows((column("harmless", table=9, number=2), column("card", table=9, number=3)), protected, NOTHING, NOTHING, ())
+    plan = plan_rows(
+        (column("harmless", table=9, number=2), column("card", table=9, number=3)), protected, NOTHING, NOTHING, ()
+    )
     assert plan.treatments == bytes([Treatment.REDACT, Treatment.KEEP])
 
 
@@ -60,7 +64,9 @@ def test_detectors_look_at_every_type_that_can_hold_text():
     held = (25, 1043, 1042, 19, 114, 3802, 142, 17, 20, 1700, 1009, 1015, 2249, 3614, 99999)
     plan = plan_rows(tuple(column(oid=oid) for oid in held), {}, NOTHING, frozenset({"ssn"}), ())
     assert set(plan.treatments) == {Treatment.SCAN}
-    plain = plan_rows(tuple(column(oid=oid) for oid in (16, 23, 701, 1082, 1184, 2950, 869)), {}, NOTHING, DETECTORS, ())
+    plain = plan_rows(
+        tuple(column(oid=oid) for oid in (16, 23, 701, 1082, 1184, 2950, 869)), {}, NOTHING, DETECTORS, ()
+    )
     assert not plain.active
     assert not plan_rows((column(),), {}, NOTHING, NOTHING, ()).active
     assert not plan_rows((column(),), {}, frozenset({"ssn"}), frozenset({"ssn"}), ()).active
@@ -131,7 +137,9 @@ def test_rows_that_nobody_described_are_not_passed():
 
 
 def test_copy_in_an_encoding_where_ascii_bytes_are_halves_of_letters_is_refused():
-    form = type(TEXT_COPY)(csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\\N", header=False, encoding="SJIS")
+    form = type(TEXT_COPY)(
+        csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\\N", header=False, encoding="SJIS"
+    )
     plan = plan_copy((column(),), {}, NOTHING, DETECTORS, form)
     batch = Batch(b"d\0\0\0\x06a\n", Content.COPY_TEXT, plan, 1, strip=False)
     with pytest.raises(PeerMisbehaved):
