@@ -14,6 +14,7 @@ import structlog
 from ostiary.app.sealing import Sealing
 from ostiary.audit.log import Log, open_log
 from ostiary.audit.writer import UNSIGNED_SECONDS
+from ostiary.config.load import policy_texts
 from ostiary.config.types import Config
 from ostiary.identity.gateway import GatewayTokens
 from ostiary.identity.issuers import issuer_configured
@@ -21,7 +22,6 @@ from ostiary.identity.keys import load_token_ring
 from ostiary.identity.revocations import Revocations
 from ostiary.identity.verifier import Verifier
 from ostiary.masking import scrub
-from ostiary.model.errors import ConfigError
 from ostiary.policy.policies import Policies
 
 AUDIENCE: Final = "ostiary"
@@ -53,31 +53,22 @@ async def record(log: Log, kind: str, members: dict[str, Any]) -> None:
     await log.writer.wait_durable(log.writer.append(entry))
 
 
-def token_issuer(config: Config) -> str:
-    """`iss` of this gateway's own tokens: where its API is."""
-    return config.api.url or f"http://{config.api.address}"
+def revocations(config: Config) -> Revocations:
+    """The revoked tokens, as the control process writes them."""
+    return Revocations(Path(config.gateway.state_dir) / "revoked")
 
 
-def verifier(config: Config) -> Verifier:
+def verifier(config: Config, revoked: Revocations) -> Verifier:
     """Whose tokens are believed."""
-    state = Path(config.gateway.state_dir)
-    revocations = Revocations(state / "revoked")
-    own = GatewayTokens(
-        load_token_ring(state / "keys" / "token.key"), issuer=token_issuer(config), audience=AUDIENCE, revocations=revocations
-    )
+    ring = load_token_ring(Path(config.gateway.state_dir) / "keys" / "token.key")
+    own = GatewayTokens(ring, issuer=config.api.base_url, audience=AUDIENCE, revocations=revoked)
     issuers = [issuer_configured(section, f"issuers[{n}]") for n, section in enumerate(config.issuers)]
-    return Verifier(issuers, gateway=own, revocations=revocations)
+    return Verifier(issuers, gateway=own, revocations=revoked)
 
 
 def policies(config: Config) -> Policies:
     """Read the policy files. Raises `ConfigError`."""
-    texts: dict[str, str] = {}
-    for path in config.policy.files:
-        try:
-            texts[str(path)] = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError("policy.files", f"{path} cannot be read: {exc}") from None
-    return Policies.load(texts)
+    return Policies.load(policy_texts(config))
 
 
 def on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:

@@ -6,20 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from ostiary.api.app import Deps, create_app, server
 from ostiary.api.events import TokenEvent
-from ostiary.app.common import AUDIENCE, on_signals, open_own_log, token_issuer, verifier
+from ostiary.app.common import AUDIENCE, on_signals, open_own_log, revocations, verifier
 from ostiary.app.worker import no_core_dumps
 from ostiary.config.types import Config
 from ostiary.driver.spawn import spawn
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.keys import load_or_create_token_key
-from ostiary.identity.revocations import Revocations
 
-WRITER = "control"
+WRITER: Final = "control"
 
 
 async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: asyncio.Event) -> None:
@@ -27,6 +27,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     no_core_dumps()
     state = Path(config.gateway.state_dir)
     log, sealing = open_own_log(config, WRITER)
+    revoked = revocations(config)
+    revoked.compact(time.time())
     key = load_or_create_token_key(state / "keys" / "token.key")
 
     async def record(event: TokenEvent) -> None:
@@ -39,9 +41,9 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
 
     app = create_app(
         Deps(
-            verifier=verifier(config),
-            signer=TokenSigner(key, issuer=token_issuer(config), audience=AUDIENCE, minutes=config.tokens.minutes),
-            revocations=Revocations(state / "revoked"),
+            verifier=verifier(config, revoked),
+            signer=TokenSigner(key, issuer=config.api.base_url, audience=AUDIENCE, minutes=config.tokens.minutes),
+            revocations=revoked,
             connections=frozenset(config.connections),
             record=record,
             registry=CollectorRegistry(),

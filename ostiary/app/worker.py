@@ -6,12 +6,14 @@ import asyncio
 import ctypes
 import resource
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import structlog
 
-from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
+from ostiary.app.common import on_signals, open_own_log, policies, record, revocations, verifier
 from ostiary.audit.log import Log
 from ostiary.config.types import Config, Listener
 from ostiary.driver.gate import ALPN, Gate
@@ -25,8 +27,9 @@ from ostiary.vault.keys import load_key_file
 from ostiary.vault.payloads import PayloadStream
 from ostiary.vault.references import resolve
 
-WRITER = "worker-1"
-DRAIN_SECONDS = 5.0
+WRITER: Final = "worker-1"
+REVOCATION_SECONDS: Final = 0.5
+"""How often the list of revoked tokens is looked at: sessions end within a second of a revocation."""
 
 _log = structlog.get_logger("ostiary")
 
@@ -41,11 +44,12 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     kek = load_key_file(Path(config.gateway.state_dir) / "keys" / "kek-1.key")
     log, sealing = open_own_log(config, WRITER)
     folder = log.origin.folder / "payloads"
+    revoked = revocations(config)
     destinations = Destinations(config.connections, credential)
     gate = Gate(
         settings=settings,
         tls=server_tls(settings),
-        verifier=verifier(config),
+        verifier=verifier(config, revoked),
         targets=destinations,
         policies=in_force,
         writer=log.writer,
@@ -62,6 +66,13 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     host, port = sock.getsockname()[:2]
     serving = spawn(gate.serve(sock), "accept")
 
+    async def watch_revocations() -> None:
+        while True:
+            await asyncio.sleep(REVOCATION_SECONDS)
+            gate.revoke(revoked.poll(time.time()))
+
+    watching = spawn(watch_revocations(), "revocations")
+
     def reload() -> None:
         spawn(_reload(config, gate, log), "reload")
 
@@ -69,6 +80,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     ready({"postgresql": f"{host}:{port}"})
     await stop.wait()
     serving.cancel()
+    watching.cancel()
     sock.close()
     gate.close()
     await destinations.close()

@@ -97,8 +97,9 @@ class Journal:
 
     def append(self, written: Written) -> None:
         """Append a batch's entries, after its payloads were synced where that comes first."""
-        for entry in written.entries:
-            written.index = self._writer.append(entry)
+        entries = written.entries
+        # All or none: an intent that is written while the next one finds no room would wait for an outcome for nothing.
+        written.index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
         written.entries = []
 
     async def wait_durable(self, written: Written) -> None:

@@ -80,8 +80,6 @@ class Listener(Section, frozen=True):
     """Sessions open at once on this listener; one more is refused."""
     max_logins: Count = 100
     """Connections that have not finished login at once; one more is refused."""
-    max_statement_bytes: Annotated[int, Meta(ge=1024, le=16 << 20)] = 16 << 20
-    """Bytes of the largest statement that is judged; a larger one is refused and recorded."""
     danger_plaintext: bool = False
     """Allow clients on an address that is not loopback to log in without TLS: tokens cross the network readable."""
 

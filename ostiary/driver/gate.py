@@ -145,6 +145,15 @@ class Gate:
         for session, *_ in self.sessions.values():
             session.line.policies = policies
 
+    def revoke(self, tokens: frozenset[str]) -> None:
+        """End the sessions whose token, or one that it descends from, was revoked."""
+        if not tokens:
+            return
+        for session, *_ in list(self.sessions.values()):
+            auth = session.who.auth
+            if auth.token in tokens or not tokens.isdisjoint(auth.family):
+                session.cut(NotAdmitted(Reason.REVOKED_TOKEN))
+
     def close(self) -> None:
         """Let nobody in any more, and end every session."""
         self._closing = True
@@ -345,6 +354,8 @@ class Gate:
         door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
         driver.begin(door.transport, opened, door.take())
         driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
+        if self._settings.idle_seconds:
+            driver.end_when_idle(self._settings.idle_seconds)
         _log.info("session", session=session, connection=connection.name, who=who.subject)
 
 

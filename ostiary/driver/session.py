@@ -187,6 +187,9 @@ class SessionDriver:
         self._paused: dict[Side, set[str]] = {Side.CLIENT: set(), Side.TARGET: set()}
         self._timers: list[asyncio.TimerHandle] = []
         self._finished = False
+        self._idle_seconds = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._heard_at = self._loop.time()
         self._carry: dict[type, Callable[[Any], Any]] = {
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
@@ -226,6 +229,18 @@ class SessionDriver:
         """End the session after so many seconds from now, for that reason."""
         self._timers.append(self._loop.call_later(max(0.0, seconds), self.cut, NotAdmitted(reason)))
 
+    def end_when_idle(self, seconds: float) -> None:
+        """End the session once its client has said nothing for so many seconds, and nothing is being done for it."""
+        self._idle_seconds = seconds
+        self._idle_timer = self._loop.call_later(seconds, self._is_it_idle)
+
+    def _is_it_idle(self) -> None:
+        left = self._heard_at + self._idle_seconds - self._loop.time()
+        if left <= 0 and not self.is_waiting:
+            self.cut(NotAdmitted(Reason.IDLE))
+        elif not self._finished:
+            self._idle_timer = self._loop.call_later(max(left, 1.0), self._is_it_idle)
+
     # --- what sockets say ---
 
     def heard(self, side: Side, data: bytes) -> None:
@@ -238,6 +253,8 @@ class SessionDriver:
                 self._pause(Side.CLIENT, "ahead", on=False)
             lane = self._replies
         else:
+            if self._idle_timer is not None:
+                self._heard_at = self._loop.time()
             self._requests.hear(data)
             if self._relay.outstanding > MAX_OUTSTANDING:
                 self._pause(Side.CLIENT, "ahead", on=True)
@@ -393,8 +410,9 @@ class SessionDriver:
         if self._finished:
             return
         self._finished = True
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (*self._timers, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
         for lane in (self._requests, self._replies):
             if not lane.is_over and not lane.busy:
                 lane.is_over = True

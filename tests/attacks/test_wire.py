@@ -355,7 +355,8 @@ def test_copy_in_and_out_pass(client: PgClient, peer: Peer) -> None:
     client.send(query(b"COPY other FROM STDIN"))
     client.read_until(b"G")
     client.send(b"".join(pg.copy_data(b"%d\n" % i) for i in range(500, 1000)) + pg.COPY_DONE)
-    assert client.read_reply().tags == ["COPY 500"]
+    reply = client.read_reply()
+    assert reply.tags == ["COPY 500"], reply
     assert peer.psql("SELECT count(*) FROM other WHERE id BETWEEN 500 AND 999", "wire") == "500"
     assert len(client.query("COPY (SELECT id FROM other WHERE id >= 500) TO STDOUT").copied.split()) >= 500
 

@@ -1,0 +1,153 @@
+"""A connection of the gateway's own to a target: simple queries in, rows out. The catalogue is read over it.
+
+It logs in as sessions do (`ostiary.upstream`), so a target that lies in its login, or asks for a billion rounds of hashing, gets no
+further here than there. Values come in text format and become Python's by their type: integers, booleans, JSON, and arrays
+of integers; everything else stays text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from ostiary.kernel.frames import Inbox, scan
+from ostiary.model.connections import Connection
+from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
+from ostiary.model.secrets import Secret
+from ostiary.protocols.postgres import decode, encode
+from ostiary.protocols.postgres import messages as m
+from ostiary.upstream import Target, open_target
+
+MAX_ANSWER: Final = 512 << 20
+"""Bytes of one answer. The catalogue of 100,000 tables has about 100 MB."""
+HOLD: Final = 16 << 20
+
+DATA_ROW: Final = 0x44
+
+
+def _integers(value: str) -> list[int]:
+    return [int(each) for each in value[1:-1].split(",") if each]
+
+
+_CONVERSIONS: Final[Mapping[int, Callable[[str], Any]]] = {
+    16: lambda value: value == "t",
+    20: int, 21: int, 23: int, 26: int,  # int8 int2 int4 oid
+    114: orjson.loads,
+    1005: _integers, 1007: _integers, 1016: _integers, 1028: _integers,  # int2[] int4[] int8[] oid[]
+}  # fmt: skip
+
+
+class QueryFailed(OstiaryError):
+    """The target answered a query of the gateway's own with an error."""
+
+
+class Side(asyncio.Protocol):
+    """One connection. One query at a time."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._inbox = Inbox(scan, HOLD)
+        self._answer: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._columns: tuple[tuple[str, Callable[[str], Any]], ...] = ()
+        self._rows: list[dict[str, Any]] = []
+        self._size = 0
+        self._error: QueryFailed | None = None
+        self._lost = False
+        target.attach(self)
+
+    @classmethod
+    async def open(cls, connection: Connection, password: Secret | None, name: str) -> Side:
+        """Dial and log in. `name` is how the target's own log names the connection. Raises `NotAdmitted`."""
+        settings = {"application_name": name, "client_encoding": "UTF8"}
+        return cls(await open_target(connection, password, settings))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it can be used no more."""
+        return self._lost
+
+    async def fetch(self, sql: str) -> list[dict[str, Any]]:
+        """Run one statement; its rows. Raises `QueryFailed`, `PeerMisbehaved`, `NotAdmitted`."""
+        if self._lost:
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection")
+        self._rows, self._size, self._error = [], 0, None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._target.transport.write(encode.encode(m.Query(sql.encode())))
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
+            self._rows = []
+
+    def close(self) -> None:
+        """Hang up."""
+        self._lost = True
+        self._target.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        try:
+            self._size += len(data)
+            if self._size > MAX_ANSWER:
+                raise PeerMisbehaved(Misdeed.TOO_COSTLY, "an answer of the catalogue")  # noqa: TRY301 - one way out
+            buf, runs = self._inbox.feed(data)
+            for tag, start, end, count in runs:
+                if count == 0:
+                    raise PeerMisbehaved(Misdeed.TOO_COSTLY, "a message of the catalogue")  # noqa: TRY301
+                if tag == DATA_ROW:
+                    self._take_rows(buf, start, end)
+                else:
+                    self._heed(decode.backend(bytes(buf[start:end])))
+        except Exception as exc:  # noqa: BLE001 - whatever it was, whoever waits must hear it
+            self._settle(exc)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The target has gone."""
+        self._lost = True
+        self._settle(exc or NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"))
+
+    def _settle(self, outcome: Exception | list[dict[str, Any]]) -> None:
+        answer = self._answer
+        if answer is None or answer.done():
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    def _heed(self, message: m.Backend) -> None:
+        match message:
+            case m.RowDescription():
+                self._columns = tuple(
+                    (field.name.decode("utf-8", "replace"), _CONVERSIONS.get(field.type, str)) for field in message.fields
+                )
+            case m.ErrorResponse():
+                self._error = QueryFailed(f"{message.text('C')} {message.text('M')}")
+            case m.ReadyForQuery():
+                self._settle(self._error or self._rows)
+            case _:
+                pass  # completions, notices and settings change nothing here
+
+    def _take_rows(self, buf: bytes | bytearray, start: int, end: int) -> None:
+        at = start
+        columns = self._columns
+        while at < end:
+            stop = at + 1 + int.from_bytes(buf[at + 1 : at + 5], "big")
+            frame = bytes(buf[at:stop])
+            decode.check_data_row(frame, len(columns))
+            row: dict[str, Any] = {}
+            place = 7
+            for name, convert in columns:
+                length = int.from_bytes(frame[place : place + 4], "big", signed=True)
+                place += 4
+                if length < 0:
+                    row[name] = None
+                    continue
+                row[name] = convert(frame[place : place + length].decode())
+                place += length
+            self._rows.append(row)
+            at = stop
