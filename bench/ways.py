@@ -129,7 +129,7 @@ def ostiary(peer: Peer) -> Iterator[dict[str, Way]]:
         "detect": target(peer, **decide, detect=list(DETECTORS)),
     }
     policy = (Path(__file__).parent / "policy.cedar").read_text()
-    with gateway(connections=connections, policy=policy) as gate:
+    with gateway(connections=connections, policy=policy, on_disk=True) as gate:
         token = gate.token("bench", exp=int(time.time()) + 6 * 3600)
         yield {
             name: Way(f"ostiary {name}", gate.host, gate.port, "bench", token, name, gate.process.pid, peer.binaries)

@@ -204,16 +204,19 @@ def gateway(
     prefix: Sequence[str] = (),
     state_bytes: int | None = None,
     deaf: bool = False,
+    on_disk: bool = False,
 ) -> Iterator[Gateway]:
     """Start a gateway with these connections (as in `ostiary.toml`) under this Cedar policy; stop and delete it at the end.
 
     `sections` are merged over the configuration made here, by section. `secrets_by_name` become files 0600 in `secrets/`,
     so a connection's password is `file:secrets/NAME` with `@HOME@` for the folder. `prefix` goes before the command
     (`strace`, `nice`). `state_bytes` puts the state on a file system of that size (needs root). `deaf`: once it is ready,
-    nobody reads its stdout and stderr any more.
+    nobody reads its stdout and stderr any more. `on_disk` keeps the state under /tmp; else it is in memory, so that a busy
+    disk of the machine that tests does not make the gateway refuse.
     """
-    home = Path(tempfile.mkdtemp(prefix="ostiary-gw-", dir="/tmp"))
-    tail = Path(tempfile.mkdtemp(prefix="ostiary-tail-", dir="/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"))
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"
+    home = Path(tempfile.mkdtemp(prefix="ostiary-gw-", dir="/tmp" if on_disk else memory))
+    tail = Path(tempfile.mkdtemp(prefix="ostiary-tail-", dir=memory))
     mint = Mint()
     ready: Gateway | None = None
     try:

@@ -84,8 +84,8 @@ class Load:
         return range(self.first + n * 100_000, self.first + (n + 1) * 100_000)
 
     def _insert(self, n: int) -> None:
-        with contextlib.suppress(ServerError, Closed, OSError):
-            client = self.gate.connect("fault", token=self.gate.token(self.subject(n)))
+        token = self.gate.token(self.subject(n))
+        with contextlib.suppress(ServerError, Closed, OSError), self.gate.connect("fault", token=token) as client:
             for number in self.numbers(n):
                 if client.query(f"INSERT INTO other VALUES ({number})").closed:
                     return
@@ -453,7 +453,7 @@ def test_clients_that_vanish_in_every_state_leave_nothing_behind(peer: Peer) -> 
         for leave in LEAVINGS:
             for _ in range(3):
                 leave(gate)
-        assert patiently(lambda: backends(peer, "fault") == 0, 60), "sessions are left at the target"
+            assert patiently(lambda: backends(peer, "fault") == 0, 30), f"{leave.__name__}: sessions are left at the target"
         with gate.connect("fault") as client:
             assert client.query("SELECT count(*) FROM other WHERE id IN (1700001, 1700002)").rows == [(b"0",)]
         gate.stop()
