@@ -119,6 +119,10 @@ CASES: list[tuple[str, str, str]] = [
     ("SELECT query_to_xml('delete from victim', true, true, '')", "opaque query_to_xml", "uo"),
     ("SELECT table_to_xml('victim', true, true, '')", "opaque table_to_xml", "uo"),
     ("SELECT word FROM ts_stat('select 1')", "opaque ts_stat", "uo"),
+    ("SELECT domain_in('1', 16500, -1)", "execute pg_catalog.domain_in", ""),
+    ("UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+     "administer pg_catalog.pg_settings, opaque pg_catalog.pg_settings, read pg_catalog.pg_settings, write pg_catalog.pg_settings", "o"),
+    ("DELETE FROM pg_proc", "administer pg_catalog.pg_proc, delete pg_catalog.pg_proc", ""),
     ("SELECT rolpassword FROM pg_authid", "administer pg_catalog.pg_authid, read pg_catalog.pg_authid", ""),
     ("SELECT * FROM pg_stats", "read pg_catalog.pg_stats", "uh"),
     ("SELECT query FROM pg_stat_activity", "read pg_catalog.pg_stat_activity", "uh"),
@@ -317,6 +321,7 @@ USES = [
     "SELECT * FROM secret_view WHERE note = 'x'",
     "SELECT upper(note) FROM view_on_view",
     "SELECT pg_notify('x', secret) FROM victim",
+    "COPY (SELECT c FROM victim v(a, b, c)) TO STDOUT",
     # names that hide, and names that only seem to
     "SELECT (SELECT q.s FROM (VALUES (1)) AS x(secret), (SELECT secret AS s) q) FROM victim",
     "SELECT (SELECT 1 FROM (VALUES (1)) x(secret), other a JOIN other b ON secret = 'x') FROM victim",
@@ -352,6 +357,7 @@ SHOWS = [
     "DECLARE c CURSOR FOR SELECT secret FROM victim",
     "PREPARE p AS SELECT secret FROM victim WHERE id = $1",
     "COPY victim TO STDOUT (FORMAT binary)",
+    "COPY (SELECT secret AS x FROM victim) TO STDOUT",
 ]
 
 

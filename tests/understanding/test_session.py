@@ -105,7 +105,41 @@ def test_a_temporary_table_hides_one_of_the_same_name(run: Run) -> None:
 def test_a_relation_changed_in_this_transaction_is_opaque(run: Run) -> None:
     run("BEGIN")
     run("CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION audit()")
+    assert "execute public.audit" in actions(run("INSERT INTO other VALUES (1)").facts)
+    run("CREATE RULE r AS ON INSERT TO other DO ALSO NOTIFY x")
     assert run("INSERT INTO other VALUES (1)").facts.opaque
+
+
+def test_a_temporary_table_that_was_rolled_back_hides_nothing(run: Run) -> None:
+    run("BEGIN; CREATE TEMP TABLE victim (id int)")
+    run("ROLLBACK")
+    assert "delete public.victim" in actions(run("DELETE FROM victim").facts)
+    assert run("SELECT 1 FROM victim WHERE secret = 'x'").facts.unmask == ("ssn",)
+
+
+def test_temporary_tables_may_be_indexed_altered_and_made_again(run: Run) -> None:
+    for _ in range(3):
+        run("CREATE TEMP TABLE tt (id int)")
+        run("CREATE INDEX ON tt (id)")
+        run("ALTER TABLE tt ADD COLUMN x text DEFAULT 'a'")
+        assert actions(run("SELECT x FROM tt").facts) == {"read pg_temp.tt"}
+        run("DROP TABLE tt")
+    run("CREATE INDEX ON tt (touchy(id))")
+    assert "execute public.touchy" in actions(run("INSERT INTO tt VALUES (1)").facts)
+
+
+def test_a_new_cascade_makes_its_parent_opaque(run: Run) -> None:
+    run("BEGIN; ALTER TABLE victim ADD FOREIGN KEY (id) REFERENCES parent(id) ON DELETE CASCADE")
+    assert run("DELETE FROM parent").facts.opaque
+
+
+def test_a_prepared_statement_means_what_its_text_means_now(run: Run) -> None:
+    run("SET search_path = side, public")
+    run("PREPARE f AS SELECT f()")
+    assert "execute side.f" in actions(run("EXECUTE f").facts)
+    run("PREPARE t AS SELECT * FROM victim")
+    run("CREATE TEMP VIEW victim AS SELECT wipe() AS id")
+    assert "execute public.wipe" in actions(run("EXECUTE t").facts)
 
 
 def test_functions_and_operators_made_in_this_session_are_known(run: Run) -> None:
@@ -126,9 +160,12 @@ def test_after_code_that_nobody_saw_unknown_names_are_opaque(run: Run) -> None:
     assert run("EXECUTE made_by_code").facts.opaque
 
 
-def test_search_path_decides_what_a_name_means(run: Run) -> None:
+def test_search_path_decides_what_a_name_means(run: Run, view: View) -> None:
     assert run("SELECT * FROM t").facts.objection is not None
     run("SET search_path = side")
+    assert "read side.t" in actions(run("SELECT * FROM t").facts)
+    assert "read public.victim" in actions(run("SELECT * FROM victim").facts)  # the SET may have been rolled back
+    view.settle()
     assert actions(run("SELECT * FROM t").facts) == {"read side.t"}
     assert run("SELECT * FROM victim").facts.objection is not None
 

@@ -77,6 +77,7 @@ INNOCENT: Final = frozenset(
         "pg_available_extension_versions",
         "pg_get_wal_replay_pause_state",
         "pg_advisory_unlock",
+        "current_query",
         "pg_advisory_unlock_shared",
         "pg_advisory_unlock_all",
     ]
@@ -185,6 +186,13 @@ RUNS_TEXT: Final = frozenset(
 )
 """They run SQL that is given as text, or read relations that are named in a value: nobody can see what."""
 
+RUNS_TYPES: Final = frozenset({
+    "pg_input_is_valid", "pg_input_error_info", "domain_in", "domain_recv", "array_in", "array_recv", "record_in",
+    "record_recv", "range_in", "range_recv", "multirange_in", "multirange_recv", "anyarray_in", "anycompatiblearray_in",
+    "satisfies_hash_partition", "amvalidate",
+})  # fmt: skip
+"""They run the input functions and checks of a type that is named in a value."""
+
 LARGE_OBJECTS: Final = frozenset(
     [
         "lo_close",
@@ -224,6 +232,8 @@ SECRET_RELATIONS: Final = frozenset(
         "pg_ident_file_mappings",
         "pg_config",
         "pg_backend_memory_contexts",
+        "_pg_user_mappings",
+        "user_mapping_options",
         "pg_shmem_allocations",
         "pg_statistic_ext_data",
     ]

@@ -79,6 +79,8 @@ GUARDS_OFF: Final = frozenset(
         "AT_SetTableSpace",
     ]
 )
+FOLLOWED: Final = frozenset(["AT_AddColumn", "AT_DropColumn", "AT_ColumnDefault", "AT_SetNotNull", "AT_DropNotNull", "AT_AddConstraint", "AT_DropConstraint", "AT_AlterColumnType", "AT_SetExpression", "AT_DropExpression", "AT_SetStatistics", "AT_SetStorage", "AT_SetCompression", "AT_ChangeOwner", "AT_ValidateConstraint", "AT_AlterConstraint", "AT_SetOptions", "AT_ResetOptions", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged", "AT_AddIdentity", "AT_SetIdentity", "AT_DropIdentity"])  # fmt: skip
+"""What these change is known: the functions in them are noted, and columns are taken as unknown from then on."""
 HOLDERS: Final = frozenset({"OBJECT_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_FOREIGN_TABLE"})
 """What holds data: dropping it deletes."""
 RELATIONS: Final = HOLDERS | {"OBJECT_VIEW", "OBJECT_INDEX"}
@@ -196,17 +198,23 @@ class Definitions(Queries):
         known = {s for s, _ in self.snapshot.relation_oids} | self.snapshot.writable_schemas | {"public"}
         return next((s for s in self.path if s in known and s != CATALOG), self.path[0] if self.path else "public")
 
-    def changed(self, target: Target) -> None:
-        """Note that a relation is not any more as the snapshot, or the session, knows it."""
-        if isinstance(target, Made):
-            columns: OutputColumns = target.columns
-            calls, classes = target.calls, target.classes
-        else:
-            columns, calls, classes = None, (), ()
+    def changed(self, target: Target, *, opaque: bool) -> None:
+        """Note that a relation is not any more as the snapshot, or the session, knows it.
+
+        What the statement may run (a default, a check, a trigger's function), touching the relation may run from now on.
+        `opaque`: it changed in a way that is not followed.
+        """
+        calls = {k[1] for k in self.found.resources if k[0] == "function" and k[2] is Action.EXECUTE}
         made = Made(
-            schema=target.schema, name=target.name, sort="relation", columns=columns, calls=calls, classes=classes,
-            reads=(), opaque=True,
-        )  # fmt: skip
+            schema=target.schema,
+            name=target.name,
+            sort="relation",
+            columns=None,
+            calls=tuple(sorted(calls.union(target.calls if isinstance(target, Made) else ()))),
+            classes=target.classes if isinstance(target, Made) else (),
+            reads=target.reads if isinstance(target, Made) else (),
+            opaque=opaque or (isinstance(target, Made) and target.opaque),
+        )
         self.effect("make", made=made)
 
     def into(self, clause: Node, columns: OutputColumns) -> None:
@@ -317,6 +325,9 @@ class Definitions(Queries):
                 self.touch_relation(target, DEFINE)
                 for name in strings(node.get("pk_attrs", ())):
                     self._uses(target, name)
+                if {node.get("fk_del_action", "a"), node.get("fk_upd_action", "a")} & {"c", "n", "d"}:
+                    # Deletes and updates there reach here; the catalogue will say so once it is read again.
+                    self.changed(target, opaque=True)
         for name in (*strings(node.get("fk_attrs", ())), *strings(node.get("keys", ()))):
             self._bare(name, scope)
 
@@ -336,17 +347,21 @@ class Definitions(Queries):
         for each in (*node.get("indexParams", ()), *node.get("indexIncludingParams", ())):
             self._index_element(each["IndexElem"], scope)
         self.expression(node.get("whereClause"), scope)
+        self._changed(node["relation"])
 
     def _over(self, range_var: Node) -> Scope:
-        """Define something on a relation: its columns are in scope, and it is not as it was."""
+        """Define something on a relation: its columns are in scope. Afterwards it is `changed`."""
         scope = Scope()
         for target in self.relation(range_var):
             self.touch_relation(target, DEFINE)
             if isinstance(target, Relation):
                 self.run_functions(target.calls)
             scope.entries.append(self.entry(target, "", (), None))
-            self.changed(target)
         return scope
+
+    def _changed(self, range_var: Node, *, opaque: bool = False) -> None:
+        for target in self.find_relation(range_var):
+            self.changed(target, opaque=opaque)
 
     def _index_element(self, node: Node, scope: Scope) -> None:
         self.expression(node.get("expr"), scope)
@@ -365,6 +380,7 @@ class Definitions(Queries):
                 self.expression(element.get("expr"), scope)
                 if "name" in element:
                     self._bare(element["name"], scope)
+            self._changed(each["RangeVar"])
 
     def _refresh(self, node: Node) -> None:
         self.ddl("REFRESH MATERIALIZED VIEW")
@@ -396,8 +412,9 @@ class Definitions(Queries):
             scope.entries.append(self.entry(target, "", (), None))
         for each in node.get("cmds", ()):
             self._alter(each["AlterTableCmd"], targets, scope)
+        followed = all(each["AlterTableCmd"]["subtype"] in FOLLOWED for each in node.get("cmds", ()))
         for target in targets:
-            self.changed(target)
+            self.changed(target, opaque=not followed)
 
     def _alter(self, command: Node, targets: tuple[Target, ...], scope: Scope) -> None:
         subtype = command["subtype"]
@@ -425,11 +442,11 @@ class Definitions(Queries):
             case "RangeVar":
                 for target in self.relation(inner):
                     self._joins_family(target, partition=True)
-                    self.changed(target)
+                    self.changed(target, opaque=True)
             case "PartitionCmd":
                 for target in self.relation(inner["name"]):
                     self._joins_family(target, partition=True)
-                    self.changed(target)
+                    self.changed(target, opaque=True)
                 self._partitioning({"partbound": inner.get("bound", {})}, scope)
             case "TypeName":
                 self.type_name(inner)
@@ -478,7 +495,7 @@ class Definitions(Queries):
         range_var = {"relname": parts[-2], "inh": True} | ({"schemaname": parts[-3]} if len(parts) > 2 else {})
         for target in self.find_relation(range_var):
             self.touch_relation(target, ADMIN)
-            self.changed(target)
+            self.changed(target, opaque=False)
 
     def _drop_relation(self, parts: list[str], what: str, *, cascade: bool, missing_ok: bool) -> None:
         range_var: Node = {"relname": parts[-1], "inh": True}
@@ -494,8 +511,8 @@ class Definitions(Queries):
             self.found.touch("relation", name, Action.DEFINE)
             self.found.touch("relation", name, Action.DELETE)
         for target in targets:
+            # It keeps its meaning here: the drop may be rolled back, and what else its name means is known anyhow.
             self._dropped(target, cascade=cascade, seen=set())
-            self.changed(target)
 
     def _dropped(self, target: Target, *, cascade: bool, seen: set[int]) -> None:
         self.touch_relation(target, DEFINE)
@@ -595,7 +612,7 @@ class Definitions(Queries):
     def _renamed(self, target: Target, schema: str, name: str) -> None:
         """What the operator protected is known by its name, so a new name needs the right to see it in clear."""
         self.touch_relation(target, DEFINE)
-        self.changed(target)
+        self.changed(target, opaque=True)
         if isinstance(target, Relation):
             self.found.unmask.update(self.protected.of_relation.get(target.oid, ()))
         if (schema, name) != (target.schema, target.name):
@@ -711,6 +728,7 @@ class Definitions(Queries):
             ]
         self.expression(node.get("whenClause"), scope)
         self._call(strings(node["funcname"]), [])
+        self._changed(node["relation"])
 
     def _create_rule(self, node: Node) -> None:
         self.ddl("CREATE RULE")
@@ -730,6 +748,7 @@ class Definitions(Queries):
                 self.found.touch("channel", inner["conditionname"], Action.WRITE)
             else:
                 self.query(each, scope)
+        self._changed(node["relation"], opaque=True)
 
     def _create_domain(self, node: Node) -> None:
         self.ddl("CREATE DOMAIN")
@@ -807,7 +826,7 @@ def _plain(kind: str, about: str) -> Rule:
         targets = self.find_relation(range_var) if range_var else ()
         for target in targets:
             self.touch_relation(target, DEFINE)
-            self.changed(target)
+            self.changed(target, opaque=False)
         if not targets:
             self.found.touch(about, _subject(node), Action.DEFINE)
         if about == "type":

@@ -28,6 +28,7 @@ from ostiary.protocols.postgres.understand.builtins import (
     NUMERIC,
     POLYMORPHIC,
     RUNS_TEXT,
+    RUNS_TYPES,
     STATISTICS_FUNCTIONS,
     TEXT,
     UNKNOWN,
@@ -47,6 +48,8 @@ class Expressions(Names):
     """Walks expressions."""
 
     parameter_types: tuple[int, ...] = ()
+    copying: bool = False
+    """COPY has no RowDescription: a column is only known by its own name."""
 
     # --- to be supplied by queries.py ---
 
@@ -179,7 +182,7 @@ class Expressions(Names):
         if protection is not None:
             self.found.touches_protected = True
             self.note_class(entry, protection[0])
-            if not (plain and entry.plain):
+            if not (plain and entry.plain) or (self.copying and name != column.name):
                 self.found.unmask.add(protection[0])
         return column.type_oid
 
@@ -397,7 +400,7 @@ class Expressions(Names):
             self._large_object(name)
         elif name in STATISTICS_FUNCTIONS:
             self.found.unmask.update(self.protected.classes)
-        elif volatility == "v" and name not in INNOCENT:
+        elif name in RUNS_TYPES or (volatility == "v" and name not in INNOCENT):
             self.found.touch("function", f"{CATALOG}.{name}", Action.EXECUTE)
         del scope
 

@@ -12,11 +12,11 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
 from ostiary.protocols.postgres import grammar
 from ostiary.protocols.postgres.grammar import NotParsed, Statement
-from ostiary.protocols.postgres.understand.findings import Finding, Objected, objection_facts
+from ostiary.protocols.postgres.understand.findings import Objected, objection_facts
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
 from ostiary.protocols.postgres.understand.utility import Utility
-from ostiary.protocols.postgres.understand.view import Effect, Path, View
+from ostiary.protocols.postgres.understand.view import Effect, View
 
 CACHE_BYTES: Final = 32 << 20
 """Of texts and facts in one cache, estimated."""
@@ -72,43 +72,41 @@ def _study(
     head: str,
 ) -> Understood:
     statements = grammar.parse(sql)
-    if len(view.paths) == 1:
-        found = _judge(statements, sql, view, view.paths[0], snapshot, protected, parameter_types)
-    else:
-        # search_path may be any of several: whatever a name means under one of them counts.
-        found = Finding()
-        for path in view.paths:
-            each = _judge(statements, sql, view, path, snapshot, protected, parameter_types)
-            found.add(each.facts(""))
-            found.names = each.names
-            found.effects += [e for e in each.effects if e not in found.effects]
-            found.cacheable &= each.cacheable
-            found.constants |= each.constants
+    walkers = [Utility(sql, view.copy(), path, snapshot, protected) for path in view.paths]
+    refused: list[Objected] = []
+    for walker in walkers:
+        walker.parameter_types = parameter_types
+        try:
+            _judge(walker, statements)
+        except Objected as objected:
+            refused.append(objected)
+            if len(refused) == len(walkers) or objected.objection.reason is not Unjudgeable.UNKNOWN_OBJECT:
+                raise
+    found = walkers[0].found
+    # search_path may be any of several: whatever a name means under one of them counts. Where one finds nothing under a name,
+    # the server would stop there; what it had done before still counts.
+    for walker in walkers[1:]:
+        each = walker.found
+        found.add(each.facts(""))
+        found.names += [name for name in each.names if name not in found.names]
+        found.effects += [effect for effect in each.effects if effect not in found.effects]
+        found.cacheable &= each.cacheable
+        found.constants |= each.constants
     return Understood(found.facts(head), tuple(found.effects), found.cacheable, found.constants)
 
 
-def _judge(
-    statements: tuple[Statement, ...],
-    sql: bytes,
-    view: View,
-    path: Path,
-    snapshot: Snapshot,
-    protected: ProtectedColumns,
-    parameter_types: tuple[int, ...],
-) -> Finding:
-    walker = Utility(sql, view.copy(), path, snapshot, protected)
-    walker.parameter_types = parameter_types
-    for oid in parameter_types:
+def _judge(walker: Utility, statements: tuple[Statement, ...]) -> None:
+    if walker.view.blind:
+        walker.found.cannot_see("session: more was made in it than the gateway remembers")
+    for oid in walker.parameter_types:
         walker.touch_type(oid)
     for step, statement in enumerate(statements):
-        walker.step = step
+        end = statement.start + statement.length if statement.length else len(walker.text)
+        walker.step, walker.source = step, walker.text[statement.start : end]
         walker.statement(statement.kind, statement.node)
         if not walker.view.fog and any(_is_foreign_code(*resource) for resource in walker.found.resources):
             # It may make temporary tables, prepared statements, anything.
             walker.effect("fog", depends=False)
-    for oid in parameter_types:
-        walker.touch_type(oid)
-    return walker.found
 
 
 def _is_foreign_code(kind: str, name: str, action: Action) -> bool:

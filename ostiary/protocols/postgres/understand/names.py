@@ -9,7 +9,11 @@ from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Operator, Relati
 from ostiary.model.operations import Action, Objection, Unjudgeable
 from ostiary.protocols.postgres.grammar import Node
 from ostiary.protocols.postgres.understand.builtins import (
+    ADMINISTRATIVE,
+    INNOCENT,
     POLYMORPHIC,
+    RUNS_TEXT,
+    RUNS_TYPES,
     SECRET_RELATIONS,
     TEXT,
     UNKNOWN,
@@ -87,15 +91,14 @@ class Names:
             path: tuple[str, ...] = self._relation_path
         else:
             path = (TEMP if schema.startswith(TEMP) else schema,)
+        found: tuple[Target, ...] = ()
         for where in path:
-            made = self.view.made_of("relation", where, name)
+            # What this session made may have been rolled back since, so it never ends the search.
+            found += self.view.made_of("relation", where, name)
             oid = self.snapshot.relation_oids.get((where, name))
-            if made:
-                known = self.snapshot.relations.get(oid) if oid is not None else None
-                return (*made, known) if known is not None else made
             if oid is not None:
-                return (self.snapshot.relations[oid],)
-        return ()
+                return (*found, self.snapshot.relations[oid])
+        return found
 
     def relation(self, range_var: Node) -> tuple[Target, ...]:
         """The same; a name that means nothing is an objection, unless the session did things that cannot be followed."""
@@ -122,8 +125,8 @@ class Names:
         self._touched.add(key)
         if target.oid in self.protected.of_relation:
             self.found.touches_protected = True
-        if target.oid < FIRST_NORMAL_OID and target.schema == CATALOG:
-            self._system_relation(target)
+        if target.oid < FIRST_NORMAL_OID or target.name in STATISTICS:
+            self._system_relation(target, operation)
         if target.schema == "pg_toast":
             # Values of other tables, protected ones too, moved out of line.
             self.found.touch("relation", name, Action.ADMINISTER)
@@ -155,9 +158,10 @@ class Names:
         self.found.cacheable = False
         return columns
 
-    def _system_relation(self, relation: Relation) -> None:
-        if relation.name in SECRET_RELATIONS:
-            self.found.touch("relation", f"{CATALOG}.{relation.name}", Action.ADMINISTER)
+    def _system_relation(self, relation: Relation, operation: str) -> None:
+        if relation.name in SECRET_RELATIONS or (operation != SELECT and relation.oid < FIRST_NORMAL_OID):
+            # UPDATE pg_settings is SET, INSERT INTO pg_proc is CREATE FUNCTION, and so on.
+            self.found.touch("relation", f"{relation.schema}.{relation.name}", Action.ADMINISTER)
         if relation.name in STATISTICS:
             self.found.unmask.update(self.protected.classes)
 
@@ -215,6 +219,9 @@ class Names:
             function = self.snapshot.functions.get(oid)
             name = f"{function.schema}.{function.name}" if function is not None else f"oid {oid}"
             self.found.touch("function", name, Action.EXECUTE)
+            if oid < FIRST_NORMAL_OID and (function is None or _is_dangerous(function)):
+                # Behind an operator, a cast or a trigger of somebody's own, with arguments that nobody sees.
+                self.found.touch("function", name, Action.ADMINISTER)
             self.found.functions.add(name)
             if function is not None and function.result in self.snapshot.types:
                 self.touch_type(function.result)
@@ -330,8 +337,10 @@ class Names:
             self.found.harmless = False
             return None
         oid = self.find_type(parts)
-        if oid is None:
-            self._unknown_type(parts, node)
+        if oid is None or self._made_type(parts):
+            if oid is None:
+                self._unknown_type(parts, node)
+            self.touch_type(oid)
             return None
         if node.get("arrayBounds"):
             array = self.ground.arrays.get(oid)
@@ -347,14 +356,15 @@ class Names:
         else:
             path = (parts[-2],)
         for schema in path:
-            if self.view.made_of("type", schema, parts[-1]):
-                return None
             oid = self.snapshot.type_oids.get((schema, parts[-1]))
             if oid is not None:
                 return oid
         return None
 
-    def _unknown_type(self, parts: list[str], node: Node) -> None:
+    def _made_type(self, parts: list[str]) -> bool:
+        """Whether this session may have made a type, or a relation with its row type, of that name."""
+        if not self.view.made:
+            return False
         made = self.view.made_named("type", parts[-1]) + self.view.made_named("relation", parts[-1])
         for each in made:
             for function in each.calls:
@@ -364,7 +374,12 @@ class Names:
         if made:
             self.found.cacheable = False
             self.found.harmless = False
-        elif self.view.fog or parts[-1].startswith("_"):
+        return bool(made)
+
+    def _unknown_type(self, parts: list[str], node: Node) -> None:
+        if self._made_type(parts):
+            return
+        if self.view.fog or parts[-1].startswith("_"):
             self.found.cannot_see(f"type {'.'.join(parts)} is not in the catalogue")
         else:
             raise self.missing(f'type "{".".join(parts)}" does not exist', "42704", node.get("location"))
@@ -385,6 +400,11 @@ class Names:
 
 def _ghost(schema: str, name: str) -> Made:
     return Made(schema=schema, name=name, sort="relation", columns=None, calls=(), classes=(), reads=(), opaque=True)
+
+
+def _is_dangerous(function: Function) -> bool:
+    name = function.name
+    return (function.volatility == "v" and name not in INNOCENT) or name in ADMINISTRATIVE | RUNS_TEXT | RUNS_TYPES
 
 
 def _is_exact(wanted: tuple[int, ...], given: Sequence[Type]) -> bool:

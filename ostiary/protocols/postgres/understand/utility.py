@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.model.operations import Action, Facts
-from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.grammar import Node, parse
 from ostiary.protocols.postgres.understand.definitions import Definitions, tag
 from ostiary.protocols.postgres.understand.expressions import constant_text
 from ostiary.protocols.postgres.understand.findings import Finding, unsupported
@@ -17,7 +17,7 @@ from ostiary.protocols.postgres.understand.names import ADMIN, INSERT, SELECT, s
 from ostiary.protocols.postgres.understand.queries import Queries
 from ostiary.protocols.postgres.understand.scopes import Scope
 from ostiary.protocols.postgres.understand.settings import judge_setting
-from ostiary.protocols.postgres.understand.view import MAX_MEANINGS
+from ostiary.protocols.postgres.understand.view import LONGEST_KEPT, Prepared
 
 FALSE: Final = frozenset({"off", "false", "0"})
 SHOWN_TO_ADMINS: Final = frozenset({
@@ -28,6 +28,9 @@ SHOWN_TO_ADMINS: Final = frozenset({
 
 class Utility(Definitions):
     """Walks whole statements."""
+
+    source: bytes = b""
+    """The text of the statement at hand."""
 
     def statement(self, kind: str, node: Node) -> None:
         """Judge one statement."""
@@ -125,20 +128,36 @@ class Utility(Definitions):
         self.found.add(facts)
         self.found.names.append("PREPARE")
         self.found.touch("connection", "", Action.CONNECT)
-        self.effect("prepare", name=node["name"], facts=facts)
+        sql = self.source if len(self.source) <= LONGEST_KEPT else b""
+        self.effect("prepare", name=node["name"], facts=facts, sql=sql)
 
     def _executed(self, node: Node) -> tuple[Facts, ...]:
         self.expressions(node.get("params", ()), Scope())
         self.found.cacheable = False
         name = node["name"]
-        facts = self.view.prepared.get(name, ())
+        facts: tuple[Facts, ...] = ()
+        for each in self.view.prepared.get(name, ()):
+            facts += (each.facts, *self._meant_now(name, each))
         if not facts:
             if not self.view.fog:
                 raise self.missing(f'prepared statement "{name}" does not exist', "26000", None)
             self.found.cannot_see(f"prepared statement {name} is not known to the gateway")
-        if self.view.crowded or len(facts) >= MAX_MEANINGS:
+        if self.view.crowded:
             self.found.cannot_see(f"prepared statement {name} may mean too many things")
         return facts
+
+    def _meant_now(self, name: str, prepared: Prepared) -> tuple[Facts, ...]:
+        """What its text means now: the server resolves its names anew when search_path or a relation changed."""
+        if not prepared.sql:
+            if self.view.made or len(self.view.paths) > 1:
+                self.found.cannot_see(f"prepared statement {name} may mean something else by now")
+            return ()
+        for each in parse(prepared.sql):
+            kind, node = each.kind, each.node
+            if kind == "PrepareStmt":
+                ((kind, node),) = node["query"].items()
+            return (self.apart(kind, node),)
+        return ()
 
     def _execute(self, node: Node) -> None:
         self.found.names.append("EXECUTE")
@@ -168,7 +187,7 @@ class Utility(Definitions):
         name = node["portalname"]
         facts = self.view.cursors.get(name, ())
         for each in facts:
-            self.found.add(each)
+            self.found.add(each.facts)
         self.found.harmless = False
         if not facts:
             if not self.view.fog:
@@ -218,6 +237,7 @@ class Utility(Definitions):
         self.found.touch("connection", "", Action.TRANSFER)
         if "query" in node:
             ((kind, query),) = node["query"].items()
+            self.copying = True
             self.query({kind: query}, None, plain=True)
         elif incoming:
             self._copy_in(node)

@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 A statement is judged before the answers to earlier ones came, and one that the gateway thinks succeeded may have been
 rolled back. So the view never holds *the* meaning of a name but all that it may have: `expect` adds a meaning when a
-statement goes out, `confirm` drops the older ones when the server said that it ran, and nothing else drops any. Judging
+statement goes out, `confirm` drops the older ones when the server said that it ran, and nothing else drops any; of what a rollback can bring back, not even that does. Judging
 unites the facts of all meanings. Being wrong then means asking policy for more than needed, or a refusal, never for
 less.
 
@@ -25,6 +25,8 @@ TEMP: Final = "pg_temp"
 MAX_MEANINGS: Final = 16
 """Of one name. A client that redefines it faster than the server answers is waited for by nobody: it becomes opaque."""
 MAX_NAMES: Final = 4_096
+LONGEST_KEPT: Final = 64 << 10
+"""Bytes of a prepared statement's text that are kept."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -52,6 +54,15 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """It was changed in a way that is not followed."""
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """One meaning of a prepared statement's or cursor's name."""
+
+    facts: Facts
+    """What it meant when it was made."""
+    sql: bytes
+    """Its text, as the server resolves names anew when search_path or a relation changed. Empty: not kept."""
+
+
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What a statement does to the view once it ran."""
 
@@ -61,6 +72,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """`prepare deallocate declare close make unmake path begin commit rollback rollback_to discard fog reread`."""
     name: str = ""
     facts: Facts | None = None
+    sql: bytes = b""
     made: Made | None = None
     path: Path = ()
     local: bool = False
@@ -75,17 +87,20 @@ class View:
         """All that search_path may be."""
         self.default_path: Path | None = path
         """What RESET search_path goes back to; None: it may be anything the role's default becomes."""
-        self.prepared: dict[str, tuple[Facts, ...]] = {}
+        self.prepared: dict[str, tuple[Prepared, ...]] = {}
         """SQL PREPARE and protocol-level Parse share one namespace (PostgreSQL 18, "PREPARE", Notes)."""
         self.prepared_in_sql: set[str] = set()
-        self.cursors: dict[str, tuple[Facts, ...]] = {}
+        self.cursors: dict[str, tuple[Prepared, ...]] = {}
         """DECLARE and protocol-level portals share one, too."""
         self.made: dict[tuple[str, str, str], tuple[Made, ...]] = {}
         """(sort, schema, name) to all that it may be."""
         self.fog = False
         self.crowded = False
         """Meanings of prepared statements or cursors had to be forgotten: running any is opaque."""
+        self.blind = False
+        """More was made than is remembered: every statement is opaque."""
         self.in_transaction = False
+        self._confirmed_path: Path | None = None
         self._digest: bytes | None = None
 
     @property
@@ -96,9 +111,9 @@ class View:
         return self._digest
 
     def _make_digest(self) -> bytes:
-        if not self.made and not self.fog:
+        if not self.made and not self.fog and not self.blind:
             return b""
-        state = (sorted((key, value) for key, value in self.made.items()), self.fog)
+        state = (sorted((key, value) for key, value in self.made.items()), self.fog, self.blind)
         return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
 
     def made_of(self, sort: str, schema: str, name: str) -> tuple[Made, ...]:
@@ -128,6 +143,16 @@ class View:
         """ReadyForQuery said `I`: no transaction is open."""
         self.in_transaction = False
 
+    def settle(self) -> None:
+        """Take the last search_path that was confirmed for the only one.
+
+        To be called when ReadyForQuery says `I`, if the one before it said `I` as well and no error came in between: then
+        nothing that was confirmed can be undone. Without it the paths of a session only add up, which is safe, but asks
+        for more than is needed.
+        """
+        if self._confirmed_path is not None:
+            self.paths, self._confirmed_path = (self._confirmed_path,), None
+
     def reread(self) -> None:
         """A snapshot newer than the last DDL of this session is in use and no transaction is open.
 
@@ -138,18 +163,21 @@ class View:
             self.made = kept
             self._digest = None
 
-    def parsed(self, name: str, facts: Facts) -> None:
-        """A Parse message of that name was answered with ParseComplete."""
-        self.prepared[name] = (facts,)
+    def parsed(self, name: str, facts: Facts, sql: bytes = b"") -> None:
+        """A Parse message of that name was answered with ParseComplete.
+
+        `sql`: its text. Without it, EXECUTE of that name is opaque once names may have changed their meaning.
+        """
+        self.prepared[name] = (Prepared(facts, sql if len(sql) <= LONGEST_KEPT else b""),)
         self.prepared_in_sql.discard(name)
 
-    def parsing(self, name: str, facts: Facts) -> None:
+    def parsing(self, name: str, facts: Facts, sql: bytes = b"") -> None:
         """A Parse message of that name goes out: until the answer came, the name may mean this or what it meant."""
-        self._add(self.prepared, name, facts)
+        self._add(self.prepared, name, Prepared(facts, sql if len(sql) <= LONGEST_KEPT else b""))
 
     def bound(self, name: str, facts: Facts) -> None:
         """A portal of that name may be open: FETCH can read it."""
-        self._add(self.cursors, name, facts)
+        self._add(self.cursors, name, Prepared(facts, b""))
 
     def path_reported(self, path: Path) -> None:
         """The server said what search_path is (ParameterStatus, from PostgreSQL 18 on)."""
@@ -162,26 +190,21 @@ class View:
         other.prepared, other.prepared_in_sql = dict(self.prepared), set(self.prepared_in_sql)
         other.cursors, other.made = dict(self.cursors), dict(self.made)
         other.fog, other.in_transaction = self.fog, self.in_transaction
-        other.crowded = self.crowded
+        other.crowded, other.blind = self.crowded, self.blind
         return other
 
     def _expect(self, effect: Effect) -> None:
         match effect.verb:
             case "prepare" if effect.facts is not None:
-                self._add(self.prepared, effect.name, effect.facts)
+                self._add(self.prepared, effect.name, Prepared(effect.facts, effect.sql))
                 self.prepared_in_sql.add(effect.name)
             case "declare" if effect.facts is not None:
-                self._add(self.cursors, effect.name, effect.facts)
+                self._add(self.cursors, effect.name, Prepared(effect.facts, b""))
             case "make" if effect.made is not None:
-                key = (effect.made.sort, effect.made.schema, effect.made.name)
-                known = self.made.get(key, ())
-                if effect.made not in known:
-                    self.made[key] = (*known, effect.made)[-MAX_MEANINGS:]
-                    if len(known) >= MAX_MEANINGS or len(self.made) > MAX_NAMES:
-                        self.fog = True
-                self._digest = None
+                self._make(effect.made)
             case "path":
                 if effect.path not in self.paths:
+                    self.blind |= len(self.paths) >= MAX_MEANINGS
                     self.paths = (*self.paths, effect.path)[-MAX_MEANINGS:]
             case "fog":
                 if not self.fog:
@@ -192,25 +215,28 @@ class View:
     def _confirm(self, effect: Effect) -> None:
         match effect.verb:
             case "prepare" if effect.facts is not None:
-                self._settle(self.prepared, effect.name, effect.facts)
+                # PREPARE is not undone by a rollback, so what it replaced is gone for good.
+                self._settle(self.prepared, effect.name, Prepared(effect.facts, effect.sql))
             case "deallocate":
                 self._forget(self.prepared, effect.name)
-            case "make" if effect.made is not None:
-                key = (effect.made.sort, effect.made.schema, effect.made.name)
-                # A rollback may bring the older meaning back, so it goes only outside of transactions.
-                if not self.in_transaction:
-                    self._settle(self.made, key, effect.made)
-                    self._digest = None
-            case "begin":
-                self.in_transaction = True
             case "path":
-                # Inside a transaction the old one may come back; a local one always goes.
-                if not self.in_transaction and not effect.local and len(self.paths) <= 2:
-                    self.paths = (effect.path,)
+                self._confirmed_path = None if effect.local else effect.path
             case _:
                 pass
 
-    def _add(self, names: dict[str, tuple[Facts, ...]], name: str, facts: Facts) -> None:
+    def _make(self, made: Made) -> None:
+        key = (made.sort, made.schema, made.name)
+        known = self.made.get(key, ())
+        if made in known:
+            return
+        if len(known) >= MAX_MEANINGS:
+            made = _all_of((*known, made))
+            known = ()
+        self.blind |= len(self.made) >= MAX_NAMES
+        self.made[key] = (*known, made)
+        self._digest = None
+
+    def _add(self, names: dict[str, tuple[Prepared, ...]], name: str, facts: Prepared) -> None:
         known = names.get(name, ())
         if facts in known:
             return
@@ -225,6 +251,19 @@ class View:
             names[name] = known[known.index(meaning) :]
 
     @staticmethod
-    def _forget(names: dict[str, tuple[Facts, ...]], name: str) -> None:
+    def _forget(names: dict[str, tuple[Prepared, ...]], name: str) -> None:
         if len(names.get(name, ())) <= 1:
             names.pop(name, None)
+
+
+def _all_of(meanings: tuple[Made, ...]) -> Made:
+    """One meaning that stands for many: opaque, and all that they were."""
+    last = meanings[-1]
+    return msgspec.structs.replace(
+        last,
+        columns=None,
+        calls=tuple(sorted({call for each in meanings for call in each.calls})),
+        classes=tuple(sorted({name for each in meanings for name in each.classes})),
+        reads=(),
+        opaque=True,
+    )
