@@ -3,7 +3,7 @@ cimport cython
 
 ctypedef const unsigned char byte_t
 
-cdef int _CARD, _EMAIL, _IBAN, _SSN, _SECRET, _STAR, _BACKSLASH, _LONGEST_CARD, _SHORTEST_TOKEN
+cdef int _CARD, _EMAIL, _IBAN, _SSN, _SECRET, _STAR, _BACKSLASH, _LONGEST_CARD, _SHORTEST_TOKEN, _LONG
 cdef int _DIGIT, _ALPHA, _ALNUM, _LOCAL, _DOMAIN, _WORD, _HEX, _BODY
 cdef byte_t[::1] _CLASS
 cdef byte_t[::1] _IBAN_LENGTH
@@ -31,8 +31,9 @@ cdef class Scanner:
     @cython.locals(slashes=Py_ssize_t)
     cdef bint is_escaped(self, Py_ssize_t at, Py_ssize_t start) except -1
 
-    @cython.locals(found=Py_ssize_t, at=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t, end=Py_ssize_t)
-    cdef Py_ssize_t numbers(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
+    cdef Py_ssize_t first(self, pattern, Py_ssize_t start, Py_ssize_t stop) except -1
+    @cython.locals(found=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t, end=Py_ssize_t)
+    cdef Py_ssize_t numbers(self, Py_ssize_t at, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
     @cython.locals(between=int, i=Py_ssize_t, area=int)
     cdef Py_ssize_t ssn(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(first=int, count=int, best=Py_ssize_t, between=int, at=Py_ssize_t, group=int)
@@ -62,6 +63,7 @@ cdef class Scanner:
     cdef Py_ssize_t private_key(self, Py_ssize_t begin, Py_ssize_t stop) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t)
     cdef Py_ssize_t tokens(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t floor, Py_ssize_t shift) except -1
+    cdef Py_ssize_t end_of_run(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t, end=Py_ssize_t)
     cdef Py_ssize_t word(
         self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t floor, Py_ssize_t stop, Py_ssize_t shift

@@ -309,7 +309,8 @@ class RowMasker:
         One character (`7`) becomes `0`: a string is no shorter than two.
         """
         if length < 2:
-            self.byte(48)
+            if length == 1:
+                self.byte(48)
             return
         self.byte(_QUOTE)
         chars = self.characters(at, at + length) - 2

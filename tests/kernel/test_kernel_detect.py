@@ -146,6 +146,11 @@ def test_an_escape_before_an_address_stays_an_escape(kernel):
     assert stars(kernel, r"\\ana@x.example")[0] == rb"\\" + b"*" * 13
 
 
+def test_no_star_takes_half_of_a_character(kernel):
+    for text in ("\\éx@y.example", "é" * 100 + "@example.com", "a@" + "é" * 200 + ".com", "x@y." + "é" * 200):
+        stars(kernel, text)[0].decode()
+
+
 def test_an_aws_secret_key_is_known_by_what_stands_near_it(kernel):
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     assert stars(kernel, f"aws_secret_access_key = {secret}")[1] == {"secret": 1}
@@ -164,6 +169,15 @@ def test_many_values_are_all_starred(kernel):
     masked, counts = stars(kernel, text)
     assert set(masked) <= set(b"* \n")
     assert sum(counts.values()) == len(FOUND)
+
+
+def test_long_regions_are_leapt_through_and_nothing_is_missed(kernel):
+    for filler in ("x", " ", "x_", "-", "ab1 "):
+        for name, value in FOUND:
+            text = filler * (20_000 // len(filler)) + " " + value + " " + filler * 100
+            masked, counts = stars(kernel, text)
+            assert counts == {name: 1}, filler
+            assert value.encode() not in masked
 
 
 def test_a_region_ends_where_it_is_said_to(kernel):
@@ -203,6 +217,11 @@ def test_both_speeds_agree(plain, built, parts, bits):
         found = scanner.scan(0, len(raw), 0)
         results.append((bytes(out), list(scanner.counts), found))
     assert results[0] == results[1]
+
+
+@given(st.lists(pieces, max_size=12))
+def test_text_stays_text(kernel, parts):
+    stars(kernel, "".join(parts))[0].decode()
 
 
 @given(st.binary(max_size=200), st.integers(0, 31))
