@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Final
 
 from ostiary.demo.screen import Screen
 from ostiary.demo.tour import Tour
 from ostiary.demo.world import World, world
 from ostiary.model.errors import OstiaryError
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+class Ending:
+    """Makes a signal an orderly end: `SystemExit`, once, and not while something is being started.
+
+    A signal between the fork of a child and the line that remembers it would leave the child to nobody.
+    """
+
+    def __init__(self) -> None:
+        self._holding = False
+        self._wanted = 0
+        for number in SIGNALS:
+            signal.signal(number, self._came)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What comes meanwhile takes effect at the end."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._wanted:
+                self._end()
+
+    def _came(self, number: int, _: FrameType | None) -> None:
+        self._wanted = number
+        if not self._holding:
+            self._end()
+
+    def _end(self) -> None:
+        # What is being cleaned up from here on is not to be interrupted.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + self._wanted)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,9 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="end after the tour, also on a terminal")
     chosen = parser.parse_args(arguments)
     stays = sys.stdin.isatty() and sys.stdout.isatty() and not chosen.once
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _end)
+    ending = Ending()
     screen = Screen()
+
+    @contextlib.contextmanager
+    def starting(what: str) -> Iterator[None]:
+        with ending.held(), screen.starting(what):
+            yield
+
     screen.title("Ostiary, a guided tour")
     screen.text(
         """A gateway stands between a shop's database and those who use it. It knows who really acts, decides each
@@ -31,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     screen.blank()
     try:
-        with world(screen.starting) as here:
+        with world(starting) as here:
             Tour(here, screen).walk()
             screen.title("That was all of it. Everything above was real.")
             if stays:
@@ -41,13 +85,6 @@ def main(arguments: list[str] | None = None) -> int:
         screen.failure(str(exc))
         return 1
     return 0
-
-
-def _end(number: int, _: FrameType | None) -> NoReturn:
-    """End in good order, once: what is being cleaned up now is not to be interrupted."""
-    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
-    raise SystemExit(128 + number)
 
 
 def _invite(here: World, screen: Screen) -> None:
