@@ -17,10 +17,18 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 
-COMPILED = [
-    *sorted(path.with_suffix(".py").relative_to(ROOT) for path in ROOT.glob("ostiary/kernel/*.pxd")),
-    # Modules outside the kernel, once a measurement shows that compiling them pays: Path("ostiary/session/path.py").
-]
+COMPILED = sorted(path.with_suffix(".py").relative_to(ROOT) for path in ROOT.glob("ostiary/kernel/*.pxd"))
+
+LINE = [
+    Path("ostiary") / module
+    for module in (
+        "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "driver/session.py",
+        "protocols/postgres/answering.py", "protocols/postgres/asking.py", "protocols/postgres/conversation.py",
+        "protocols/postgres/relay.py", "protocols/postgres/understanding.py", "session/path.py",
+    )
+]  # fmt: skip
+"""What every message passes: plain Python without types of C, compiled only to leave out the interpreter's loop. Measured:
+about half of the line's own time (docs/decisions/0008-compiled-line.md)."""
 
 DIRECTIVES = {
     "language_level": "3",
@@ -31,6 +39,10 @@ DIRECTIVES = {
     "annotation_typing": False,  # types come from the .pxd alone; annotations in the source are for people and mypy
     "embedsignature": False,
 }
+
+
+PLAIN_DIRECTIVES = DIRECTIVES | {"wraparound": True}
+"""Untyped code may index from the end."""
 
 
 class OptionalBuild(build_ext):
@@ -76,23 +88,26 @@ def extensions() -> list[Extension]:
         print("warning: no Cython; the kernel will run as plain Python, slower", file=sys.stderr)  # noqa: T201
         return []
     flags = os.environ.get("OSTIARY_CFLAGS", "-O3").split()
-    modules = [
-        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags) for path in COMPILED
-    ]
     try:
-        built: list[Extension] = cythonize(
-            modules,
-            compiler_directives=DIRECTIVES,
-            annotate=bool(os.environ.get("OSTIARY_ANNOTATE")),
-            build_dir="build/cython",
-            nthreads=0,
-        )
+        return [
+            extension
+            for paths, directives in ((COMPILED, DIRECTIVES), (LINE, PLAIN_DIRECTIVES))
+            for extension in cythonize(
+                [
+                    Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags)
+                    for path in paths
+                ],
+                compiler_directives=directives,
+                annotate=bool(os.environ.get("OSTIARY_ANNOTATE")),
+                build_dir="build/cython",
+                nthreads=0,
+            )
+        ]
     except CompileError:
         if os.environ.get("OSTIARY_REQUIRE_COMPILED"):
             raise
         print("warning: Cython could not translate the kernel; it will run as plain Python", file=sys.stderr)  # noqa: T201
         return []
-    return built
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})

@@ -16,17 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-import asyncpg
-
-from ostiary.catalogue.dial import connect
-from ostiary.catalogue.read import read_snapshot, read_stamp
+from ostiary.catalogue.read import Link, read_snapshot, read_stamp
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Connection
-from ostiary.model.errors import NotAdmitted, Reason
-from ostiary.model.secrets import Secret
+from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
 
 DEADLINE: Final = 30.0
 """Seconds for one reading, dialling included. 10,000 tables take about one."""
@@ -35,18 +31,20 @@ MAX_READINGS: Final = 8
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 """Runs a coroutine beside everything else, under a name."""
 
-FAULTS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError)
+FAULTS: Final = (OSError, OstiaryError, TimeoutError, ValueError, KeyError, TypeError)
+"""The last three: a target that answers with something else than was asked."""
 
 
 class Catalogue:
     """What one target says of itself. One a connection and worker; to be used from one event loop."""
 
     def __init__(
-        self, connection: Connection, password: Callable[[], Secret | None], spawn: Spawn | None = None
+        self, connection: Connection, open_link: Callable[[], Awaitable[Link]], spawn: Spawn | None = None
     ) -> None:
+        """`open_link` dials the side connection; `spawn` runs a look in the background."""
         self._connection = connection
-        self._password = password
-        self._link: asyncpg.Connection | None = None
+        self._open_link = open_link
+        self._link: Link | None = None
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
         self._stamp: object = None
@@ -119,9 +117,9 @@ class Catalogue:
                 return snapshot
         raise TimeoutError
 
-    async def _linked(self) -> asyncpg.Connection:
-        if self._link is None or self._link.is_closed():
-            self._link = await connect(self._connection, self._password())
+    async def _linked(self) -> Link:
+        if self._link is None or self._link.is_closed:
+            self._link = await self._open_link()
         return self._link
 
     async def _look_ahead(self) -> None:
@@ -135,7 +133,7 @@ class Catalogue:
     async def _hang_up(self) -> None:
         link, self._link = self._link, None
         if link is not None:
-            link.terminate()
+            link.close()
 
     async def close(self) -> None:
         """Close the side connection."""

@@ -18,16 +18,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Final
-
-import asyncpg
+from typing import Any, Final, Protocol
 
 from ostiary.model.catalogue import FIRST_NORMAL_OID, Column, Function, Operator, Relation, Snapshot, Type
 
 SESSION: Final = """
 select current_database() as database, current_setting('server_version_num')::int as version, current_user::text as role,
        (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as superuser,
-       pg_catalog.current_schemas(false)::text[] as path
+       to_json(pg_catalog.current_schemas(false)::text[]) as path
 """
 SCHEMAS: Final = """
 select oid, nspname::text as name, has_schema_privilege(oid, 'CREATE') as writable from pg_namespace
@@ -132,19 +130,39 @@ STAMP: Final = (
 """One number that differs when any catalogue does that a snapshot is made of."""
 
 
-async def read_stamp(link: asyncpg.Connection) -> object:
+class Link(Protocol):
+    """A connection of the gateway's own to a target (`ostiary.driver.side`)."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it can be used no more."""
+        ...
+
+    async def fetch(self, sql: str) -> list[dict[str, Any]]:
+        """Run one statement; its rows."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+async def read_stamp(link: Link) -> object:
     """Read what tells whether the catalogue changed."""
-    row = await link.fetchrow(STAMP)
-    path = await link.fetchrow(SESSION)
-    return tuple(row), tuple(tuple(v) if isinstance(v, list) else v for v in path)
+    (row,) = await link.fetch(STAMP)
+    (session,) = await link.fetch(SESSION)
+    return tuple(row.values()), tuple(tuple(v) if isinstance(v, list) else v for v in session.values())
 
 
-async def read_snapshot(link: asyncpg.Connection, version: int) -> Snapshot:
+async def read_snapshot(link: Link, version: int) -> Snapshot:
     """Read the whole catalogue through an open connection."""
-    async with link.transaction(isolation="repeatable_read", readonly=True):
-        session = await link.fetchrow(SESSION)
-        await link.execute("set local search_path = pg_catalog")
+    await link.fetch("begin isolation level repeatable read read only")
+    try:
+        (session,) = await link.fetch(SESSION)
+        await link.fetch("set local search_path = pg_catalog")
         rows = {name: await link.fetch(query) for name, query in QUERIES.items()}
+    finally:
+        await link.fetch("rollback")
     return _Reading(rows).snapshot(session, version)
 
 

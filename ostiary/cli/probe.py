@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from ostiary.catalogue import Catalogue
+from ostiary.driver.side import Side
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Connection
 from ostiary.model.errors import NotAdmitted, Reason
@@ -101,7 +102,8 @@ async def understand(connection: Connection, sql: str) -> Operation:
 
 async def _snapshot(connection: Connection) -> Snapshot:
     reference = connection.upstream.password
-    catalogue = Catalogue(connection, lambda: None if reference is None else resolve(reference))
+    password = None if reference is None else resolve(reference)
+    catalogue = Catalogue(connection, lambda: Side.open(connection, password))
     try:
         return await catalogue.refresh()
     finally:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -56,16 +56,18 @@ PENDING: Final = _Pending()
 class Lane:
     """One direction of the path, driven."""
 
-    __slots__ = ("_carry_out", "_coroutine", "_failed", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits")
+    __slots__ = ("_carry_out", "_coroutine", "_failed", "_send", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits")
 
     def __init__(
         self,
         coroutine: Coroutine[c.Command[Any], Any, None],
-        carry_out: Callable[[c.Command[Any]], Any],
+        carry_out: Mapping[type, Callable[[Any], Any]],
         failed: Callable[[BaseException | None], None],
     ) -> None:
         self._coroutine = coroutine
+        self._send = coroutine.send
         self._carry_out = carry_out
+        """How each kind of command is carried out; PENDING: somebody will call `resume`."""
         self._failed = failed
         self.unheard: deque[bytes] = deque()
         self.unheard_bytes = 0
@@ -82,12 +84,13 @@ class Lane:
             return
         self.busy = True
         try:
-            command = self._coroutine.send(reply)
+            send, carry_out = self._send, self._carry_out
+            command = send(reply)
             while True:
-                answer = self._carry_out(command)
+                answer = carry_out[type(command)](command)
                 if answer is PENDING:
                     return
-                command = self._coroutine.send(answer)
+                command = send(answer)
         except StopIteration:
             self.is_over = True
             self._failed(None)
@@ -190,7 +193,7 @@ class SessionDriver:
         self._idle_seconds = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._heard_at = self._loop.time()
-        self._carry: dict[type, Callable[[Any], Any]] = {
+        carry_out: dict[type, Callable[[Any], Any]] = {
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
             c.LookUp: self._look_up,
@@ -204,8 +207,8 @@ class SessionDriver:
             c.Outdate: self._outdate,
             c.Send: self._send,
         }
-        self._requests = Lane(requests(line), self._carry_out, self._requests_over)
-        self._replies = Lane(replies(line), self._carry_out, self._replies_over)
+        self._requests = Lane(requests(line), carry_out, self._requests_over)
+        self._replies = Lane(replies(line), carry_out, self._replies_over)
 
     def begin(self, client: asyncio.Transport, target: Target, early: bytes) -> None:
         """Take over both sockets. `early`: what the client sent beyond its login.
@@ -285,9 +288,6 @@ class SessionDriver:
                 transport.resume_reading()
 
     # --- commands ---
-
-    def _carry_out(self, command: c.Command[Any]) -> Any:
-        return self._carry[type(command)](command)
 
     def _hear_client(self, _command: c.HearClient) -> bytes | _Pending | None:
         if self._relay.is_leaving:

@@ -25,11 +25,19 @@ MAX_ANSWER: Final = 512 << 20
 """Bytes of one answer. The catalogue of 100,000 tables has about 100 MB."""
 HOLD: Final = 16 << 20
 
+SETTINGS: Final = {
+    "application_name": "ostiary-catalogue",
+    "client_encoding": "UTF8",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "30s",
+    "lock_timeout": "5s",
+}
 DATA_ROW: Final = 0x44
 
 
 def _integers(value: str) -> list[int]:
-    return [int(each) for each in value[1:-1].split(",") if each]
+    # A bound other than 1 stands in front: `[0:1]={23,25}`.
+    return [int(each) for each in value[value.index("{") + 1 : -1].split(",") if each]
 
 
 _CONVERSIONS: Final[Mapping[int, Callable[[str], Any]]] = {
@@ -59,10 +67,9 @@ class Side(asyncio.Protocol):
         target.attach(self)
 
     @classmethod
-    async def open(cls, connection: Connection, password: Secret | None, name: str) -> Side:
-        """Dial and log in. `name` is how the target's own log names the connection. Raises `NotAdmitted`."""
-        settings = {"application_name": name, "client_encoding": "UTF8"}
-        return cls(await open_target(connection, password, settings))
+    async def open(cls, connection: Connection, password: Secret | None) -> Side:
+        """Dial and log in; the session is read-only. Raises `NotAdmitted`."""
+        return cls(await open_target(connection, password, SETTINGS))
 
     @property
     def is_closed(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ostiary.catalogue import Catalogue
+from ostiary.driver.side import Side
+from ostiary.driver.spawn import spawn
 from ostiary.model.connections import Connection
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres.understanding import Knowledge
@@ -18,7 +20,7 @@ class Destination:
         self.connection = connection
         self.password = password
         """Reads the credential anew each time, so that a rotated one is used at once."""
-        self.catalogue = Catalogue(connection, password)
+        self.catalogue = Catalogue(connection, lambda: Side.open(connection, password()), spawn)
         self.knowledge = Knowledge(connection.protect)
         """What statements mean on this target, shared by its sessions."""
         self.sessions = 0

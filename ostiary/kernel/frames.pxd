@@ -18,3 +18,15 @@ cpdef Py_ssize_t frame_size(const unsigned char[::1] buf, Py_ssize_t start=*) ex
                b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t)
 cpdef Py_ssize_t check_rows(const unsigned char[::1] buf, Py_ssize_t start, Py_ssize_t end,
                             Py_ssize_t columns) except -1
+
+
+cdef class Inbox:
+    cdef object _scan
+    cdef Py_ssize_t _hold
+    cdef object _rest
+    cdef Py_ssize_t _need
+    cdef object _tag
+    cdef public Py_ssize_t left
+    cpdef feed(self, chunk)
+    @cython.locals(consumed=Py_ssize_t, size=Py_ssize_t)
+    cpdef _split(self, buf, Py_ssize_t start, list pieces)

@@ -1,0 +1,1 @@
+"""One folder a wire protocol; all sans-io."""

@@ -43,6 +43,7 @@ class Relay(Protocol):
 
         Raises:
             PeerMisbehaved: the bytes broke the protocol.
+
         """
         ...
 
@@ -67,6 +68,7 @@ class Relay(Protocol):
 
         Raises:
             PeerMisbehaved: the bytes broke the protocol.
+
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Self
 
 from ostiary.model.commands import Command
@@ -23,7 +23,7 @@ class Playbook:
         asked = self._asked
         if not (isinstance(asked, command) if isinstance(command, type) else asked == command):
             raise AssertionError(f"expected {command}, the line asked for {asked}")
-        self._asked = self._step(then(asked) if isinstance(then, Callable) else then)  # type: ignore[arg-type]
+        self._asked = self._step(then(asked) if callable(then) else then)
         return self
 
     def finished(self) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from ostiary.catalogue import Catalogue, read_snapshot
+from ostiary.driver.side import QueryFailed, Side
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
 from ostiary.model.errors import NotAdmitted, Reason
@@ -53,12 +53,13 @@ def database(postgres: Peer) -> Iterator[str]:
 
 
 async def _read(peer: Peer, user: str) -> Snapshot:
-    link = await asyncpg.connect(host=peer.host, port=peer.port, user=user, database=DATABASE, ssl=False)
+    link = await Side.open(connection(peer, user=user), None)
     try:
-        await link.execute("create temp table mine (a int)")
+        await link.fetch("set default_transaction_read_only = off")
+        await link.fetch("create temp table mine (a int)")
         return await read_snapshot(link, 7)
     finally:
-        await link.close()
+        link.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +148,9 @@ def test_protection_spreads_over_views_and_partitions(snapshot: Snapshot) -> Non
 # --- keeping it ---
 
 
-def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None) -> Connection:
+def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None, user: str = "") -> Connection:
     upstream = Upstream(
-        host=peer.host, port=port or peer.port, database=DATABASE, user=peer.user, password=None, tls="disable",
+        host=peer.host, port=port or peer.port, database=DATABASE, user=user or peer.user, password=None, tls="disable",
         ca_file=None, cert_file=None, key_file=None, connect_timeout=5.0,
     )  # fmt: skip
     return Connection(
@@ -160,7 +161,7 @@ def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None) ->
 
 def with_catalogue(connection: Connection, story: Any, spawn: Any = None) -> None:
     async def go() -> None:
-        catalogue = Catalogue(connection, lambda: None, spawn)
+        catalogue = Catalogue(connection, lambda: Side.open(connection, None), spawn)
         try:
             await story(catalogue)
         finally:
@@ -232,8 +233,8 @@ def test_the_side_connection_says_who_it_is_and_cannot_write(postgres: Peer, dat
         query = "select count(*) from pg_stat_activity where application_name = 'ostiary-catalogue'"
         assert postgres.psql(query) == "1"
         assert catalogue._link is not None
-        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-            await catalogue._link.execute("create table no(a int)")
+        with pytest.raises(QueryFailed, match="25006"):
+            await catalogue._link.fetch("create table no(a int)")
 
     with_catalogue(connection(postgres), story)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-import asyncpg
 import pytest
 
 from ostiary.catalogue import read_snapshot
+from ostiary.driver.side import Side
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Protected, Strategy
+from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
 from ostiary.model.operations import Facts
 from ostiary.protocols.postgres.operations import ProtectedColumns, Understood, View, study
 from ostiary.testing.peers import Peer
@@ -77,11 +77,22 @@ create policy p on guarded using (touchy(id) > 0);
 
 
 async def snapshot_of(peer: Peer, database: str, version: int = 1) -> Snapshot:
-    link = await asyncpg.connect(host=peer.host, port=peer.port, user=peer.user, database=database, ssl=False)
+    upstream = Upstream(
+        host=peer.host, port=peer.port, database=database, user=peer.user, password=None, tls="disable",
+        ca_file=None, cert_file=None, key_file=None, connect_timeout=5.0,
+    )  # fmt: skip
+    link = await Side.open(connection_to(upstream), None)
     try:
         return await read_snapshot(link, version)
     finally:
-        await link.close()
+        link.close()
+
+
+def connection_to(upstream: Upstream) -> Connection:
+    return Connection(
+        name="c", type="postgresql", upstream=upstream, labels=(), durability=Durability.BUFFERED,
+        recording=Recording.EVENTS, protect=(), detect=frozenset(), catalogue_seconds=30.0, max_sessions=1,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

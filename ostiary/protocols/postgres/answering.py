@@ -11,10 +11,12 @@ Where masking is on, rows need a plan before they come. A simple query's RowDesc
 protocol the gateway describes every Parse itself (`Asking`), and swallows that answer here.
 """
 
+# ruff: noqa: SLF001 - the table at the end names this module's own methods
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from ostiary.kernel.frames import Inbox, Run, frame_size, scan
 from ostiary.model.connections import Strategy
@@ -204,7 +206,7 @@ class Answering:
             return False
         if turn is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target, and nothing was asked")
-        handler = self._HANDLERS.get((tag, turn.kind))
+        handler = _HANDLERS.get((tag, turn.kind))
         if handler is None or turn.denied is not None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target for {turn.kind.name}")
         handler(self, frame, turn)
@@ -229,8 +231,9 @@ class Answering:
             if work is not None:
                 talk.finish(work, "error" if work.error else "ok")
         # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
+        failed = talk.segment_failed
         talk.ready(frame[5])
-        self._understanding.ready(in_block=frame[5] != IDLE)
+        self._understanding.ready(in_block=frame[5] != IDLE, failed=failed)
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk
@@ -347,7 +350,7 @@ class Answering:
         talk.pending.popleft()
         assert turn.statement is not None  # noqa: S101 - one that was not refused has one
         talk.statements[turn.name] = turn.statement
-        self._understanding.parsed(turn.name, turn.statement.facts)
+        self._understanding.parsed(turn.name, turn.statement.facts, turn.statement.sql)
         if talk.parsing.get(turn.name) is turn.statement:
             del talk.parsing[turn.name]
 
@@ -401,7 +404,7 @@ class Answering:
         work = self._batch_work
         if work is None:
             return
-        work.bytes += len(masked.frames)
+        work.sent += len(masked.frames)
         if masked.counts:
             counts = work.masked = work.masked or {}
             for name, count in masked.counts:
@@ -411,28 +414,29 @@ class Answering:
             if isinstance(report, m.ErrorResponse):
                 work.error_text = report.text("M")[:1000]
 
-    # --- which frame may answer which turn ---
 
-    _HANDLERS: ClassVar[Mapping[tuple[int, Kind], Callable[[Answering, bytes, Turn], None]]] = {
-        (ROW_DESCRIPTION, Kind.QUERY): _row_description,
-        (ROW_DESCRIPTION, Kind.DESCRIBE_STATEMENT): _row_description,
-        (ROW_DESCRIPTION, Kind.DESCRIBE_PORTAL): _row_description,
-        (NO_DATA, Kind.DESCRIBE_STATEMENT): _no_data,
-        (NO_DATA, Kind.DESCRIBE_PORTAL): _no_data,
-        (PARAMETER_DESCRIPTION, Kind.DESCRIBE_STATEMENT): _ignored,
-        (COMMAND_COMPLETE, Kind.QUERY): _complete,
-        (COMMAND_COMPLETE, Kind.EXECUTE): _complete,
-        (EMPTY_QUERY, Kind.QUERY): _complete,
-        (EMPTY_QUERY, Kind.EXECUTE): _complete,
-        (SUSPENDED, Kind.EXECUTE): _suspended,
-        (PARSE_COMPLETE, Kind.PARSE): _parsed,
-        (BIND_COMPLETE, Kind.BIND): _bound,
-        (CLOSE_COMPLETE, Kind.CLOSE): _closed,
-        (COPY_IN, Kind.QUERY): _copy_in,
-        (COPY_IN, Kind.EXECUTE): _copy_in,
-        (COPY_OUT, Kind.QUERY): _copy_out,
-        (COPY_OUT, Kind.EXECUTE): _copy_out,
-        (COPY_DONE, Kind.QUERY): _ignored,
-        (COPY_DONE, Kind.EXECUTE): _ignored,
-    }
-    """Which frame may answer which turn; what is not here is refused."""
+# --- which frame may answer which turn ---
+
+_HANDLERS: Final[Mapping[tuple[int, Kind], Callable[[Answering, bytes, Turn], None]]] = {
+    (ROW_DESCRIPTION, Kind.QUERY): Answering._row_description,
+    (ROW_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._row_description,
+    (ROW_DESCRIPTION, Kind.DESCRIBE_PORTAL): Answering._row_description,
+    (NO_DATA, Kind.DESCRIBE_STATEMENT): Answering._no_data,
+    (NO_DATA, Kind.DESCRIBE_PORTAL): Answering._no_data,
+    (PARAMETER_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._ignored,
+    (COMMAND_COMPLETE, Kind.QUERY): Answering._complete,
+    (COMMAND_COMPLETE, Kind.EXECUTE): Answering._complete,
+    (EMPTY_QUERY, Kind.QUERY): Answering._complete,
+    (EMPTY_QUERY, Kind.EXECUTE): Answering._complete,
+    (SUSPENDED, Kind.EXECUTE): Answering._suspended,
+    (PARSE_COMPLETE, Kind.PARSE): Answering._parsed,
+    (BIND_COMPLETE, Kind.BIND): Answering._bound,
+    (CLOSE_COMPLETE, Kind.CLOSE): Answering._closed,
+    (COPY_IN, Kind.QUERY): Answering._copy_in,
+    (COPY_IN, Kind.EXECUTE): Answering._copy_in,
+    (COPY_OUT, Kind.QUERY): Answering._copy_out,
+    (COPY_OUT, Kind.EXECUTE): Answering._copy_out,
+    (COPY_DONE, Kind.QUERY): Answering._ignored,
+    (COPY_DONE, Kind.EXECUTE): Answering._ignored,
+}
+"""Which frame may answer which turn; what is not here is refused."""

@@ -329,6 +329,7 @@ class Asking:
             turn.name, turn.statement = slot.name, slot.statement
             assert slot.statement is not None  # noqa: S101 - a permitted Parse has one
             self._talk.parsing[slot.name] = slot.statement
+            self._understanding.parsing(slot.name, slot.statement.facts, slot.statement.sql)
             self._pass(ask.operation.wire, turn)
             if self._describes:
                 turn = Turn(Kind.DESCRIBE_STATEMENT)

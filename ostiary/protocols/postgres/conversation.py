@@ -46,17 +46,24 @@ class Kind(enum.IntEnum):
     SYNC = 8
 
 
+# Looked up once: the line asks for them with every message.
+TURN_QUERY: Final = Kind.QUERY
+TURN_EXECUTE: Final = Kind.EXECUTE
+TURN_SYNC: Final = Kind.SYNC
+
+
 class Work:
     """One intended operation under way, and what became of it so far."""
 
-    __slots__ = ("bytes", "columns", "effects", "error", "error_text", "intended", "masked", "rows", "status", "tags")
+    __slots__ = ("columns", "effects", "error", "error_text", "intended", "masked", "rows", "sent", "status", "tags")
 
     def __init__(self, intended: Intended, effects: tuple[Effect, ...]) -> None:
         self.intended = intended
         self.effects = effects
         """What it does to the names of the session, once it ran."""
         self.rows = 0
-        self.bytes = 0
+        self.sent = 0
+        """Bytes of result that went to the client."""
         self.tags: list[str] = []
         self.error = ""
         self.error_text = ""
@@ -77,7 +84,7 @@ class Work:
             status=self.status or "closed",
             tag=tags[0] if len(tags) == 1 else "; ".join(tags[:20]),
             rows=self.rows,
-            bytes=self.bytes,
+            bytes=self.sent,
             error=self.error,
             error_text=self.error_text,
             masked=tuple(sorted(self.masked.items())) if self.masked else (),
@@ -205,6 +212,15 @@ class Conversation:
         self.segment_failed = False
         self.status = status
         self.copying_in = None
+        if not (failed or self.portals or self.pending or self.defined or len(self.open_works) != 1):
+            # One operation was open, and it is over: as good as always.
+            work = self.open_works.pop()
+            self.ended.append(work)
+            if work.facts.invalidates_catalogue and work.status == "ok":
+                self.defined = self.outdated = True
+                if status == IDLE:
+                    self.defined = False
+            return
         if status == IDLE and self.portals:
             self.portals.clear()  # portals end with their transaction: 54.2.3
         alive = {id(portal.work) for portal in self.portals.values()} if self.portals else ()

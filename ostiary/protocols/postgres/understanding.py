@@ -86,18 +86,25 @@ class Understanding:
         if effects:
             self._view.confirm(effects, completed)
 
-    def parsed(self, name: bytes, facts: Facts) -> None:
+    def parsing(self, name: bytes, facts: Facts, sql: bytes) -> None:
+        """A named Parse goes out: until its answer is here, EXECUTE may mean this or what it meant."""
+        if name:
+            self._view.parsing(name.decode("utf-8", "surrogateescape"), facts, sql)
+
+    def parsed(self, name: bytes, facts: Facts, sql: bytes) -> None:
         """A named statement is there: SQL's EXECUTE can run it."""
         if name:
-            self._view.parsed(name.decode("utf-8", "surrogateescape"), facts)
+            self._view.parsed(name.decode("utf-8", "surrogateescape"), facts, sql)
 
     def bound(self, name: bytes, facts: Facts) -> None:
         """A named portal is there: SQL's FETCH can read it."""
         if name:
             self._view.bound(name.decode("utf-8", "surrogateescape"), facts)
 
-    def ready(self, *, in_block: bool) -> None:
-        """ReadyForQuery came."""
+    def ready(self, *, in_block: bool, failed: bool) -> None:
+        """ReadyForQuery came; `failed`: there was an error since the one before."""
+        if not (in_block or self._in_block or failed):
+            self._view.settle()
         if in_block != self._in_block:
             self._in_block = in_block
             if in_block:

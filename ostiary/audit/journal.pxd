@@ -1,0 +1,28 @@
+# Types of journal.py for the compiled line.
+
+from ostiary.audit.ids cimport Ids
+
+
+cdef class Written:
+    cdef public list entries
+    cdef public long long index
+    cdef public object proofs
+    cdef public bint stream_first
+
+
+cdef class Journal:
+    cdef object _writer
+    cdef object _entries
+    cdef Ids _ids
+    cdef object _open_stream
+    cdef public bint is_full
+    cdef public object session
+    cdef public bint strict
+    cdef public long long began
+    cdef object _start
+    cdef long long _operations
+    cdef public object stream
+    cpdef write(self, decisions)
+    cpdef append(self, Written written)
+    cpdef proofs(self, Written written)
+    cpdef outcomes(self, outcomes)

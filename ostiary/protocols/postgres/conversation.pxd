@@ -1,0 +1,59 @@
+# Types of conversation.py for the compiled line: attributes become members of a C struct.
+
+cdef class Work:
+    cdef public object intended
+    cdef public object effects
+    cdef public object columns
+    cdef public object error
+    cdef public object error_text
+    cdef public object status
+    cdef public dict masked
+    cdef public list tags
+    cdef public long long rows
+    cdef public long long sent
+    cpdef outcome(self)
+
+
+cdef class Statement:
+    cdef public object columns
+    cdef public object facts
+    cdef public object parameter_types
+    cdef public object segment
+    cdef public object sql
+
+
+cdef class Portal:
+    cdef public object formats
+    cdef public object plan
+    cdef public Statement statement
+    cdef public Work work
+
+
+cdef class Turn:
+    cdef public object denied
+    cdef public bint hidden
+    cdef public object kind
+    cdef public object name
+    cdef public object plan
+    cdef public Portal portal
+    cdef public Statement statement
+    cdef public Work work
+
+
+cdef class Conversation:
+    cdef public Work copying_in
+    cdef public bint defined
+    cdef public list ended
+    cdef public list open_works
+    cdef public bint outdated
+    cdef public dict parsing
+    cdef public object pending
+    cdef public dict portals
+    cdef public bint segment_failed
+    cdef public bint skipping
+    cdef public dict statements
+    cdef public int status
+    cdef public bint unsynced
+    cpdef finish(self, Work work, status)
+    cpdef ready(self, int status)
+    cpdef outcomes(self)

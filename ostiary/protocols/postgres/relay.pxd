@@ -1,0 +1,16 @@
+# Types of relay.py for the compiled line.
+
+from ostiary.protocols.postgres.answering cimport Answering
+from ostiary.protocols.postgres.asking cimport Asking
+from ostiary.protocols.postgres.conversation cimport Conversation
+
+
+cdef class PostgresRelay:
+    cdef Answering _answering
+    cdef Asking _asking
+    cdef Conversation _talk
+    cpdef decided(self, ask, decision)
+    cpdef order(self, proofs)
+    cpdef masked(self, masked)
+    cpdef outcomes(self)
+    cpdef outdated(self)

@@ -1,0 +1,8 @@
+# Types of path.py for the compiled line.
+
+cdef class Line:
+    cdef public object admitted
+    cdef public object connection
+    cdef public object policies
+    cdef public object relay
+    cdef public object who
