@@ -18,6 +18,7 @@ from ostiary.config.types import Config
 from ostiary.driver.spawn import spawn
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.keys import load_or_create_token_key
+from ostiary.listener.accept import bind
 
 WRITER: Final = "control"
 
@@ -58,12 +59,14 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         tls_key=None if tls.tls_key is None else str(tls.tls_key),
     )
     http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are below
-    serving = spawn(http.serve(), "api")
+    sock = bind(tls.host, tls.port, shared=False)
+    host, port = sock.getsockname()[:2]
+    serving = spawn(http.serve(sockets=[sock]), "api")
     on_signals(stop, lambda: None)
     while not http.started and not serving.done():  # noqa: ASYNC110 - uvicorn sets a flag, and no event
         await asyncio.sleep(0.01)
     if http.started:
-        ready({"api": f"{tls.host}:{http.servers[0].sockets[0].getsockname()[1]}"})
+        ready({"api": f"{host}:{port}"})
         await stop.wait()
     http.should_exit = True
     await serving

@@ -210,8 +210,9 @@ class Gate:
             if secured is None:
                 sock.close()
                 return None
-            _, door = await asyncio.get_running_loop().connect_accepted_socket(
-                Doorstep, sock, ssl=self._tls if secured else None,
+            door = Doorstep()  # not what the call returns: with TLS that is uvloop's own protocol
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: door, sock, ssl=self._tls if secured else None,
                 ssl_handshake_timeout=self._settings.login_seconds if secured else None,
             )  # fmt: skip
         except BaseException:

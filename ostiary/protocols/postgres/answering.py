@@ -121,6 +121,11 @@ class Answering:
             elif count == 0:
                 looked_at = True
             else:
+                if tag == COMMAND_COMPLETE and now is not None and now.masked is not None and not now.noticed:
+                    if begin >= 0:
+                        yield self._control(buf, begin, end, work)
+                        begin = -1
+                    yield self._notice(now)
                 looked_at = self._control_frame(tag, buf, run, turn)
             if not looked_at:
                 if begin < 0:
@@ -140,6 +145,15 @@ class Answering:
         self._reporting = False
         frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
         return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
+
+    def _notice(self, work: Work) -> tuple[Batch, Under]:
+        """Say that values were masked, before the statement's completion: a star that is data and one of ours look alike."""
+        work.noticed = True
+        self._batch_work = work
+        self._reporting = False
+        counts = ", ".join(f"{count} of {name}" for name, count in sorted((work.masked or {}).items()))
+        frame = refusals.notice_response(f"the gateway masked values: {counts}")
+        return Batch(frame, Content.CONTROL, None, 0, strip=False), work.intended
 
     def _looked_at(self, buf: bytes | bytearray, run: Run, turn: Turn | None) -> Iterator[tuple[Batch, Under]]:
         """Batches for a run that masking must look at, or that is not for the client."""

@@ -8,6 +8,7 @@ cdef class Work:
     cdef public object error_text
     cdef public object status
     cdef public dict masked
+    cdef public bint noticed
     cdef public list tags
     cdef public long long rows
     cdef public long long sent

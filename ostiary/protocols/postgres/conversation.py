@@ -55,7 +55,7 @@ TURN_SYNC: Final = Kind.SYNC
 class Work:
     """One intended operation under way, and what became of it so far."""
 
-    __slots__ = ("columns", "effects", "error", "error_text", "intended", "masked", "rows", "sent", "status", "tags")
+    __slots__ = ("columns", "effects", "error", "error_text", "intended", "masked", "noticed", "rows", "sent", "status", "tags")
 
     def __init__(self, intended: Intended, effects: tuple[Effect, ...]) -> None:
         self.intended = intended
@@ -68,6 +68,8 @@ class Work:
         self.error = ""
         self.error_text = ""
         self.masked: dict[str, int] | None = None
+        self.noticed = False
+        """The client was told that values were masked."""
         self.columns: tuple[tuple[str, int], ...] = ()
         self.status = ""
 
