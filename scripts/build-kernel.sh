@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compile the kernel in place if there is a compiler and something changed; without one it runs uncompiled, and that is said.
+# Compile the kernel and the line in place if there is a compiler and something changed (unchanged modules are not compiled again); without one it runs uncompiled, and that is said.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -f setup.py ] || exit 0
 python=.venv/bin/python
 stamp=.venv/kernel-stamp
-want=$({ cat setup.py; find ostiary -name '*.pxd' -o -path '*/kernel/*.py' | sort | xargs cat; "$python" --version; } | sha256sum | cut -d' ' -f1)
+want=$({ cat setup.py; find ostiary -name '*.pxd' -o -name '*.py' | sort | xargs cat; "$python" --version; } | sha256sum | cut -d' ' -f1)
 [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ] || exit 0
 find ostiary -name '*.so' -delete # never one that is older than its source
 if "$python" setup.py -q build_ext --inplace >.venv/kernel-build.log 2>&1 && ls ostiary/kernel/*.so >/dev/null 2>&1; then
