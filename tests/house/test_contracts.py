@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ SPAWN = "ostiary/driver/"
 # Every place that opens a secret, and why. A new one is a place to review: add it here with its reason.
 REVEALS: dict[str, str] = {
     "ostiary/api/client.py": "sends the caller's own token to the API",
+    "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
     "ostiary/identity/verifier.py": "checks the token that somebody showed",
     "ostiary/protocols/postgres/login.py": "answers a target that asks for the password",
     "ostiary/protocols/postgres/scram.py": "derives the keys of SCRAM from the password",

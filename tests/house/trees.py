@@ -16,7 +16,8 @@ PACKAGE = ROOT / "ostiary"
 def sources(*folders: str) -> tuple[Path, ...]:
     """Every Python file under these folders (default: the package), sorted."""
     roots = [ROOT / folder for folder in folders] or [PACKAGE]
-    return tuple(sorted(path for root in roots for path in root.rglob("*.py") if "__pycache__" not in path.parts))
+    ours = (path for root in roots for path in root.rglob("*.py") if "__pycache__" not in path.parts)
+    return tuple(sorted(path for path in ours if ROOT / "conformance" / "work" not in path.parents))
 
 
 @functools.cache
