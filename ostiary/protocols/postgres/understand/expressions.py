@@ -48,6 +48,8 @@ class Expressions(Names):
     """Walks expressions."""
 
     parameter_types: tuple[int, ...] = ()
+    outputs: tuple[Type, ...] = ()
+    """Types of the output columns of the query walked last; empty: not known."""
     copying: bool = False
     """COPY has no RowDescription: a column is only known by its own name."""
 
@@ -118,6 +120,7 @@ class Expressions(Names):
         """An unqualified name: the innermost level that has it wins; a level that may have it does not end the search."""
         level = scope
         while level is not None:
+            self.spend(len(level.entries))
             types: list[Type] = []
             certain = False
             for entry in level.entries:
@@ -136,6 +139,7 @@ class Expressions(Names):
         # Not a column: then it is a whole row.
         level = scope
         while level is not None:
+            self.spend(len(level.entries))
             for entry in level.entries:
                 if entry.alias == name:
                     self.use_row(entry)
@@ -147,6 +151,7 @@ class Expressions(Names):
         schema = parts[-3] if len(parts) > 2 else None
         level = scope
         while level is not None:
+            self.spend(len(level.entries))
             hits = [e for e in level.entries if e.alias == table and (schema is None or e.schema == schema)]
             if hits:
                 return self._column_of(hits, name)
@@ -176,7 +181,7 @@ class Expressions(Names):
         if entry.touched is not None:
             entry.touched.add(column.name if column is not None else name)
         if entry.relation is None or column is None:
-            return None
+            return entry.types.get(name)
         self.touch_type(column.type_oid)
         protection = self.protected.by_column.get((entry.relation.oid, column.number))
         if protection is not None:
@@ -201,15 +206,18 @@ class Expressions(Names):
         if entry.columns is None:
             self._use_any(entry, WHOLE)
             return
+        self.spend(len(entry.columns))
         for name, column in entry.columns.items():
             self.use(entry, column, name, plain=plain)
 
     def star(self, parts: Sequence[str], scope: Scope) -> list[Entry]:
         """The entries that `*` or `t.*` stands for."""
+        self.spend(len(scope.entries))
         if not parts:
             return [entry for entry in scope.entries if not entry.hidden]
         level: Scope | None = scope
         while level is not None:
+            self.spend(len(level.entries))
             hits = [e for e in level.entries if e.alias == parts[-1]]
             if hits:
                 return hits
@@ -263,7 +271,8 @@ class Expressions(Names):
         self.query(node["subselect"], scope)
         kind = node.get("subLinkType")
         if kind in {"ANY_SUBLINK", "ALL_SUBLINK"}:
-            self.operator(strings(node.get("operName", ())) or ["="], left, None)
+            right = self.outputs[0] if len(self.outputs) == 1 else None
+            self.operator(strings(node.get("operName", ())) or ["="], left, right)
         return BOOL if kind in {"ANY_SUBLINK", "ALL_SUBLINK", "EXISTS_SUBLINK"} else None
 
     def _case(self, node: Node, scope: Scope) -> Type:
@@ -546,6 +555,18 @@ class Expressions(Names):
         if "over" in node:
             self.window(node["over"], scope)
 
+    def _json_object(self, node: Node, scope: Scope) -> Type:
+        self._call(["json_object"], [None] * len(node.get("exprs", ())), only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_array(self, node: Node, scope: Scope) -> Type:
+        self._call(["json_array"], [None] * len(node.get("exprs", ())), only_foreign=True)
+        return self._json(node, scope)
+
+    def _json_arrayagg(self, node: Node, scope: Scope) -> Type:
+        self._call(["json_arrayagg"], [None], only_foreign=True)
+        return self._json(node, scope)
+
     def _json_scalar(self, node: Node, scope: Scope) -> Type:
         self._call(["json_scalar"], [None], only_foreign=True)
         return self._json(node, scope)
@@ -661,11 +682,11 @@ RULES: Final[dict[str, Rule]] = {
     "XmlExpr": _E._xml,
     "XmlSerialize": _E._xml_serialize,
     "ResTarget": _E._result_target,
-    "JsonObjectConstructor": _E._json,
-    "JsonArrayConstructor": _E._json,
+    "JsonObjectConstructor": _E._json_object,
+    "JsonArrayConstructor": _E._json_array,
     "JsonArrayQueryConstructor": _E._json,
     "JsonObjectAgg": _E._json,
-    "JsonArrayAgg": _E._json,
+    "JsonArrayAgg": _E._json_arrayagg,
     "JsonParseExpr": _E._json_parse,
     "JsonScalarExpr": _E._json_scalar,
     "JsonSerializeExpr": _E._json_serialize,

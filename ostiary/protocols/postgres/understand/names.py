@@ -31,6 +31,9 @@ ACTIONS: Final = {
     DEFINE: Action.DEFINE, ADMIN: Action.ADMINISTER,
 }  # fmt: skip
 
+MOST_LOOKUPS: Final = 1_000_000
+"""Columns that names of one text are compared with, about: a second. Real texts need some thousands."""
+
 Type = int | None
 """A type's OID; UNKNOWN of a literal or parameter; None: it may be any type."""
 Target = Relation | Made
@@ -53,6 +56,7 @@ class Names:
         self.found = Finding()
         self.path = path
         self.step = 0
+        self._lookups = MOST_LOOKUPS
         self._types: set[int] = set()
         self._touched: set[tuple[int, str]] = set()
         self._set_path(path)
@@ -62,6 +66,13 @@ class Names:
         self._function_path = path if CATALOG in path else (CATALOG, *path)
         self._relation_path = self._function_path if TEMP in path else (TEMP, *self._function_path)
         self._catalog_first = not path or CATALOG not in path or path[0] == CATALOG
+
+    def spend(self, lookups: int) -> None:
+        """Bound the time for a text of many names over many tables, which is their product."""
+        self._lookups -= lookups
+        if self._lookups < 0:
+            what = "the statement names too many columns of too many tables to be judged"
+            raise Objected(Objection(Unjudgeable.TOO_COMPLEX, what, "Split it.", "54001", None))
 
     def effect(self, verb: str, *, depends: bool = True, **fields: object) -> None:
         """Note what the statement does to the session's view; `depends`: it is not the same for every session."""
@@ -196,6 +207,25 @@ class Names:
                 self._touched.add((oid, operation + " child"))
                 self.found.touch("relation", name, ACTIONS[operation])
                 self._touch_family(parent, operation, inherit=False)
+
+    def lock_rows(self, relation: Relation) -> None:
+        """Note that rows are locked: those of the relation, of what a view shows, of its children and its parents.
+
+        That is a write to their headers, but no trigger, rule or cascade runs.
+        """
+        todo, seen = [relation.oid], {relation.oid}
+        while todo:
+            oid = todo.pop()
+            known = self.snapshot.relations.get(oid)
+            if known is None:
+                self.found.cannot_see(f"{relation.schema}.{relation.name} locks what the catalogue does not hold")
+                continue
+            self.found.touch("relation", f"{known.schema}.{known.name}", Action.WRITE)
+            behind = (base for base, _ in known.reads) if known.kind == "v" else ()
+            for other in (*behind, *known.children, *self.ground.parents.get(oid, ())):
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
 
     def _touch_cascades(self, relation: Relation, operation: str) -> None:
         if operation == DELETE:

@@ -15,11 +15,12 @@ from typing import Final
 from ostiary.model.catalogue import Column, Relation
 from ostiary.model.operations import Action
 from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.understand.builtins import UNKNOWN
 from ostiary.protocols.postgres.understand.expressions import Expressions, constant_text
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import WHOLE
 from ostiary.protocols.postgres.understand.names import DELETE, INSERT, SELECT, UPDATE, Target, Type, strings
-from ostiary.protocols.postgres.understand.scopes import Cte, Entry, Scope
+from ostiary.protocols.postgres.understand.scopes import Cte, Entry, Scope, distinct
 from ostiary.protocols.postgres.understand.view import Made
 
 OutputColumns = tuple[str, ...] | None
@@ -46,18 +47,21 @@ class Queries(Expressions):
         self._with(node, scope)
         if node.get("op", "SETOP_NONE") != "SETOP_NONE":
             return self._set_operation(node, scope)
+        self.outputs = ()
         if "valuesLists" in node:
             width = 0
             for row in node["valuesLists"]:
                 self.expression(row, scope)
                 width = len(row.get("List", {}).get("items", ()))
             self._order_and_limit(node, scope, plain=False)
+            self.outputs = ()
             return tuple(f"column{i + 1}" for i in range(width))
         for item in node.get("fromClause", ()):
             self.from_item(item, scope)
         scope.targets = node.get("targetList", [])
         plain = plain and not any(k in node for k in ("distinctClause", "groupClause", "havingClause", "intoClause"))
         columns = self.target_list(scope.targets, scope, plain=plain)
+        outputs = self.outputs
         self.expression(node.get("whereClause"), scope)
         self._group(node, scope)
         self.expression(node.get("havingClause"), scope)
@@ -69,6 +73,7 @@ class Queries(Expressions):
         self._locking(node, scope)
         if "intoClause" in node:
             self.into(node["intoClause"], columns)
+        self.outputs = outputs
         return columns
 
     def into(self, clause: Node, columns: OutputColumns) -> None:
@@ -81,6 +86,7 @@ class Queries(Expressions):
         # ORDER BY of a set operation names output columns, all of which are used already.
         self._order_and_limit(node, scope, plain=False)
         self._locking(node, scope)
+        self.outputs = ()
         return columns
 
     def _with(self, node: Node, scope: Scope) -> None:
@@ -96,13 +102,14 @@ class Queries(Expressions):
         for cte in ctes:
             inner = Scope(scope)
             columns = self.query(cte["ctequery"], inner)
+            types = () if recursive else self.outputs
             names = tuple(strings(cte.get("aliascolnames", ())))
             if names:
                 columns = None if columns is None else (*names, *columns[len(names) :])
             if "search_clause" in cte or "cycle_clause" in cte:
                 self._search_and_cycle(cte, inner)
                 columns = None
-            scope.ctes[cte["ctename"]] = Cte(cte["ctename"], columns)
+            scope.ctes[cte["ctename"]] = Cte(cte["ctename"], columns, types)
 
     def _search_and_cycle(self, cte: Node, scope: Scope) -> None:
         cycle = cte.get("cycle_clause", {})
@@ -112,6 +119,7 @@ class Queries(Expressions):
     def target_list(self, targets: Sequence[Node], scope: Scope, *, plain: bool) -> OutputColumns:
         """Walk a select list or RETURNING; gives the output columns' names."""
         names: list[str] = []
+        types: list[Type] = []
         known = True
         for target in targets:
             inner = target["ResTarget"]
@@ -125,11 +133,17 @@ class Queries(Expressions):
                         known = False
                     else:
                         names += entry.columns
+                        types += [entry.type_of(name) for name in entry.columns]
                 known = known and bool(entries)
                 continue
+            type_: Type = None
             if column is None or not (plain and self._show(column, scope)):
-                self.expression(value, scope)
+                type_ = self.expression(value, scope)
+            types.append(type_)
             names.append(inner.get("name") or _figure_name(value))
+        # A literal of unknown type becomes text on its way out of a subquery.
+        told = known and not scope.merged
+        self.outputs = tuple(None if each == UNKNOWN else each for each in types) if told else ()
         return tuple(names) if known else None
 
     def _show(self, column: Node, scope: Scope) -> bool:
@@ -139,6 +153,7 @@ class Queries(Expressions):
             return False
         name = parts[-1]
         hits: list[Entry] = []
+        self.spend(len(scope.entries))
         for entry in scope.entries:
             if len(parts) == 1 and entry.hidden:
                 continue
@@ -193,6 +208,10 @@ class Queries(Expressions):
 
     def _use_output(self, number: int, scope: Scope) -> None:
         """An output column by number. Where a star's width is not known, all from it on are meant."""
+        if number in scope.ordered:
+            return
+        scope.ordered.add(number)
+        self.spend(len(scope.targets))
         left = number
         exact = True
         for target in scope.targets:
@@ -201,6 +220,7 @@ class Queries(Expressions):
             if column is not None and "A_Star" in column["fields"][-1]:
                 for entry in self.star(strings(column["fields"]), scope):
                     exact = exact and entry.columns is not None and not scope.merged
+                    self.spend(len(entry.columns or ()))
                     for name, each in (entry.columns or {}).items():
                         left -= 1
                         if left == 0 or not exact:
@@ -208,13 +228,25 @@ class Queries(Expressions):
             else:
                 left -= 1
                 if left == 0 or not exact:
-                    self.expression(value, scope)
+                    self._use_target(value, scope)
 
     def _use_named_output(self, name: str, scope: Scope) -> None:
+        if name in scope.ordered:
+            return
+        scope.ordered.add(name)
+        self.spend(len(scope.targets))
         for target in scope.targets:
             inner = target["ResTarget"]
             if inner.get("name") == name:
-                self.expression(inner["val"], scope)
+                self._use_target(inner["val"], scope)
+
+    def _use_target(self, value: Node, scope: Scope) -> None:
+        """What was shown is used now. Any other expression was used when the select list was walked.
+
+        To walk it again would double the time for each level of subqueries that are ordered so.
+        """
+        if "ColumnRef" in value:
+            self.expression(value, scope)
 
     def _locking(self, node: Node, scope: Scope) -> None:
         """FOR UPDATE and its kin write to the rows' headers and need UPDATE on the table: they count as a write."""
@@ -223,7 +255,7 @@ class Queries(Expressions):
             names = {r["RangeVar"].get("relname", "") for r in rels}
             for entry in scope.entries:
                 if entry.relation is not None and (not names or entry.alias in names):
-                    self.found.touch("relation", f"{entry.relation.schema}.{entry.relation.name}", Action.WRITE)
+                    self.lock_rows(entry.relation)
             self.found.harmless = False
 
     # --- FROM ---
@@ -235,6 +267,7 @@ class Queries(Expressions):
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind} in FROM")
         entries = rule(self, inner, scope)
+        self.spend(len(scope.entries))
         scope.entries += [e for e in entries if e not in scope.entries]
         return entries
 
@@ -244,7 +277,7 @@ class Queries(Expressions):
         if "schemaname" not in node:
             cte = scope.cte(name)
             if cte is not None:
-                return [_derived(alias or name, cte.columns, names)]
+                return [_derived(alias or name, cte.columns, names, cte.types)]
         inherit = node.get("inh", False)
         return [
             self.entry(target, alias, names, self.touch_relation(target, SELECT, inherit=inherit))
@@ -256,11 +289,10 @@ class Queries(Expressions):
         if isinstance(target, Made):
             made: dict[str, Column | None] | None = None
             if target.columns is not None and not target.opaque:
-                made = dict.fromkeys((*names, *target.columns[len(names) :]))
+                made = dict.fromkeys(distinct((*names, *target.columns[len(names) :])))
             return Entry(alias or target.name, target.schema, None, made, touched, plain=False)
-        columns: dict[str, Column | None] = {}
-        for index, column in enumerate(target.columns):
-            columns[names[index] if index < len(names) else column.name] = column
+        shown = distinct((*names, *(column.name for column in target.columns[len(names) :])))
+        columns: dict[str, Column | None] = dict(zip(shown, target.columns, strict=False))
         return Entry(alias or target.name, None if alias else target.schema, target, columns, touched, plain=True)
 
     def _join(self, node: Node, scope: Scope) -> list[Entry]:
@@ -268,12 +300,7 @@ class Queries(Expressions):
         right = self.from_item(node["rarg"], scope)
         scope.merged = scope.merged or "usingClause" in node or node.get("isNatural", False)
         for name in self._joined_columns(node, left, right):
-            for entry in (*left, *right):
-                if entry.columns is None:
-                    self._use_any(entry, name)
-                elif name in entry.columns:
-                    self.use(entry, entry.columns[name], name)
-            self.operator(["="], None, None)
+            self.operator(["="], self._joined(left, name), self._joined(right, name))
         self.expression(node.get("quals"), _narrow(scope, left, right))
         alias, names = _alias(node)
         merged = node.get("join_using_alias")
@@ -294,6 +321,17 @@ class Queries(Expressions):
             scope.entries.append(Entry(merged.get("aliasname", ""), None, None, None, None, plain=False, hidden=True))
         return [*left, *right]
 
+    def _joined(self, entries: list[Entry], name: str) -> Type:
+        """Note that a join compares the column of that name on one side, and give its type."""
+        types: set[Type] = set()
+        for entry in entries:
+            if entry.columns is None:
+                self._use_any(entry, name)
+                types.add(None)
+            elif name in entry.columns:
+                types.add(self.use(entry, entry.columns[name], name))
+        return types.pop() if len(types) == 1 else None
+
     def _joined_columns(self, node: Node, left: list[Entry], right: list[Entry]) -> set[str]:
         if "usingClause" in node:
             return set(strings(node["usingClause"]))
@@ -308,7 +346,7 @@ class Queries(Expressions):
         sees = scope if node.get("lateral") else Scope(scope.outer, [], scope.ctes)
         columns = self.query(node["subquery"], sees)
         alias, names = _alias(node)
-        return [_derived(alias, columns, names)]
+        return [_derived(alias, columns, names, self.outputs)]
 
     def _range_function(self, node: Node, scope: Scope) -> list[Entry]:
         single = ""
@@ -562,11 +600,14 @@ def _alias(node: Node) -> tuple[str, tuple[str, ...]]:
     return alias.get("aliasname", ""), tuple(strings(alias.get("colnames", ())))
 
 
-def _derived(alias: str, columns: OutputColumns, names: tuple[str, ...]) -> Entry:
+def _derived(alias: str, columns: OutputColumns, names: tuple[str, ...], types: Sequence[Type] = ()) -> Entry:
     known: dict[str, Column | None] | None = None
     if columns is not None:
-        known = dict.fromkeys((*names, *columns[len(names) :]))
-    return Entry(alias, None, None, known, None, plain=False)
+        known = dict.fromkeys(distinct((*names, *columns[len(names) :])))
+    entry = Entry(alias, None, None, known, None, plain=False)
+    if known is not None and len(types) == len(known):
+        entry.types = dict(zip(known, types, strict=True))
+    return entry
 
 
 def _narrow(scope: Scope, left: list[Entry], right: list[Entry]) -> Scope:

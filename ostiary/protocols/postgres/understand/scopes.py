@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ostiary.model.catalogue import Column, Relation
@@ -14,6 +15,8 @@ class Cte:
 
     name: str
     columns: tuple[str, ...] | None
+    types: tuple[int | None, ...] = ()
+    """Their types' OIDs; empty: not known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +36,13 @@ class Entry:
     """Its columns keep their origin in RowDescription, so that masking finds them."""
     hidden: bool = False
     """Its columns cannot be named without qualification (`excluded`, `old`, `new`)."""
+    types: dict[str, int | None] = field(default_factory=dict)
+    """Of derived columns: their types' OIDs, as far as they can be told."""
+
+    def type_of(self, name: str) -> int | None:
+        """OID of a column's type; None: it may be any."""
+        column = (self.columns or {}).get(name)
+        return column.type_oid if column is not None else self.types.get(name)
 
 
 @dataclass(slots=True)
@@ -46,6 +56,8 @@ class Scope:
     """The select list, for ORDER BY and GROUP BY by number or name."""
     merged: bool = False
     """A join merged columns, so the order of a star's columns is not that of the tables."""
+    ordered: set[str | int] = field(default_factory=set)
+    """Output columns, by number or name, that ORDER BY and GROUP BY are known to use."""
 
     def cte(self, name: str) -> Cte | None:
         """The CTE that a bare name means, from here outwards."""
@@ -55,3 +67,17 @@ class Scope:
                 return scope.ctes[name]
             scope = scope.outer
         return None
+
+
+def distinct(names: Iterable[str]) -> Iterable[str]:
+    """The names, with zero bytes behind each that comes again: no text can name it, and it still has its place.
+
+    `t AS x(a, a)` and `(SELECT 1, 2) q` have two columns of one name. To name it is an error; a star, a number and the
+    whole row mean both.
+    """
+    seen: dict[str, int] = {}
+    for name in names:
+        bare = name.rstrip("\0")
+        again = seen.get(bare, 0)
+        seen[bare] = again + 1
+        yield bare + "\0" * again
