@@ -4,9 +4,10 @@ from ostiary.audit.ids cimport Ids
 
 
 cdef class Written:
-    cdef public list entries
+    cdef public bint given_up
     cdef public long long index
     cdef public object proofs
+    cdef public list stored
     cdef public bint stream_first
 
 
@@ -22,7 +23,6 @@ cdef class Journal:
     cdef object _start
     cdef long long _operations
     cdef public object stream
-    cpdef write(self, decisions)
     cpdef append(self, Written written)
     cpdef proofs(self, Written written)
     cpdef outcomes(self, outcomes)

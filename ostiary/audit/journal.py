@@ -27,19 +27,24 @@ from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
 
+Stored = tuple[Permit | Refusal, str, PayloadRef | None, PayloadRef | None]
+"""A decision, the id its entry will have, and where its statement and its parameters are."""
+
 
 class Written:
     """A batch of decisions that is on its way to being durable."""
 
-    __slots__ = ("entries", "index", "proofs", "stream_first")
+    __slots__ = ("given_up", "index", "proofs", "stored", "stream_first")
 
-    def __init__(self, entries: list[bytes], proofs: tuple[Intended | Denied, ...], *, stream_first: bool) -> None:
-        self.entries = entries
-        self.proofs = proofs
+    def __init__(self, stored: list[Stored], *, stream_first: bool) -> None:
+        self.stored = stored
         self.stream_first = stream_first
-        """The stream has to be synced before the entries are appended."""
+        """The payload stream has to be synced before the entries are appended."""
         self.index = -1
         """Log index of the last entry; -1: not appended yet."""
+        self.proofs: tuple[Intended | Denied, ...] = ()
+        self.given_up = False
+        """Nobody waits for it any more: it is not to be appended."""
 
 
 class Journal:
@@ -70,37 +75,52 @@ class Journal:
         """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
         entry_id = self._start = self._ids.next()
         entry = self._entries.start(entry_id, time.time_ns(), self.began, policy=policy, grounds=admitted.grounds)
-        written = Written([entry], (Intended(admitted, entry_id, self.began),), stream_first=False)
-        self.append(written)
+        written = Written([], stream_first=False)
+        written.index = self._writer.append(entry)
+        written.proofs = (Intended(admitted, entry_id, self.began),)
         return written
 
     def write(self, decisions: tuple[Permit | Refusal, ...]) -> Written:
         """Put decisions on their way. Raises `LogFailed`, and the stream's errors: then nothing of them may run."""
-        now = time.time_ns()
-        mono = time.monotonic_ns()
-        ids = [self._ids.next(now) for _ in decisions]
-        refs = self._payloads(decisions, ids, (mono - self.began) // 1000)
-        entries: list[bytes] = []
-        proofs: list[Intended | Denied] = []
-        for decision, entry_id, (stmt, params) in zip(decisions, ids, refs, strict=True):
-            if isinstance(decision, Permit):
-                entries.append(self._entries.intent(decision, entry_id, now, mono, stmt, params))
-                proofs.append(Intended(decision, entry_id, mono))
-                self._operations += 1
-            else:
-                entries.append(self._entries.deny(decision, entry_id, now, mono, stmt, params))
-                proofs.append(Denied(decision, entry_id))
-        written = Written(entries, tuple(proofs), stream_first=self.strict and self.stream is not None)
+        stored = self._store(decisions, (time.monotonic_ns() - self.began) // 1000)
+        written = Written(stored, stream_first=self.strict and self.stream is not None)
         if not written.stream_first:
             self.append(written)
         return written
 
     def append(self, written: Written) -> None:
-        """Append a batch's entries, after its payloads were synced where that comes first."""
-        entries = written.entries
+        """Append a batch's entries, after its payloads were synced where that comes first.
+
+        They get their time here, and not before: the clock goes forward along the log.
+        """
+        now = time.time_ns()
+        mono = time.monotonic_ns()
+        entries: list[bytes] = []
+        proofs: list[Intended | Denied] = []
+        for decision, entry_id, stmt, params in written.stored:
+            if isinstance(decision, Permit):
+                entries.append(self._entries.intent(decision, entry_id, now, mono, stmt, params))
+                proofs.append(Intended(decision, entry_id, mono))
+            else:
+                entries.append(self._entries.deny(decision, entry_id, now, mono, stmt, params))
+                proofs.append(Denied(decision, entry_id))
         # All or none: an intent that is written while the next one finds no room would wait for an outcome for nothing.
         written.index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
-        written.entries = []
+        written.proofs = tuple(proofs)
+        self._operations += len(proofs)
+
+    def give_up(self, written: Written) -> None:
+        """Close the intents of a batch whose proofs nobody got: what they intended was never sent."""
+        written.given_up = True
+        if written.index >= 0:
+            skipped = [
+                Outcome(
+                    intended=proof, status="skipped", tag="", rows=0, bytes=0, error="", error_text="", masked=(), columns=()
+                )
+                for proof in written.proofs
+                if isinstance(proof, Intended)
+            ]
+            self.outcomes(tuple(skipped))
 
     async def wait_durable(self, written: Written) -> None:
         """Wait for the disk. Raises `LogFailed` when it takes too long, or cannot."""
@@ -131,9 +151,11 @@ class Journal:
 
     # --- payloads ---
 
-    def _payloads(
-        self, decisions: tuple[Permit | Refusal, ...], ids: list[str], t_us: int
-    ) -> list[tuple[PayloadRef | None, PayloadRef | None]]:
+    def _store(self, decisions: tuple[Permit | Refusal, ...], t_us: int) -> list[Stored]:
+        """Put statements and parameters into the payload stream, where they are kept; one chunk for all."""
+        ids = [self._ids.next() for _ in decisions]
+        if not self.is_full and all(isinstance(decision, Permit) for decision in decisions):
+            return [(decision, entry_id, None, None) for decision, entry_id in zip(decisions, ids, strict=True)]
         items: list[Item] = []
         places: list[tuple[int, int]] = []
         for decision, entry_id in zip(decisions, ids, strict=True):
@@ -148,12 +170,13 @@ class Journal:
             else:
                 items.append((PayloadKind.PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
                 places.append((statement, statement + 1))
-        if not items:
-            return [(None, None)] * len(decisions)
         if self.stream is None:
             self.stream = self._open_stream()
         refs = self.stream.write(items)
-        return [(refs[s] if s >= 0 else None, refs[p] if p >= 0 else None) for s, p in places]
+        return [
+            (decision, entry_id, refs[stmt] if stmt >= 0 else None, refs[params] if params >= 0 else None)
+            for decision, entry_id, (stmt, params) in zip(decisions, ids, places, strict=True)
+        ]
 
 
 def parameter_bytes(parameters: Parameters) -> bytes:

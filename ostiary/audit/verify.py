@@ -446,7 +446,8 @@ class _Story:
         self._last_id = ""
         self.suspects: dict[str, int] = {}
         """Ids not above all before them, with their index: a clock that was set back, or a repetition."""
-        self._boots: dict[str, tuple[str, int]] = {}
+        self._boots: dict[str, int] = {}
+        """The clock of each run of the writer, as last seen."""
         self.intents: dict[str, tuple[int, str]] = {}
         self.sessions: dict[str, tuple[int, str]] = {}
         self._sessions_open: dict[str, int] = {}
@@ -459,10 +460,10 @@ class _Story:
             self._report.problem(index, f"entry {index}", wrong)
             return
         assert isinstance(entry_id, str) and isinstance(boot, str) and isinstance(mono, int)  # noqa: S101, PT018
-        last_id, last_mono = self._boots.get(boot, ("", mono))
-        if entry_id <= last_id or mono < last_mono:
-            self._report.problem(index, f"entry {index}", "its id or clock does not go forward within its boot")
-        self._boots[boot] = (entry_id, mono)
+        last_mono = self._boots.get(boot, mono)
+        if mono < last_mono:
+            self._report.problem(index, f"entry {index}", "its clock does not go forward within its boot")
+        self._boots[boot] = mono
         if entry_id > self._last_id:
             self._last_id = entry_id
         else:

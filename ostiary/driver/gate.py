@@ -271,7 +271,7 @@ class Gate:
             return
         session, target, pid, key = found
         if session.is_waiting:
-            await cancel_target(target.connection, pid, key)
+            await _cancel_quietly(target, pid, key)
 
     # --- who, and may they ---
 
@@ -348,16 +348,36 @@ class Gate:
             target.sessions -= 1
             self.sessions.pop((pid, key), None)
 
-        driver = SessionDriver(line=line, relay=relay, journal=journal, catalogue=target.catalogue, ended=ended)
         met = opened.logged_in
+
+        def cancel() -> None:
+            spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")
+
+        driver = SessionDriver(
+            line=line, relay=relay, journal=journal, catalogue=target.catalogue, cancel=cancel, ended=ended
+        )
         self.sessions[pid, key] = (driver, target, met.process_id, met.secret_key)
-        assert door.transport is not None  # noqa: S101 - connected
-        door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
-        driver.begin(door.transport, opened, door.take())
+        try:
+            if door.transport is None or door.transport.is_closing():
+                raise ConnectionResetError("the client has gone")  # noqa: TRY301 - the way out below is for all
+            door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
+            driver.begin(door.transport, opened, door.take())
+        except BaseException:
+            opened.close()
+            driver.finish("client gone")
+            raise
         driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
         if self._settings.idle_seconds:
             driver.end_when_idle(self._settings.idle_seconds)
         _log.info("session", session=session, connection=connection.name, who=who.subject)
+
+
+async def _cancel_quietly(target: Destination, pid: int, key: bytes) -> None:
+    """Ask the target to stop what a session is doing. Nobody is told whether it did, so nobody is told that it could not."""
+    try:
+        await cancel_target(target.connection, pid, key)
+    except NotAdmitted as exc:
+        _log.warning("a cancel did not reach the target", connection=target.connection.name, error=str(exc))
 
 
 def upstream_name(who: VerifiedIdentity, session: str) -> str:

@@ -23,6 +23,7 @@ cdef class SessionDriver:
     cdef object _journal
     cdef object _recorder
     cdef object _catalogue
+    cdef object _cancel
     cdef object _ended
     cdef object _loop
     cdef object _client
@@ -30,6 +31,7 @@ cdef class SessionDriver:
     cdef dict _paused
     cdef list _timers
     cdef bint _finished
+    cdef object _under_way
     cdef double _idle_seconds
     cdef object _idle_timer
     cdef double _heard_at

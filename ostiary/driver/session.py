@@ -175,14 +175,17 @@ class SessionDriver:
         relay: PostgresRelay,
         journal: Journal,
         catalogue: Catalogue,
+        cancel: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
+        """`cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
         self.line = line
         self.who: VerifiedIdentity = line.who
         self._relay = relay
         self._journal = journal
         self._recorder = Recorder(journal.stream)
         self._catalogue = catalogue
+        self._cancel = cancel
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._client: asyncio.Transport | None = None
@@ -190,6 +193,8 @@ class SessionDriver:
         self._paused: dict[Side, set[str]] = {Side.CLIENT: set(), Side.TARGET: set()}
         self._timers: list[asyncio.TimerHandle] = []
         self._finished = False
+        self._under_way: Written | None = None
+        """A batch of decisions that is not durable yet."""
         self._idle_seconds = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._heard_at = self._loop.time()
@@ -321,13 +326,19 @@ class SessionDriver:
             self._recorder.stream = self._journal.stream if self._journal.is_full else None
         if not self._journal.strict:
             return self._journal.proofs(written)
+        self._under_way = written
         return self._later(self._requests, self._durable(written))
 
     async def _durable(self, written: Written) -> Any:
         if written.stream_first and self._journal.stream is not None:
             await self._loop.run_in_executor(None, self._journal.stream.sync)
+            if written.given_up:
+                raise LogFailed("the session has ended")
             self._journal.append(written)
         await self._journal.wait_durable(written)
+        if written.given_up:
+            raise LogFailed("the session has ended")
+        self._under_way = None
         return self._journal.proofs(written)
 
     def _keep(self, command: c.Keep) -> None:
@@ -336,8 +347,9 @@ class SessionDriver:
             stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
 
     def _run(self, command: c.Run) -> None:
-        if self._target is not None:
-            self._target.write(command.order.wire)
+        target = self._target
+        if target is not None and not target.is_closing():
+            target.write(command.order.wire)
 
     def _record(self, command: c.Record) -> Any:
         if self._recorder.stream is None:
@@ -355,7 +367,7 @@ class SessionDriver:
 
     def _send(self, command: c.Send) -> None:
         client = self._client
-        if client is None:
+        if client is None or client.is_closing():
             return
         recorded = command.recorded
         if len(recorded) == 1:
@@ -380,7 +392,7 @@ class SessionDriver:
     def _requests_over(self, failure: BaseException | None) -> None:
         if failure is not None:
             self.cut(failure)
-        elif self._target is not None and not self._finished:
+        elif self._target is not None and not self._finished and not self._target.is_closing():
             # The client has left. What it asked for last still runs, as it would without a gateway.
             self._target.write(encode.TERMINATE)
             self._timers.append(self._loop.call_later(LINGER_SECONDS, self.finish, "client gone"))
@@ -416,7 +428,11 @@ class SessionDriver:
         for lane in (self._requests, self._replies):
             if not lane.is_over and not lane.busy:
                 lane.is_over = True
+        if self.is_waiting:
+            self._cancel()  # nobody is there to hear of it any more
         try:
+            if self._under_way is not None:
+                self._journal.give_up(self._under_way)
             outcomes = self._relay.abandon()
             if outcomes:
                 self._journal.outcomes(outcomes)

@@ -38,7 +38,7 @@ def layout(
     names = None if node is None else _names(node, snapshot)
     if names is None or len(names) != count:
         return CopyLayout(_all_protected(count, facts, snapshot, protected), written)
-    relations = [oid for resource in facts.resources if (oid := _oid(resource.name, snapshot)) is not None]
+    relations = _oids(facts, snapshot)
     return CopyLayout(tuple(_named(name, relations, snapshot, protected) for name in names), written)
 
 
@@ -105,9 +105,18 @@ def _names(node: Node, snapshot: Snapshot) -> list[str] | None:
     return names
 
 
-def _oid(name: str, snapshot: Snapshot) -> int | None:
-    schema, _, relation = name.partition(".")
-    return snapshot.relation_oids.get((schema, relation))
+def _oids(facts: Facts, snapshot: Snapshot) -> list[int]:
+    """All relations that the resources may be: a schema's name and a table's may hold dots, so every cut counts."""
+    found = []
+    for resource in facts.resources:
+        name = resource.name
+        at = name.find(".")
+        while at >= 0:
+            oid = snapshot.relation_oids.get((name[:at], name[at + 1 :]))
+            if oid is not None:
+                found.append(oid)
+            at = name.find(".", at + 1)
+    return found
 
 
 def _column(name: str, table: int, number: int) -> ColumnDescription:
@@ -129,7 +138,7 @@ def _named(name: str, relations: list[int], snapshot: Snapshot, protected: Prote
 def _all_protected(
     count: int, facts: Facts, snapshot: Snapshot, protected: ProtectedColumns
 ) -> tuple[ColumnDescription, ...]:
-    relations = {oid for resource in facts.resources if (oid := _oid(resource.name, snapshot)) is not None}
+    relations = set(_oids(facts, snapshot))
     known = [key for key in protected.by_column if key[0] in relations] or list(protected.by_column)
     # Whichever of several classes is the least often shown in clear is not known here, so they take turns; with one class,
     # which is the common case, all are that one.
