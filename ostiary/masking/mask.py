@@ -13,6 +13,8 @@ from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Masked, RowPlan, Treatment
 from ostiary.model.results import CopyPlan
 
+_CONTROL: Final = Content.CONTROL  # looked up once: most batches are
+
 STRIPPED: Final = "message"
 """The name under which `Masked.counts` tells that an error or notice lost text."""
 
@@ -34,10 +36,10 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
 
     Raises PeerMisbehaved when the target sends what cannot be masked: rows that were never described, or are not well formed.
     """
+    if batch.content is _CONTROL:
+        return Masked(batch.frames, _CONTROL, batch.rows, ())
     bits = wanted(detect - clear)
     match batch.content:
-        case Content.CONTROL:
-            return Masked(batch.frames, batch.content, batch.rows, ())
         case Content.MESSAGE:
             frame, found, stripped = mask_message(batch.frames, bits, strip=batch.strip)
             counts = [(name, number) for name, number in zip(NAMES, found, strict=True) if number]

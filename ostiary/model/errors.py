@@ -67,6 +67,7 @@ class Reason(enum.Enum):
     TARGET_REFUSED = "the target did not let the gateway in"
     CATALOGUE_UNAVAILABLE = "the target's catalogue cannot be read"
     TOO_MANY_SESSIONS = "a limit on sessions was reached"
+    TOO_MANY_ROWS = "the result has more rows than policy allows"
     IDLE = "the session was idle for too long"
     UNSUPPORTED = "the session asks for something that is not allowed here"
     NOT_PERMITTED = "policy does not permit this connection"

@@ -26,7 +26,7 @@ class Gate(asyncio.Protocol):
         self.door = login.ServerLogin(address="test", offers_tls=False, is_local=True)
         self.port, self.spoken = port, spoken
         self.inbox = frames.Inbox(frames.scan_frontend, 1 << 20)
-        self.state = states.State.READY
+        self.phase = states.Phase.OPEN
         self.backlog, self.waiting = collections.deque(), False
         self.upstream = None
 
@@ -72,15 +72,18 @@ class Gate(asyncio.Protocol):
         """Not behind a Query or Execute that may begin COPY IN: asyncpg sends the data at once."""
         while self.backlog and not self.waiting:
             message = self.backlog.popleft()
-            dropped = states.is_dropped(self.state, message)
-            self.state = states.turn(self.state, message)
-            if not dropped:
+            taken = states.move(self.phase, message) is states.Move.TAKE
+            if isinstance(message, (states.m.CopyDone, states.m.CopyFail)):
+                self.phase = states.Phase.OPEN
+            if taken:
                 self.upstream.write(encode.encode(message))
             self.waiting = isinstance(message, states.m.Query) and b"copy" in message.statement.lower()
 
     def hears(self, message):
-        if isinstance(message, (states.m.CopyInResponse, states.m.ErrorResponse)):
-            self.state = states.turn(self.state, message)
+        if isinstance(message, states.m.CopyInResponse):
+            self.phase = states.Phase.COPYING
+        elif isinstance(message, states.m.ErrorResponse):
+            self.phase = states.Phase.OPEN
         if isinstance(message, (states.m.CopyInResponse, states.m.ErrorResponse, states.m.ReadyForQuery)):
             self.waiting = False
             self.pump()

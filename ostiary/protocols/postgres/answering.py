@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from ostiary.kernel.frames import Inbox, Run, frame_size, scan
 from ostiary.model.connections import Strategy
-from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
 from ostiary.model.results import ColumnDescription, CopyPlan
 from ostiary.protocols.postgres import decode, refusals
@@ -115,6 +115,7 @@ class Answering:
                 plan = self._row_plan(turn)
                 if now is not None:
                     now.rows += count
+                    self._within_limit(now)
                 looked_at = plan is not None and plan.active
             elif count and tag == COPY_DATA:
                 looked_at = self._copy_plan is not None and self._copy_plan.active
@@ -145,6 +146,13 @@ class Answering:
         self._reporting = False
         frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
         return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
+
+    def _within_limit(self, work: Work) -> None:
+        """Hold `@limit` of the policies that permitted it: the session ends before a row too many leaves."""
+        limit = work.intended.permit.grounds.row_limit
+        if limit is not None and work.rows > limit:
+            hint = f"Ask for fewer: add LIMIT {limit}."
+            raise NotAdmitted(Reason.TOO_MANY_ROWS, f"policy allows {limit}", hint)
 
     def _notice(self, work: Work) -> tuple[Batch, Under]:
         """Say that values were masked, before the statement's completion: a star that is data and one of ours look alike."""
@@ -375,9 +383,11 @@ class Answering:
         talk = self._talk
         talk.pending.popleft()
         kind, name = turn.name[:1], turn.name[1:]
+        # The name may mean something newer by now: only what it meant when it was closed goes.
         if kind == b"S":
-            talk.statements.pop(name, None)
-        else:
+            if talk.statements.get(name) is turn.statement:
+                talk.statements.pop(name, None)
+        elif talk.portals.get(name) is turn.portal:
             talk.portals.pop(name, None)
 
     def _ignored(self, _frame: bytes, _turn: Turn) -> None:

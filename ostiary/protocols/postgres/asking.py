@@ -43,6 +43,7 @@ from ostiary.protocols.postgres.conversation import (
     Work,
 )
 from ostiary.protocols.postgres.operations import Effect
+from ostiary.protocols.postgres.states import Move, Phase, move
 from ostiary.protocols.postgres.understanding import Understanding, objection_facts
 from ostiary.protocols.relay import Ask, Streamed
 
@@ -131,15 +132,16 @@ class Asking:
             if run[3] == 0:
                 yield from self._too_large(buf, run)
             elif tag == QUERY:
-                if not self._skipping:
-                    yield self._query(buf, run, snapshot)
+                if self._skipping or self._talk.copying_in is not None:
+                    move(self._phase, decode.frontend(bytes(buf[run[1] : run[2]])))  # dropped, or out of turn
+                    continue
+                yield self._query(buf, run, snapshot)
             else:
                 ask = self._other(bytes(buf[run[1] : run[2]]), snapshot)
                 if ask is not None:
                     yield ask
 
     def _query(self, buf: bytes | bytearray, run: Run, snapshot: Snapshot) -> Ask:
-        self._not_while_copying()
         wire = bytes(buf[run[1] : run[2]])
         sql = wire[5:-1]
         if len(wire) < 6 or wire[-1] or 0 in sql:
@@ -150,13 +152,16 @@ class Asking:
             self._slot = msgspec.structs.replace(_QUERY_SLOT, effects=understood.effects)
         return Ask(Operation(understood.facts, sql, None, wire), True)
 
-    def _not_while_copying(self) -> None:
-        # The target would take it for a broken COPY and swallow it, so that answers and questions no longer match.
+    @property
+    def _phase(self) -> Phase:
         if self._talk.copying_in is not None:
-            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "COPY FROM STDIN is not over")
+            return Phase.COPYING
+        return Phase.SKIPPING if self._skipping else Phase.OPEN
 
     def _other(self, wire: bytes, snapshot: Snapshot) -> Ask | None:
         message = decode.frontend(wire)
+        if move(self._phase, message) is Move.DROP:
+            return None
         match message:
             case m.Terminate():
                 self.leaving = True
@@ -170,10 +175,6 @@ class Asking:
             case m.Flush():
                 self._pass(wire, None)
                 return None
-        if self._skipping:
-            return None  # 54.2.3: after an error everything up to Sync is discarded
-        self._not_while_copying()
-        match message:
             case m.Parse():
                 return self._parse(wire, message, snapshot)
             case m.Bind():
@@ -186,6 +187,10 @@ class Asking:
             case m.Close():
                 turn = Turn(Kind.CLOSE)
                 turn.name = message.kind.encode() + message.name
+                if message.kind == "P":
+                    turn.portal = self._portal(message.name)
+                else:
+                    turn.statement = self._talk.statement(message.name)
                 self._pass(wire, turn)
                 return None
             case m.FunctionCall():

@@ -224,7 +224,9 @@ class Conversation:
                     self.defined = False
             return
         if status == IDLE and self.portals:
-            self.portals.clear()  # portals end with their transaction: 54.2.3
+            # Portals end with their transaction (54.2.3), apart from those that were bound ahead for the next one.
+            ahead = {id(turn.portal) for turn in self.pending if turn.kind is Kind.BIND}
+            self.portals = {name: portal for name, portal in self.portals.items() if id(portal) in ahead}
         alive = {id(portal.work) for portal in self.portals.values()} if self.portals else ()
         waiting = {id(turn.work) for turn in self.pending} if self.pending else ()
         still_open: list[Work] = []

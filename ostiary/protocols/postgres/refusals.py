@@ -39,6 +39,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.TARGET_REFUSED: "08004",
     Reason.CATALOGUE_UNAVAILABLE: "58000",
     Reason.TOO_MANY_SESSIONS: "53300",
+    Reason.TOO_MANY_ROWS: "54000",
     Reason.IDLE: "57P05",
     Reason.UNSUPPORTED: "0A000",
     Reason.NOT_PERMITTED: "42501",
