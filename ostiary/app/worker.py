@@ -45,7 +45,12 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     log, sealing = open_own_log(config, WRITER)
     folder = log.origin.folder / "payloads"
     revoked = revocations(config)
-    destinations = Destinations(config.connections, credential)
+
+    def reads_catalogue(connection: str) -> None:
+        members = {"config": {"action": "catalogue", "connection": connection}}
+        log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
+
+    destinations = Destinations(config.connections, credential, reads_catalogue)
     gate = Gate(
         settings=settings,
         tls=server_tls(settings),

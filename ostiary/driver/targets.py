@@ -16,21 +16,36 @@ from ostiary.protocols.postgres.understanding import Knowledge
 class Destination:
     """One connection's target."""
 
-    def __init__(self, connection: Connection, password: Callable[[], Secret | None]) -> None:
+    def __init__(
+        self, connection: Connection, password: Callable[[], Secret | None], record: Callable[[str], None]
+    ) -> None:
         self.connection = connection
         self.password = password
         """Reads the credential anew each time, so that a rotated one is used at once."""
-        self.catalogue = Catalogue(connection, lambda: Side.open(connection, password()), spawn)
+        self._record = record
+        self.catalogue = Catalogue(connection, self._open_side, spawn)
         self.knowledge = Knowledge(connection.protect)
         """What statements mean on this target, shared by its sessions."""
         self.sessions = 0
 
 
+    async def _open_side(self) -> Side:
+        """Dial the side connection: an act of the gateway's own, so it is on record first."""
+        self._record(self.connection.name)
+        return await Side.open(self.connection, self.password())
+
+
 class Destinations:
     """All of them, by the connection's name."""
 
-    def __init__(self, connections: Mapping[str, Connection], password: Callable[[Connection], Secret | None]) -> None:
-        self._known = {name: Destination(c, partial(password, c)) for name, c in connections.items()}
+    def __init__(
+        self,
+        connections: Mapping[str, Connection],
+        password: Callable[[Connection], Secret | None],
+        record: Callable[[str], None],
+    ) -> None:
+        """`record` notes that the gateway itself opens a connection to the target of that name."""
+        self._known = {name: Destination(c, partial(password, c), record) for name, c in connections.items()}
 
     def find(self, name: str) -> Destination | None:
         """The target of the connection of that name."""

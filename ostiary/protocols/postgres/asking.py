@@ -328,6 +328,9 @@ class Asking:
         if isinstance(decision, Refusal):
             self._outbox.append(msgspec.structs.replace(slot, statement=None, portal=None))
             self._skipping = slot.extended
+            if slot.kind is Kind.PARSE and not slot.name:
+                # A Parse that fails drops the unnamed statement all the same (54.2.3): nothing may run under its old meaning.
+                self._talk.statements.pop(b"", None)
             return True
         if slot.kind is Kind.PARSE:
             turn = Turn(Kind.PARSE)
