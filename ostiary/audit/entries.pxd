@@ -3,25 +3,25 @@
 cdef class Encoder:
     cdef public object gw
     cdef public object boot
-    cdef object _scrub
-    cdef long long _second
-    cdef object _stamp
-    cdef dict _asked
-    cdef dict _columns
-    cdef dict _tags
+    cdef public object _scrub
+    cdef public long long _second
+    cdef public object _stamp
+    cdef public dict _asked
+    cdef public dict _columns
+    cdef public dict _tags
     cpdef stamp(self, long long t)
     cpdef columns(self, columns)
     cpdef ending(self, status, tag)
 
 
 cdef class SessionEntries:
-    cdef Encoder _encoder
+    cdef public Encoder _encoder
     cdef public object facts
-    cdef object _full
-    cdef object _lean
-    cdef object _origin
-    cdef object _session
-    cdef object _stmt
-    cdef object _end
-    cdef dict _tags
+    cdef public object _full
+    cdef public object _lean
+    cdef public object _origin
+    cdef public object _session
+    cdef public object _stmt
+    cdef public object _end
+    cdef public dict _tags
     cpdef _asking(self, kind, operation, asked, entry_id, long long t, long long mono, stmt, params)

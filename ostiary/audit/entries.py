@@ -17,6 +17,7 @@ record what already happened or what was said no to: `deny`, `outcome` and `logi
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -255,11 +256,15 @@ class SessionEntries:
     ) -> bytes:
         """Encode `intent`. `stmt` and `params` are None where the connection records events alone.
 
-        Raises `EntryTooLarge`: then the operation must not run.
+        An operation on more objects than fit (a table with hundreds of partitions) is said in short, with a digest of all
+        of them. Raises `EntryTooLarge` when even that does not fit: then the operation must not run.
         """
         operation = permit.operation
         asked = self._encoder.asked(operation.facts, permit.grounds, "permit")
-        return self._asking("intent", operation, asked, entry_id, t, mono, stmt, params)
+        try:
+            return self._asking("intent", operation, asked, entry_id, t, mono, stmt, params)
+        except EntryTooLarge:
+            return self._asking("intent", operation, self._short(asked), entry_id, t, mono, stmt, params)
 
     def deny(
         self,
@@ -304,13 +309,14 @@ class SessionEntries:
         )
 
     def _short(self, asked: _Asked) -> _Asked:
-        """Say of an oversize statement only how much is left out: the payload holds all of it."""
+        """Say of an oversize statement how much is left out, and commit to it: `asked.op` is what would have stood here."""
         facts, free = asked.facts, self._encoder.free
         op: dict[str, Json] = {
             "action": facts.action.value,
             "effects": sorted({resource.action.value for resource in facts.resources}),
             "name": free(_cut(facts.name, MAX_HEAD)),
             "omitted": len(facts.resources),
+            "digest": hashlib.sha256(asked.op.encode()).hexdigest(),
         }
         grounds = msgspec.structs.replace(asked.grounds, message=_cut(asked.grounds.message, MAX_HEAD))
         decision = written(_decision(facts, grounds, asked.verdict, free))

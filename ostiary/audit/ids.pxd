@@ -1,8 +1,8 @@
 # Types of ids.py for the compiled line.
 
 cdef class Ids:
-    cdef object _random
-    cdef long long _millis
-    cdef object _prefix
-    cdef unsigned long long _counter
+    cdef public object _random
+    cdef public long long _millis
+    cdef public object _prefix
+    cdef public unsigned long long _counter
     cpdef _turn(self, long long millis)

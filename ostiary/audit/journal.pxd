@@ -12,16 +12,16 @@ cdef class Written:
 
 
 cdef class Journal:
-    cdef object _writer
-    cdef object _entries
-    cdef Ids _ids
-    cdef object _open_stream
+    cdef public object _writer
+    cdef public object _entries
+    cdef public Ids _ids
+    cdef public object _open_stream
     cdef public bint is_full
     cdef public object session
     cdef public bint strict
     cdef public long long began
-    cdef object _start
-    cdef long long _operations
+    cdef public object _start
+    cdef public long long _operations
     cdef public object stream
     cpdef append(self, Written written)
     cpdef proofs(self, Written written)

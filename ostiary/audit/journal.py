@@ -101,13 +101,13 @@ class Journal:
             if isinstance(decision, Permit):
                 entries.append(self._entries.intent(decision, entry_id, now, mono, stmt, params))
                 proofs.append(Intended(decision, entry_id, mono))
+                self._operations += 1
             else:
                 entries.append(self._entries.deny(decision, entry_id, now, mono, stmt, params))
                 proofs.append(Denied(decision, entry_id))
         # All or none: an intent that is written while the next one finds no room would wait for an outcome for nothing.
         written.index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
         written.proofs = tuple(proofs)
-        self._operations += len(proofs)
 
     def give_up(self, written: Written) -> None:
         """Close the intents of a batch whose proofs nobody got: what they intended was never sent."""

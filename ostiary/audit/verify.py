@@ -447,7 +447,6 @@ class _Story:
         self.suspects: dict[str, int] = {}
         """Ids not above all before them, with their index: a clock that was set back, or a repetition."""
         self._boots: dict[str, int] = {}
-        """The clock of each run of the writer, as last seen."""
         self.intents: dict[str, tuple[int, str]] = {}
         self.sessions: dict[str, tuple[int, str]] = {}
         self._sessions_open: dict[str, int] = {}

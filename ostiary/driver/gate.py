@@ -325,7 +325,7 @@ class Gate:
         entries = SessionEntries(self._encoder, session_facts(who, said, connection, session))
         journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
         started = journal.start(self._policies.digest, admitted)
-        target.sessions += 1
+        target.enter()
         status = "ended"
         try:
             await journal.wait_durable(started)
@@ -334,7 +334,7 @@ class Gate:
             settings = present.parameters | {"application_name": upstream_name(who, session)}
             opened = await open_target(connection, target.password(), settings)
         except BaseException as exc:
-            target.sessions -= 1
+            target.leave()
             status = exc.reason.name if isinstance(exc, NotAdmitted) else type(exc).__name__
             journal.end(status)
             raise
@@ -345,7 +345,7 @@ class Gate:
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
         def ended() -> None:
-            target.sessions -= 1
+            target.leave()
             self.sessions.pop((pid, key), None)
 
         met = opened.logged_in

@@ -1,10 +1,10 @@
 # Types of session.py for the compiled line.
 
 cdef class Lane:
-    cdef object _coroutine
-    cdef object _carry_out
-    cdef object _failed
-    cdef object _send
+    cdef public object _coroutine
+    cdef public object _carry_out
+    cdef public object _failed
+    cdef public object _send
     cdef public object unheard
     cdef public long long unheard_bytes
     cdef public bint waits
@@ -19,22 +19,22 @@ cdef class Lane:
 cdef class SessionDriver:
     cdef public object line
     cdef public object who
-    cdef object _relay
-    cdef object _journal
-    cdef object _recorder
-    cdef object _catalogue
-    cdef object _cancel
-    cdef object _ended
-    cdef object _loop
-    cdef object _client
-    cdef object _target
-    cdef dict _paused
-    cdef list _timers
-    cdef bint _finished
-    cdef object _under_way
-    cdef double _idle_seconds
-    cdef object _idle_timer
-    cdef double _heard_at
-    cdef Lane _requests
-    cdef Lane _replies
+    cdef public object _relay
+    cdef public object _journal
+    cdef public object _recorder
+    cdef public object _catalogue
+    cdef public object _cancel
+    cdef public object _ended
+    cdef public object _loop
+    cdef public object _client
+    cdef public object _target
+    cdef public dict _paused
+    cdef public list _timers
+    cdef public bint _finished
+    cdef public object _under_way
+    cdef public double _idle_seconds
+    cdef public object _idle_timer
+    cdef public double _heard_at
+    cdef public Lane _requests
+    cdef public Lane _replies
     cpdef heard(self, side, data)

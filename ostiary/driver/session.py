@@ -403,6 +403,8 @@ class SessionDriver:
             self.cut(failure)
         elif self._requests.gone or self._relay.is_leaving:
             self.finish("ended")
+        elif self._relay.has_farewell:
+            self.finish(Reason.TARGET_UNREACHABLE.name)
         else:
             self.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the target closed the connection"))
 

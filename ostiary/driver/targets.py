@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 from ostiary.catalogue import Catalogue
 from ostiary.driver.side import Side
@@ -11,6 +13,9 @@ from ostiary.driver.spawn import spawn
 from ostiary.model.connections import Connection
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres.understanding import Knowledge
+
+IDLE_SECONDS: Final = 1.0
+"""How long the side connection outlives the last session. PostgreSQL's DROP DATABASE waits for five."""
 
 
 class Destination:
@@ -26,8 +31,27 @@ class Destination:
         self.catalogue = Catalogue(connection, self._open_side, spawn)
         self.knowledge = Knowledge(connection.protect)
         """What statements mean on this target, shared by its sessions."""
-        self.sessions = 0
+        self._sessions = 0
 
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are, or are being opened."""
+        return self._sessions
+
+    def enter(self) -> None:
+        """A session begins."""
+        self._sessions += 1
+
+    def leave(self) -> None:
+        """A session has ended. After the last one the side connection is not kept: it would stand in the way of DROP DATABASE."""
+        self._sessions -= 1
+        if not self._sessions:
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not self._sessions:
+            spawn(self.catalogue.close(), f"catalogue of {self.connection.name}")
 
     async def _open_side(self) -> Side:
         """Dial the side connection: an act of the gateway's own, so it is on record first."""

@@ -21,11 +21,11 @@ cpdef Py_ssize_t check_rows(const unsigned char[::1] buf, Py_ssize_t start, Py_s
 
 
 cdef class Inbox:
-    cdef object _scan
-    cdef Py_ssize_t _hold
-    cdef object _rest
-    cdef Py_ssize_t _need
-    cdef object _tag
+    cdef public object _scan
+    cdef public Py_ssize_t _hold
+    cdef public object _rest
+    cdef public Py_ssize_t _need
+    cdef public object _tag
     cdef public Py_ssize_t left
     cpdef feed(self, chunk)
     @cython.locals(consumed=Py_ssize_t, size=Py_ssize_t)

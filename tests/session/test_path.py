@@ -117,6 +117,8 @@ class Session:
                 return Recorded(command.masked.frames)
             case c.Close():
                 self.order += [f"outcome {outcome.status} {outcome.tag}".strip() for outcome in command.outcomes]
+            case c.Outdate():
+                self.order.append("outdated")
             case c.Send():
                 self.order.append("send")
                 self.told += b"".join(each.frames for each in command.recorded)
@@ -268,3 +270,17 @@ def test_what_was_under_way_when_the_session_died_is_unknown(session):
     session.client(m.Query(b"SELECT id FROM orders"))
     (outcome,) = session.relay.abandon()
     assert outcome.status == "unknown"
+
+
+def test_a_result_from_a_table_that_nobody_judged_is_masked_whole_and_outdates_the_catalogue(session):
+    """The table was swapped for another of its name: its columns go by other OIDs, so nothing is known of them."""
+    session.client(m.Query(b"SELECT card FROM people"))
+    session.target(described(("card", 29999, 2)), row(b"4111111111111111"), m.CommandComplete("SELECT 1"), READY)
+    assert b"4111111111111111" not in session.shown()
+    assert "outdated" in session.order
+
+
+def test_the_targets_own_goodbye_is_the_last_word(session):
+    session.target(m.ErrorResponse((("S", b"FATAL"), ("V", b"FATAL"), ("C", b"57P01"), ("M", b"terminating connection"))))
+    assert session.relay.has_farewell
+    assert b"57P01" in session.shown()

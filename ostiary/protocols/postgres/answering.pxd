@@ -4,19 +4,19 @@ from ostiary.protocols.postgres.conversation cimport Conversation, Turn, Work
 
 
 cdef class Answering:
-    cdef Conversation _talk
-    cdef object _understanding
-    cdef object _detect
-    cdef object _plans_by
-    cdef bint _masking
-    cdef object _inbox
-    cdef dict _described
-    cdef dict _plans
-    cdef object _gathered
-    cdef object _copy_plan
-    cdef object _copy_content
-    cdef Work _batch_work
-    cdef bint _reporting
+    cdef public Conversation _talk
+    cdef public object _understanding
+    cdef public object _detect
+    cdef public object _plans_by
+    cdef public bint _masking
+    cdef public object _inbox
+    cdef public dict _described
+    cdef public dict _plans
+    cdef public object _gathered
+    cdef public object _copy_plan
+    cdef public object _copy_content
+    cdef public Work _batch_work
+    cdef public bint _reporting
     cpdef _control(self, buf, begin, end, Work work)
     cpdef _control_frame(self, int tag, buf, run, Turn turn)
     cpdef _ready(self, frame, Turn turn)

@@ -62,6 +62,12 @@ class Plans(Protocol):
 
 Under = Intended | None
 
+_PlanKey = tuple[Columns, tuple[int, ...], frozenset[str], frozenset[tuple[int, int]], int]
+"""Columns, formats, classes in clear, columns of unknown origin, version of the catalogue."""
+UNKNOWN: Final = "unknown"
+"""The data class of a column of which nothing is known."""
+NOTHING: Final[frozenset[tuple[int, int]]] = frozenset()
+
 SETTINGS_HELD: Final[Mapping[str, frozenset[str]]] = {
     "standard_conforming_strings": frozenset({"on"}),
     "client_encoding": frozenset({"UTF8", "SQL_ASCII"}),
@@ -88,7 +94,7 @@ class Answering:
         self._masking = bool(understanding.protects or detect)
         self._inbox = Inbox(scan, HOLD)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
-        self._plans: dict[tuple[Columns, tuple[int, ...], frozenset[str]], RowPlan] = {}
+        self._plans: dict[_PlanKey, RowPlan] = {}
         self._gathered: bytearray | None = None
         self._copy_plan: RowPlan | None = None
         self._copy_content = Content.CONTROL
@@ -259,6 +265,9 @@ class Answering:
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk
+        report = decode.backend(frame)
+        if isinstance(report, m.ErrorResponse) and report.field("V") in (b"FATAL", b"PANIC"):
+            talk.farewell = True
         if turn is None:
             return Batch(frame, Content.MESSAGE, None, 0, strip=False)  # the target is shutting down, say
         talk.segment_failed = True
@@ -266,7 +275,6 @@ class Answering:
         work = turn.work
         denied = turn.denied
         if denied is None:
-            report = decode.backend(frame)
             if work is not None and isinstance(report, m.ErrorResponse):
                 work.error = report.text("C") or "XX000"
                 work.status = "" if turn.kind is Kind.QUERY else "error"
@@ -309,10 +317,16 @@ class Answering:
         if not self._masking:
             return None
         clear = work.intended.permit.grounds.clear
-        key = (columns, formats, clear)
+        facts = work.facts
+        protected = self._understanding.protected_columns
+        strange = self._understanding.strangers(columns, facts) if facts.touches_protected else NOTHING
+        if strange:
+            self._talk.outdated = True
+            protected = {**protected, **dict.fromkeys(strange, (UNKNOWN, Strategy.NULL))}
+        key = (columns, formats, clear, strange, self._understanding.version)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans_by.plan_rows(columns, self._understanding.protected_columns, clear, self._detect, formats)
+            plan = self._plans_by.plan_rows(columns, protected, clear, self._detect, formats)
             if len(self._plans) >= MAX_DESCRIPTIONS:
                 self._plans.clear()
             self._plans[key] = plan

@@ -4,18 +4,18 @@ from ostiary.protocols.postgres.conversation cimport Conversation
 
 
 cdef class Asking:
-    cdef Conversation _talk
-    cdef object _understanding
-    cdef bint _describes
-    cdef object _inbox
-    cdef object _todo
-    cdef list _outbox
-    cdef list _streamed
-    cdef list _answers
-    cdef object _slot
-    cdef bint _skipping
-    cdef int _segment
-    cdef object _oversize
+    cdef public Conversation _talk
+    cdef public object _understanding
+    cdef public bint _describes
+    cdef public object _inbox
+    cdef public object _todo
+    cdef public list _outbox
+    cdef public list _streamed
+    cdef public list _answers
+    cdef public object _slot
+    cdef public bint _skipping
+    cdef public int _segment
+    cdef public object _oversize
     cdef public bint stalled
     cdef public bint leaving
     cpdef _query(self, buf, run, snapshot)

@@ -45,6 +45,7 @@ cdef class Conversation:
     cdef public Work copying_in
     cdef public bint defined
     cdef public list ended
+    cdef public bint farewell
     cdef public list open_works
     cdef public bint outdated
     cdef public dict parsing

@@ -149,6 +149,7 @@ class Conversation:
         "copying_in",
         "defined",
         "ended",
+        "farewell",
         "open_works",
         "outdated",
         "parsing",
@@ -179,6 +180,8 @@ class Conversation:
         """Intended, and not ended in the log."""
         self.ended: list[Work] = []
         """Their outcomes are made when asked for: what masking did to their last batch is known by then."""
+        self.farewell = False
+        """The target said that it ends the session: nothing more need be said to the client."""
         self.defined = False
         """DDL ran in the open transaction."""
         self.outdated = False

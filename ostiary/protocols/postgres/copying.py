@@ -38,7 +38,7 @@ def layout(
     names = None if node is None else _names(node, snapshot)
     if names is None or len(names) != count:
         return CopyLayout(_all_protected(count, facts, snapshot, protected), written)
-    relations = _oids(facts, snapshot)
+    relations = relations_of(facts, snapshot)
     return CopyLayout(tuple(_named(name, relations, snapshot, protected) for name in names), written)
 
 
@@ -105,7 +105,7 @@ def _names(node: Node, snapshot: Snapshot) -> list[str] | None:
     return names
 
 
-def _oids(facts: Facts, snapshot: Snapshot) -> list[int]:
+def relations_of(facts: Facts, snapshot: Snapshot) -> list[int]:
     """All relations that the resources may be: a schema's name and a table's may hold dots, so every cut counts."""
     found = []
     for resource in facts.resources:
@@ -138,7 +138,7 @@ def _named(name: str, relations: list[int], snapshot: Snapshot, protected: Prote
 def _all_protected(
     count: int, facts: Facts, snapshot: Snapshot, protected: ProtectedColumns
 ) -> tuple[ColumnDescription, ...]:
-    relations = set(_oids(facts, snapshot))
+    relations = set(relations_of(facts, snapshot))
     known = [key for key in protected.by_column if key[0] in relations] or list(protected.by_column)
     # Whichever of several classes is the least often shown in clear is not known here, so they take turns; with one class,
     # which is the common case, all are that one.

@@ -6,9 +6,9 @@ from ostiary.protocols.postgres.conversation cimport Conversation
 
 
 cdef class PostgresRelay:
-    cdef Answering _answering
-    cdef Asking _asking
-    cdef Conversation _talk
+    cdef public Answering _answering
+    cdef public Asking _asking
+    cdef public Conversation _talk
     cpdef decided(self, ask, decision)
     cpdef order(self, proofs)
     cpdef masked(self, masked)

@@ -84,6 +84,11 @@ class PostgresRelay:
         return self._asking.leaving
 
     @property
+    def has_farewell(self) -> bool:
+        """The target said that it ends the session, and the client has heard it."""
+        return self._talk.farewell
+
+    @property
     def outstanding(self) -> int:
         """Messages whose answer has not come."""
         return len(self._talk.pending)

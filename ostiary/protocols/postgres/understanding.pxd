@@ -2,15 +2,15 @@
 
 cdef class Knowledge:
     cdef public object cache
-    cdef object _protect
-    cdef object _protected
-    cdef object _version
+    cdef public object _protect
+    cdef public object _protected
+    cdef public object _version
     cpdef protected(self, snapshot)
 
 
 cdef class Understanding:
-    cdef bint _in_block
-    cdef Knowledge _knowledge
-    cdef object _snapshot
-    cdef object _view
+    cdef public bint _in_block
+    cdef public Knowledge _knowledge
+    cdef public object _snapshot
+    cdef public object _view
     cpdef look(self, sql, snapshot, parameter_types=*)

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Protected, Strategy
 from ostiary.model.operations import Facts, Objection
+from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres import copying
 from ostiary.protocols.postgres import operations as ops
+
+Columns = tuple[ColumnDescription, ...]
 
 
 def objection_facts(objection: Objection) -> Facts:
@@ -67,6 +70,30 @@ class Understanding:
                 self._view.reread()
         return self._knowledge.cache.look(
             sql, self._view, snapshot, self._knowledge.protected(snapshot), parameter_types
+        )
+
+    @property
+    def version(self) -> int:
+        """Of the catalogue snapshot in use."""
+        return self._snapshot.version
+
+    def strangers(self, columns: Columns, facts: Facts) -> frozenset[tuple[int, int]]:
+        """Columns of a result that come from no table that the statement was judged to read.
+
+        The catalogue is then older than the target: a table was swapped for another of its name, or a column made anew. What
+        is protected goes by table OID and column number, so nothing can be said of these; session-made tables apart, which
+        no snapshot has.
+        """
+        if not facts.touches_protected or any(r.name.startswith("pg_temp.") for r in facts.resources):
+            return frozenset()
+        known = {
+            (oid, column.number)
+            for oid in copying.relations_of(facts, self._snapshot)
+            for column in self._snapshot.relations[oid].columns
+        }
+        # Numbers below 0 are system columns (ctid, xmin, ...): they hold no values.
+        return frozenset(
+            (c.table_oid, c.column) for c in columns if c.table_oid and c.column > 0 and (c.table_oid, c.column) not in known
         )
 
     def is_prepared_in_sql(self, name: bytes) -> bool:
