@@ -339,16 +339,18 @@ class Gate:
             journal.end(status)
             raise
         understanding = Understanding(target.knowledge, snapshot)
-        relay = PostgresRelay(understanding, detect=connection.detect, plans=plan)
-        line = Line(admitted=admitted, connection=connection, policies=self._policies, relay=relay)
         pid = secrets.randbits(31) or 1
+        met = opened.logged_in
+        relay = PostgresRelay(
+            understanding, detect=connection.detect, plans=plan, process_ids=(met.process_id & 0xFFFFFFFF, pid)
+        )
+        line = Line(admitted=admitted, connection=connection, policies=self._policies, relay=relay)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
         def ended() -> None:
             target.leave()
             self.sessions.pop((pid, key), None)
 
-        met = opened.logged_in
 
         def cancel() -> None:
             spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")

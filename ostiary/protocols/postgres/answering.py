@@ -86,12 +86,14 @@ class Answering:
         *,
         detect: frozenset[str],
         plans: Plans,
+        process_ids: tuple[int, int],
     ) -> None:
         self._talk = talk
         self._understanding = understanding
         self._detect = detect
         self._plans_by = plans
         self._masking = bool(understanding.protects or detect)
+        self._their_pid, self._our_pid = (pid.to_bytes(4, "big") for pid in process_ids)
         self._inbox = Inbox(scan, HOLD)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
         self._plans: dict[_PlanKey, RowPlan] = {}
@@ -195,6 +197,8 @@ class Answering:
         elif tag == ERROR:
             yield self._error(frames, turn), under
         elif tag in (NOTICE, NOTIFICATION, PARAMETER_STATUS):
+            if tag == NOTIFICATION and frames[5:9] == self._their_pid:
+                frames = frames[:5] + self._our_pid + frames[9:]  # its own process, as the client knows it
             strip = work is not None and work.facts.touches_protected
             yield Batch(frames, Content.MESSAGE, None, 0, strip=strip), under
         # What is left was hidden: the answer to a question of the gateway's own.

@@ -26,11 +26,13 @@ class PostgresRelay:
         *,
         detect: frozenset[str],
         plans: Plans,
+        process_ids: tuple[int, int] = (0, 0),
     ) -> None:
+        """`process_ids`: the session's at the target, and as the client was told."""
         talk = self._talk = Conversation()
         protects = understanding.protects
         self._asking = Asking(talk, understanding, describes=bool(protects or detect))
-        self._answering = Answering(talk, understanding, detect=detect, plans=plans)
+        self._answering = Answering(talk, understanding, detect=detect, plans=plans, process_ids=process_ids)
 
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """See `Relay.asks`."""
