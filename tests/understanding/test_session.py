@@ -206,3 +206,21 @@ def test_two_paths_mean_both_meanings(view: View, snapshot: Snapshot, protected:
     facts = study(b"SELECT f()", view, snapshot, protected).facts
     assert "execute side.f" in actions(facts)
     assert facts.action is Action.EXECUTE
+
+
+def test_an_index_is_known_from_when_it_is_made(run: Run) -> None:
+    run("CREATE TEMP TABLE scratch (id int)")
+    run("CREATE INDEX by_id ON scratch (id)")
+    assert "define pg_temp.by_id" in actions(run("ALTER INDEX by_id SET (fillfactor = 50)").facts)
+    assert "define pg_temp.by_id" in actions(run("DROP INDEX by_id").facts)
+    run("CREATE INDEX fresh ON victim (id)")  # it is in no snapshot before it is committed
+    assert "define public.fresh" in actions(run("DROP INDEX fresh").facts)
+
+
+def test_a_function_in_c_may_return_a_type_that_is_still_to_be_made(run: Run) -> None:
+    facts = run("CREATE FUNCTION widget_in(cstring) RETURNS widget AS 'widget' LANGUAGE C").facts
+    assert {"define public.widget", "administer public.widget_in"} <= actions(facts)
+    assert "define public.widget_out" in actions(
+        run("CREATE FUNCTION widget_out(widget) RETURNS cstring AS 'widget' LANGUAGE C").facts
+    )
+    assert run("CREATE FUNCTION other_in() RETURNS gadget AS 'SELECT 1' LANGUAGE sql").facts.objection is not None

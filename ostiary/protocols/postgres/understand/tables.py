@@ -276,6 +276,16 @@ class Tables(Queries):
             self._index_element(each["IndexElem"], scope)
         self.expression(node.get("whereClause"), scope)
         self._changed(node["relation"])
+        if node.get("idxname"):
+            self._made_index(node["idxname"], {target.schema for target in self.find_relation(node["relation"])})
+
+    def _made_index(self, name: str, schemas: set[str]) -> None:
+        """An index lives where its table does; no snapshot holds it before it is committed, nor one in pg_temp ever."""
+        for schema in sorted(schemas):
+            made = Made(
+                schema=schema, name=name, sort="relation", columns=None, calls=(), classes=(), reads=(), opaque=False
+            )
+            self.effect("make", made=made)
 
     def _over(self, range_var: Node) -> Scope:
         """Define something on a relation: its columns are in scope. Afterwards it is `changed`."""
