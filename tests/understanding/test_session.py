@@ -224,3 +224,17 @@ def test_a_function_in_c_may_return_a_type_that_is_still_to_be_made(run: Run) ->
         run("CREATE FUNCTION widget_out(widget) RETURNS cstring AS 'widget' LANGUAGE C").facts
     )
     assert run("CREATE FUNCTION other_in() RETURNS gadget AS 'SELECT 1' LANGUAGE sql").facts.objection is not None
+
+
+def test_elements_of_a_new_schema_find_one_another(run: Run) -> None:
+    facts = run(
+        "CREATE SCHEMA fresh CREATE UNIQUE INDEX abc_a ON abc (a) CREATE VIEW seen AS SELECT a FROM abc"
+        " CREATE TABLE abc (a serial)"
+    ).facts
+    assert {"define fresh.abc", "define fresh.seen"} <= actions(facts)
+    assert "read public.victim" in actions(run("CREATE SCHEMA more CREATE VIEW seen AS SELECT id FROM victim").facts)
+
+
+def test_what_commits_a_prepared_transaction_outdates_the_catalogue(run: Run) -> None:
+    assert run("COMMIT PREPARED 'x'").facts.invalidates_catalogue
+    assert not run("COMMIT").facts.invalidates_catalogue

@@ -43,6 +43,12 @@ ADMINISTRATIVE: Final = {
 BY_ADDRESS: Final = frozenset({"c", "internal"})
 """Languages in which a function is machine code, which may do anything."""
 
+_SCHEMA_ORDER: Final = {
+    kind: at
+    for at, kind in enumerate(("CreateSeqStmt", "CreateStmt", "ViewStmt", "IndexStmt", "CreateTrigStmt", "GrantStmt"))
+}
+"""Elements of CREATE SCHEMA."""
+
 PLAIN: Final = {
     "AlterCollationStmt": "other", "AlterEnumStmt": "type", "AlterTypeStmt": "type",
     "AlterFunctionStmt": "function", "AlterOperatorStmt": "other", "AlterObjectDependsStmt": "other",
@@ -301,12 +307,16 @@ class Definitions(Tables):
         self.found.touch("schema", node.get("schemaname", WHOLE), Action.DEFINE)
         if "authrole" in node:
             self.found.touch("role", WHOLE, Action.ADMINISTER)
-        for each in node.get("schemaElts", ()):
-            ((kind, inner),) = each.items()
+        elements = [next(iter(each.items())) for each in node.get("schemaElts", ())]
+        path = self.path
+        # The server runs them in this order, with the new schema in front of the search_path.
+        self._set_path((node.get("schemaname", ""), *path))
+        for kind, inner in sorted(elements, key=lambda each: _SCHEMA_ORDER.get(each[0], len(_SCHEMA_ORDER))):
             for key in ("relation", "view", "sequence"):
                 if key in inner and "schemaname" not in inner[key]:
                     inner[key]["schemaname"] = node.get("schemaname", "")
             self.statement(kind, inner)
+        self._set_path(path)
 
 
 def _administrative(kind: str, about: str) -> Rule:

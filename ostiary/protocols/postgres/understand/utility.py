@@ -290,6 +290,8 @@ class Utility(Definitions):
             self.effect("begin", depends=False)
         elif kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
             self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+            # What was prepared, by whomever, may be DDL.
+            self.found.invalidates |= kind == "COMMIT_PREPARED"
 
     def _set(self, node: Node) -> None:
         kind, name = node["kind"], node.get("name", "")
