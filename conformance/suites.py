@@ -1,11 +1,12 @@
 """One function a suite: run it against one place, return what came of each test.
 
 A suite is handed a `Place`, and does not know whether a gateway stands there. The result of a test is a string:
-`passed`, `failed`, `skipped`, or for pg_regress a digest of its output, so that two runs can be compared exactly.
+`passed`, `failed`, `skipped`, or for pg_regress `failed` and a digest of the output, so that two runs can be compared exactly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from conformance.sources import debian_source, pypi_source, run, virtual_environment
 from ostiary.testing.peers import Peer
@@ -52,7 +54,11 @@ class Suite:
     databases: tuple[str, ...]
     run: Callable[[Place, Path, list[str]], Results]
     settings: Mapping[str, str]
+    beside: tuple[str, ...] = ()
+    """Databases that are there already or that the suite makes itself, which it connects to as well."""
 
+
+REGRESS_SECONDS: Final = 1800
 
 # --- pg_regress -------------------------------------------------------------------------------------------------------
 
@@ -87,15 +93,25 @@ def pg_regress(place: Place, out: Path, only: list[str]) -> Results:
     command += only or [f"--schedule={stage}/parallel_schedule"]
     for folder in ("results", "testtablespace"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    with (out / "said").open("wb") as said:
-        subprocess.run(command, cwd=out, env=place.environment("regression"), stdout=said, stderr=said, check=False)
-    digest = {}
+        (out / folder).chmod(0o777)  # the server's account writes there too
+    env = place.environment("regression")
+    with (out / "said").open("wb") as said, contextlib.suppress(subprocess.TimeoutExpired):
+        # What has not run by then counts as absent.
+        subprocess.run(command, cwd=out, env=env, stdout=said, stderr=said, check=False, timeout=REGRESS_SECONDS)
+    return regress_results(out, stage)
+
+
+def regress_results(out: Path, stage: Path) -> Results:
+    """`passed` where the output is the expected one, else a digest of it, so that two failures can be told apart."""
+    verdicts = dict(re.findall(r"^(?:test)?\s+(\S+)\s+\.\.\. (ok|FAILED)", (out / "said").read_text(), re.MULTILINE))
+    found: Results = {}
     for path in sorted((out / "results").glob("*.out")):
         # Paths differ between the two runs, and nothing else may.
         text = path.read_bytes().replace(str(stage).encode(), b"@STAGE@").replace(str(out).encode(), b"@OUT@")
         path.write_bytes(text)
-        digest[path.stem] = hashlib.sha256(text).hexdigest()[:12]
-    return digest
+        digest = hashlib.sha256(text).hexdigest()[:12]
+        found[path.stem] = "passed" if verdicts.get(path.stem) == "ok" else f"failed {digest}"
+    return found
 
 
 def stage_for(tree: Path, name: str) -> Path:
@@ -132,7 +148,7 @@ def by_pytest(python: Path, arguments: list[str], cwd: Path, out: Path, env: Map
 
 
 def junit(report: Path) -> Results:
-    """Test by test: `passed`, `skipped`, or what failed, in one line."""
+    """Test by test: `passed`, `skipped` or `failed`."""
     found: Results = {}
     for case in ET.parse(report).getroot().iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"
@@ -200,7 +216,7 @@ def sqlalchemy(place: Place, out: Path, only: list[str]) -> Results:
 SUITES: dict[str, Suite] = {
     "pg_regress": Suite(("regression",), pg_regress, {"max_prepared_transactions": "2", "fsync": "off"}),
     "psycopg": Suite(("psycopg",), psycopg, {"max_prepared_transactions": "10"}),
-    "asyncpg": Suite(("asyncpg",), asyncpg, {}),
+    "asyncpg": Suite(("asyncpg",), asyncpg, {}, beside=("postgres", "asyncpg_intro_test")),
     "sqlalchemy": Suite(("sqlalchemy",), sqlalchemy, {"max_prepared_transactions": "10"}),
 }
 
