@@ -128,8 +128,11 @@ Progress = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def world(progress: Progress | None = None) -> Iterator[World]:
-    """Set it all up; take it all down at the end. `progress` is told what is being started."""
+def world(progress: Progress | None = None, *, usual_ports: bool = True) -> Iterator[World]:
+    """Set it all up; take it all down at the end. `progress` is told what is being started.
+
+    `usual_ports`: listen where the documentation says, if nobody else does.
+    """
     telling = progress or (lambda _: contextlib.nullcontext())
     with contextlib.ExitStack() as stack:
         guard = stack.enter_context(Guard())
@@ -145,7 +148,7 @@ def world(progress: Progress | None = None) -> Iterator[World]:
             issuer = stack.enter_context(LocalIssuer())
             _write_tokens(folder, issuer)
         with telling("the gateway"):
-            port, api_port = _free(USUAL_PORT), _free(USUAL_API_PORT)
+            port, api_port = (_free(USUAL_PORT), _free(USUAL_API_PORT)) if usual_ports else (free_port(), free_port())
             config = CONFIG.format(
                 port=port, api_port=api_port, tail=tail, issuer=issuer.issuer, folder=folder,
                 target=f"{peer.host}:{peer.port}", database=shop.DATABASE, account=shop.ACCOUNT,
@@ -175,9 +178,9 @@ def _private(path: Path, text: str) -> None:
 def _free(wanted: int) -> int:
     """The port wanted, if nobody has it; else any."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
+            probe.listen()
         except OSError:
             return free_port()
     return wanted

@@ -31,7 +31,7 @@ README = ROOT / "README.md"
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[World]:
-    with world() as made:
+    with world(usual_ports=False) as made:
         yield made
 
 
