@@ -121,10 +121,10 @@ def test_a_disk_that_stalls_is_refused_in_time_and_forgiven_when_it_answers(hous
         await writer.flush()
         disk.free.clear()
         index = writer.append(numbered(0))
-        with pytest.raises(LogFailed, match="does not answer|in time"):  # which, hangs on what the deadline meets first
+        with pytest.raises(LogFailed, match=r"does not answer|in time"):  # which, hangs on what the deadline meets first
             await writer.wait_durable(index)
         async with asyncio.timeout(5):
-            while writer.health is not Health.STALLED:
+            while writer.health is not Health.STALLED:  # noqa: ASYNC110 - a property of the clock sets no event
                 await asyncio.sleep(0.01)
         writer.append(numbered(1))  # buffered entries go on for a while: the tail holds them
         await asyncio.sleep(0.25)
