@@ -77,6 +77,10 @@ class DemoFailed(OstiaryError):
     """The demo could not do, or did not see, what it says; the sentence says which."""
 
 
+class PortTaken(DemoFailed):
+    """Somebody listens where the gateway wanted to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A command that ran: its exit code, and all that it wrote, in order."""
@@ -148,16 +152,24 @@ def world(progress: Progress | None = None, *, usual_ports: bool = True) -> Iter
             issuer = stack.enter_context(LocalIssuer())
             _write_tokens(folder, issuer)
         with telling("the gateway"):
-            port, api_port = (_free(USUAL_PORT), _free(USUAL_API_PORT)) if usual_ports else (free_port(), free_port())
-            config = CONFIG.format(
-                port=port, api_port=api_port, tail=tail, issuer=issuer.issuer, folder=folder,
-                target=f"{peer.host}:{peer.port}", database=shop.DATABASE, account=shop.ACCOUNT,
-            )  # fmt: skip
-            (folder / "ostiary.toml").write_text(config)
             (folder / "policy.cedar").write_text((Path(__file__).parent / "policy.cedar").read_text())
             _private(folder / "shop.password", password)
             environment = _environment(folder, peer)
-            pid = stack.enter_context(_gateway(folder, environment, guard))
+
+            def start(port: int, api_port: int) -> int:
+                config = CONFIG.format(
+                    port=port, api_port=api_port, tail=tail, issuer=issuer.issuer, folder=folder,
+                    target=f"{peer.host}:{peer.port}", database=shop.DATABASE, account=shop.ACCOUNT,
+                )  # fmt: skip
+                (folder / "ostiary.toml").write_text(config)
+                return stack.enter_context(_gateway(folder, environment, guard))
+
+            port, api_port = (_free(USUAL_PORT), _free(USUAL_API_PORT)) if usual_ports else (free_port(), free_port())
+            try:
+                pid = start(port, api_port)
+            except PortTaken:  # somebody was quicker
+                port, api_port = free_port(), free_port()
+                pid = start(port, api_port)
         yield World(folder, port, api_port, issuer, peer, environment, pid)
 
 
@@ -223,6 +235,8 @@ def _environment(folder: Path, peer: Peer) -> dict[str, str]:
 @contextlib.contextmanager
 def _gateway(folder: Path, environment: dict[str, str], guard: Guard) -> Iterator[int]:
     """`ostiary init` and `ostiary serve`; yields the supervisor's process id."""
+    if (folder / "state").exists():
+        shutil.rmtree(folder / "state")
     made = subprocess.run(
         ["ostiary", "init"],  # noqa: S607 - of our own PATH
         cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS,
@@ -230,7 +244,7 @@ def _gateway(folder: Path, environment: dict[str, str], guard: Guard) -> Iterato
     if made.returncode:
         raise DemoFailed(f"ostiary init: {made.stderr.strip()}")
     said = folder / "gateway.log"
-    with said.open("ab") as log:
+    with said.open("wb") as log:
         process = subprocess.Popen(
             ["ostiary", "serve"],  # noqa: S607 - of our own PATH
             cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -240,7 +254,8 @@ def _gateway(folder: Path, environment: dict[str, str], guard: Guard) -> Iterato
         deadline = time.monotonic() + START_SECONDS
         while not re.search(rb"^ready\b", said.read_bytes(), re.MULTILINE):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoFailed(f"ostiary serve: {said.read_text(errors='replace').strip()}")
+                told = f"ostiary serve: {said.read_text(errors='replace').strip()}"
+                raise PortTaken(told) if "Address already in use" in told else DemoFailed(told)
             time.sleep(0.05)
         yield process.pid
     finally:
