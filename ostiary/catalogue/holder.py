@@ -135,6 +135,11 @@ class Catalogue:
         if link is not None:
             link.close()
 
+    async def rest(self) -> None:
+        """Close the side connection until it is needed again, but not under a reading."""
+        async with self._lock:
+            await self._hang_up()
+
     async def close(self) -> None:
         """Close the side connection."""
         await self._hang_up()

@@ -51,7 +51,7 @@ class Destination:
 
     def _hang_up(self) -> None:
         if not self._sessions:
-            spawn(self.catalogue.close(), f"catalogue of {self.connection.name}")
+            spawn(self.catalogue.rest(), f"catalogue of {self.connection.name}")
 
     async def _open_side(self) -> Side:
         """Dial the side connection: an act of the gateway's own, so it is on record first."""

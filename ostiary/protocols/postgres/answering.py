@@ -155,10 +155,13 @@ class Answering:
         frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
         return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
 
-    def _within_limit(self, work: Work) -> None:
-        """Hold `@limit` of the policies that permitted it: the session ends before a row too many leaves."""
+    def _within_limit(self, work: Work, coming: int = 0) -> None:
+        """Hold `@limit` of the policies that permitted it: the session ends before a row too many leaves.
+
+        `coming`: rows of which a part is here, not counted yet.
+        """
         limit = work.intended.permit.grounds.row_limit
-        if limit is not None and work.rows > limit:
+        if limit is not None and work.rows + coming > limit:
             hint = f"Ask for fewer: add LIMIT {limit}."
             raise NotAdmitted(Reason.TOO_MANY_ROWS, f"policy allows {limit}", hint)
 
@@ -205,6 +208,8 @@ class Answering:
 
     def _piece(self, tag: int, piece: bytes, turn: Turn | None) -> tuple[bytes, int] | None:
         """A piece of a frame too large to hold: (bytes, 0) to pass it on, (frame, 1) once it is gathered, None: more to come."""
+        if tag == DATA_ROW and turn is not None and turn.work is not None:
+            self._within_limit(turn.work, 1)
         if self._gathered is None:
             plan = self._row_plan(turn) if tag == DATA_ROW else self._copy_plan if tag == COPY_DATA else None
             passes = tag in (DATA_ROW, COPY_DATA) and not (plan is not None and plan.active)
