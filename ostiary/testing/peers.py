@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -28,6 +29,10 @@ from ostiary.model.errors import OstiaryError
 DEBIAN_PACKAGE: Final = "postgresql-15"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
+_PORTS: Final = range(20_000, 32_768)
+"""Below Linux's usual `ip_local_port_range` (32768 to 60999)."""
+_claims: Final[list[socket.socket]] = []
+"""What keeps other processes off the ports that this one was given."""
 
 
 class PeerUnavailable(OstiaryError):
@@ -131,10 +136,24 @@ def find_binaries() -> Path:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other process which asks here is given while this one lives.
+
+    It lies below the range that the kernel takes ports of outgoing connections from, so none of those gets in between.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with contextlib.ExitStack() as giving_back:
+            giving_back.enter_context(claim)
+            try:
+                claim.bind(f"\0ostiary-port-{port}")  # an abstract name (unix(7)): it goes away with the process
+                with socket.socket() as probe:
+                    probe.bind((host, port))
+            except OSError:
+                continue
+            giving_back.pop_all()
+        _claims.append(claim)
+        return port
+    raise PeerUnavailable(f"no free port between {_PORTS.start} and {_PORTS.stop - 1}")
 
 
 @contextlib.contextmanager
