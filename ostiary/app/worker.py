@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import resource
-import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +15,13 @@ import structlog
 from ostiary.app.common import on_signals, open_own_log, policies, record, revocations, verifier
 from ostiary.audit.log import Log
 from ostiary.config.types import Config, Listener
-from ostiary.driver.gate import ALPN, Gate
+from ostiary.driver.admission import Gate, Reception
+from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
-from ostiary.driver.targets import Destinations
+from ostiary.driver.targets import Destination, Destinations, PostgresDestination
 from ostiary.listener.accept import bind
-from ostiary.model.connections import Connection
+from ostiary.model.connections import Connection, PostgresConnection
 from ostiary.model.errors import ConfigError, OstiaryError
-from ostiary.model.secrets import Secret
 from ostiary.vault.keys import load_key_file
 from ostiary.vault.payloads import PayloadStream
 from ostiary.vault.references import resolve
@@ -37,9 +36,8 @@ _log = structlog.get_logger("ostiary")
 async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: asyncio.Event) -> None:
     """Serve until `stop`. Raises `OstiaryError` when it cannot start or cannot go on."""
     no_core_dumps()
-    settings = config.listen.postgresql
-    if settings is None:
-        raise ConfigError("listen.postgresql", "is missing: there is nothing to listen on")
+    if not listeners(config):
+        raise ConfigError("listen", "is empty: there is nothing to listen on; write [listen.postgresql], for example")
     in_force = policies(config)
     kek = load_key_file(Path(config.gateway.state_dir) / "keys" / "kek-1.key")
     log, sealing = open_own_log(config, WRITER)
@@ -50,10 +48,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         members = {"config": {"action": "catalogue", "connection": connection}}
         log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
 
-    destinations = Destinations(config.connections, credential, reads_catalogue)
-    gate = Gate(
-        settings=settings,
-        tls=server_tls(settings),
+    destinations = Destinations(destination(c, reads_catalogue) for c in config.connections.values())
+    reception = Reception(
         verifier=verifier(config, revoked),
         targets=destinations,
         policies=in_force,
@@ -62,37 +58,41 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         ids=log.ids,
         open_stream=lambda session: PayloadStream.create(folder / f"{session}.osp", session, kek),
     )
+    gates = {protocol: gate(protocol, settings, reception) for protocol, settings in listeners(config).items()}
     await record(log, "config", {"config": {
         "action": "start", "digest": config.digest, "policy": in_force.digest, "dangers": list(config.dangers()),
     }})  # fmt: skip
     for danger in config.dangers():
         _log.warning("a safety is off", key=danger)
-    sock = bind(settings.host, settings.port, shared=False)
-    host, port = sock.getsockname()[:2]
-    serving = spawn(gate.serve(sock), "accept")
+    socks = {name: bind(each.host, each.port, shared=False) for name, each in listeners(config).items()}
+    serving = [spawn(gates[name].serve(sock), f"accept {name}") for name, sock in socks.items()]
 
     async def watch_revocations() -> None:
         while True:
             await asyncio.sleep(REVOCATION_SECONDS)
-            gate.revoke(revoked.poll(time.time()))
+            tokens = revoked.poll(time.time())
+            for each in gates.values():
+                each.revoke(tokens)
 
     watching = spawn(watch_revocations(), "revocations")
 
     def reload() -> None:
-        spawn(_reload(config, gate, log), "reload")
+        spawn(_reload(config, reception, gates.values(), log), "reload")
 
     on_signals(stop, reload)
-    ready({"postgresql": f"{host}:{port}"})
+    ready({name: "{}:{}".format(*sock.getsockname()[:2]) for name, sock in socks.items()})
     await stop.wait()
-    serving.cancel()
-    watching.cancel()
-    sock.close()
-    gate.close()
+    for task in (*serving, watching):
+        task.cancel()
+    for sock in socks.values():
+        sock.close()
+    for each in gates.values():
+        each.close()
     await destinations.close()
     await sealing.close()
 
 
-async def _reload(config: Config, gate: Gate, log: Log) -> None:
+async def _reload(config: Config, reception: Reception, gates: Iterable[Gate], log: Log) -> None:
     """Load the policies anew. What does not load changes nothing, and says so."""
     try:
         fresh = policies(config)
@@ -100,28 +100,32 @@ async def _reload(config: Config, gate: Gate, log: Log) -> None:
     except OstiaryError as exc:
         _log.error("policies were not loaded; the old ones stay in force", error=str(exc))
         return
-    gate.use(fresh)
+    reception.policies = fresh
+    for each in gates:
+        each.use(fresh)
     _log.info("policies loaded", digest=fresh.digest)
 
 
-def credential(connection: Connection) -> Secret | None:
-    """The target's credential, read anew each time."""
-    reference = connection.upstream.password
-    return None if reference is None else resolve(reference)
+def listeners(config: Config) -> dict[str, Listener]:
+    """What there is to listen on, by protocol."""
+    listen = config.listen
+    return {name: each for name in listen.__struct_fields__ if (each := getattr(listen, name)) is not None}
 
 
-def server_tls(settings: Listener) -> ssl.SSLContext | None:
-    """TLS towards clients, if the listener has a certificate."""
-    if settings.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError("listen.postgresql.tls_cert", f"cannot be used: {exc}") from None
-    context.set_alpn_protocols([ALPN])
-    return context
+def destination(connection: Connection, reads_catalogue: Callable[[str], None]) -> Destination:
+    """What the sessions on one connection share. `reads_catalogue` puts on record that the gateway looks there itself."""
+    match connection:
+        case PostgresConnection():
+            return PostgresDestination(connection, resolve, reads_catalogue)
+        case _:
+            raise ConfigError(f"connections.{connection.name}.type", f"no session speaks {connection.type}")
+
+
+def gate(protocol: str, settings: Listener, reception: Reception) -> Gate:
+    """The listener of one protocol."""
+    if protocol == "postgresql":
+        return PostgresGate(reception, settings)
+    raise ConfigError(f"listen.{protocol}", "has no listener")
 
 
 def no_core_dumps() -> None:

@@ -79,8 +79,8 @@ def session_facts(identity: VerifiedIdentity, said: Said, connection: Connection
         connection=connection.name,
         type=connection.type,
         address=f"{upstream.host}:{upstream.port}",
-        database=upstream.database,
-        account=upstream.user,
+        database=connection.place,
+        account=connection.account,
         durability=connection.durability,
         recording=connection.recording,
     )
@@ -219,9 +219,8 @@ class SessionEntries:
                 "connection": text(facts.connection),
                 "type": facts.type,
                 "address": text(facts.address),
-                "database": text(facts.database),
-                "account": text(facts.account),
             }
+            | {name: text(value) for name, value in (("database", facts.database), ("account", facts.account)) if value}
         )
         task = f',"task":{quoted(who.task)}' if who.task else ""
         origin = f'"gw":{quoted(encoder.gw)},"id":"'
@@ -456,6 +455,8 @@ def _op(facts: Facts, free: Callable[[str], Json]) -> Json:
     for name, values in (("functions", facts.functions), ("opaque", facts.opaque), ("unmask", facts.unmask)):
         if values:
             shaped[name] = [free(value) for value in values]
+    if facts.arguments:
+        shaped["arguments"] = [[free(name), [free(value) for value in values]] for name, values in facts.arguments]
     if facts.harmless:
         shaped["harmless"] = True
     if not facts.has_where:
@@ -481,7 +482,7 @@ def _decision(facts: Facts, grounds: Grounds, verdict: str, free: Callable[[str]
     if objection is None:
         return _grounds(grounds, verdict, free)
     # The objection's own words may quote what the caller typed, where no detector knows a password: only its name goes in.
-    shaped: dict[str, Json] = {"reason": objection.reason.name, "sqlstate": objection.sqlstate}
+    shaped: dict[str, Json] = {"reason": objection.reason.name, "code": objection.code}
     if objection.position is not None:
         shaped["position"] = objection.position
     bare = _grounds(msgspec.structs.replace(grounds, message=""), verdict, free)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ostiary.catalogue.read import Link, read_snapshot, read_stamp
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Connection
+from ostiary.model.connections import PostgresConnection
 from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
 
 DEADLINE: Final = 30.0
@@ -39,7 +39,7 @@ class Catalogue:
     """What one target says of itself. One a connection and worker; to be used from one event loop."""
 
     def __init__(
-        self, connection: Connection, open_link: Callable[[], Awaitable[Link]], spawn: Spawn | None = None
+        self, connection: PostgresConnection, open_link: Callable[[], Awaitable[Link]], spawn: Spawn | None = None
     ) -> None:
         """`open_link` dials the side connection; `spawn` runs a look in the background."""
         self._connection = connection

@@ -39,13 +39,13 @@ def _row(connection: Connection) -> dict[str, Any]:
         "name": connection.name,
         "type": connection.type,
         "address": f"{upstream.host}:{upstream.port}",
-        "database": upstream.database,
-        "user": upstream.user,
+        "database": connection.place,
+        "user": connection.account,
         "tls": upstream.tls,
         "labels": list(connection.labels),
         "durability": connection.durability.value,
         "recording": connection.recording.value,
-        "protected": len(connection.protect),
+        "classes": sorted(connection.classes),
     }
 
 

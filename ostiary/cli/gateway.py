@@ -85,13 +85,14 @@ def _checked(settings: Config) -> dict[str, Any]:
     issuers = tuple(issuer_configured(issuer, f"issuers[{at}]") for at, issuer in enumerate(settings.issuers))
     check_issuers(issuers, settings.api.base_url)
     for connection in settings.connections.values():
-        if connection.upstream.password is not None:
-            resolve(connection.upstream.password)
+        for reference in connection.secrets:
+            resolve(reference)
     warnings = [f"{danger} is on" for danger in settings.dangers()] + strangers(policies, settings)
     if not settings.issuers:
         warnings.append("no [[issuers]]: nobody can log in")
-    if settings.listen.postgresql is None:
-        warnings.append("no [listen.postgresql]: no client can connect")
+    listen = settings.listen
+    if all(getattr(listen, protocol) is None for protocol in listen.__struct_fields__):
+        warnings.append("no [listen.postgresql], nor any other protocol's: no client can connect")
     return {
         "config": settings.path,
         "digest": settings.digest,

@@ -225,7 +225,11 @@ def _understood(target: Connection, sql: str) -> Operation:
     import asyncio
 
     from ostiary.cli.probe import understand
+    from ostiary.model.connections import PostgresConnection
+    from ostiary.model.errors import ConfigError
 
+    if not isinstance(target, PostgresConnection):
+        raise ConfigError("--sql", f"means nothing on {target.name}, which is {target.type}; name --action and --resource")
     return asyncio.run(understand(target, sql))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from ostiary.catalogue import Catalogue
 from ostiary.driver.side import Side
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Connection
+from ostiary.model.connections import Connection, PostgresConnection
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.operations import Operation
 from ostiary.protocols.postgres import decode, encode
@@ -59,6 +59,19 @@ class _Answer(asyncio.Protocol):
 
 async def probe(connection: Connection) -> str:
     """Return what the target says it is. Raises `ConfigError` for the credential, `NotAdmitted` for the target."""
+    match connection:
+        case PostgresConnection():
+            return await _ask_postgres(connection)
+        case _:
+            raise NotAdmitted(Reason.UNSUPPORTED, f"nothing tries out a target of type {connection.type}")
+
+
+async def look(connection: Connection) -> tuple[str, list[str]]:
+    """Return the account that the gateway is on the target, and what an operator should know about it."""
+    return await _look_at_postgres(connection) if isinstance(connection, PostgresConnection) else (connection.account, [])
+
+
+async def _ask_postgres(connection: PostgresConnection) -> str:
     reference = connection.upstream.password
     password = None if reference is None else resolve(reference)
     target = await open_target(connection, password, {"application_name": "ostiary connections test"})
@@ -77,8 +90,7 @@ async def probe(connection: Connection) -> str:
     return f"PostgreSQL {target.logged_in.parameters.get('server_version', 'of a version it does not tell')}"
 
 
-async def look(connection: Connection) -> tuple[str, list[str]]:
-    """Return the role that the gateway is on the target, and what an operator should know about it."""
+async def _look_at_postgres(connection: PostgresConnection) -> tuple[str, list[str]]:
     snapshot = await _snapshot(connection)
     warnings = []
     if snapshot.superuser:
@@ -92,7 +104,7 @@ async def look(connection: Connection) -> tuple[str, list[str]]:
     return snapshot.role, warnings
 
 
-async def understand(connection: Connection, sql: str) -> Operation:
+async def understand(connection: PostgresConnection, sql: str) -> Operation:
     """Return what `sql` would do on this target, by its catalogue. Nothing of it runs there."""
     snapshot = await _snapshot(connection)
     text = sql.encode()
@@ -100,7 +112,7 @@ async def understand(connection: Connection, sql: str) -> Operation:
     return Operation(facts, text, None, b"")
 
 
-async def _snapshot(connection: Connection) -> Snapshot:
+async def _snapshot(connection: PostgresConnection) -> Snapshot:
     reference = connection.upstream.password
     password = None if reference is None else resolve(reference)
     catalogue = Catalogue(connection, lambda: Side.open(connection, password))

@@ -21,13 +21,14 @@ from ostiary.config.types import (
     File,
     Issuer,
     Listener,
+    PostgresTarget,
     Protect,
     Section,
     Target,
     is_loopback,
     split_address,
 )
-from ostiary.model.connections import Connection, Protected, Upstream
+from ostiary.model.connections import Connection, PostgresConnection, PostgresUpstream, Protected
 from ostiary.model.errors import ConfigError
 from ostiary.model.secrets import SecretRef
 
@@ -45,9 +46,8 @@ def freeze(written: File, file: Path, digest: str) -> Config:
     """Check `written` as a whole, make its paths absolute and its connections model values."""
     folder = file.parent
     _check_addresses(written)
-    listen = written.listen
-    if listen.postgresql is not None:
-        listen = msgspec.structs.replace(listen, postgresql=_door("listen.postgresql", listen.postgresql, folder))
+    doors = {name: _door(f"listen.{name}", each, folder) for name, each in _listeners(written).items()}
+    listen = msgspec.structs.replace(written.listen, **doors)
     if not written.policy.files:
         raise ConfigError("policy.files", "is empty, so nothing would be permitted; name at least one Cedar file")
     return Config(
@@ -72,11 +72,15 @@ def _address(key: str, address: str) -> tuple[str, int]:
         raise ConfigError(key, str(exc)) from None
 
 
+def _listeners(written: File) -> dict[str, Listener]:
+    listen = written.listen
+    return {name: each for name in listen.__struct_fields__ if (each := getattr(listen, name)) is not None}
+
+
 def _check_addresses(written: File) -> None:
     taken: dict[tuple[str, int], str] = {}
     doors: list[tuple[str, Listener | Api]] = [("api", written.api)]
-    if written.listen.postgresql is not None:
-        doors.append(("listen.postgresql", written.listen.postgresql))
+    doors += [(f"listen.{name}", each) for name, each in _listeners(written).items()]
     for key, door in doors:
         address = _address(f"{key}.address", door.address)
         if address[1] and address in taken:
@@ -190,42 +194,59 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
     for index, detector in enumerate(target.detect):
         if detector not in DETECTORS:
             raise ConfigError(f"{key}.detect[{index}]", f"no such detector; known: {', '.join(sorted(DETECTORS))}")
-    return Connection(
-        name=name,
-        type=target.type,
-        upstream=_upstream(key, target, folder),
-        labels=tuple(sorted(f"{label}={value}" for label, value in target.labels.items())),
-        durability=target.durability or written.audit.durability,
-        recording=target.recording,
-        protect=_protected(key, target.protect),
-        detect=frozenset(target.detect),
-        catalogue_seconds=target.catalogue_seconds,
-        max_sessions=target.max_sessions,
-    )
+    general: dict[str, Any] = {
+        "name": name,
+        "labels": tuple(sorted(f"{label}={value}" for label, value in target.labels.items())),
+        "durability": target.durability or written.audit.durability,
+        "recording": target.recording,
+        "detect": frozenset(target.detect),
+        "max_sessions": target.max_sessions,
+    }
+    reach = _reach(key, target, folder)
+    match target:
+        case PostgresTarget():
+            return _postgres(key, target, general, reach, folder)
+        case _:
+            raise ConfigError(f"{key}.type", "is not a kind of target that this gateway speaks to")
 
 
-def _upstream(key: str, target: Target, folder: Path) -> Upstream:
+def _reach(key: str, target: Target, folder: Path) -> dict[str, Any]:
+    """What an `Upstream` of any kind is made of."""
     host, port = _address(f"{key}.address", target.address)
     if not port:
         raise ConfigError(f"{key}.address", "needs the target's port, from 1 to 65535")
     if target.tls == "disable" and not target.danger_plaintext and not is_loopback(host):
         raise ConfigError(
             f"{key}.tls",
-            f"`disable` is allowed to loopback only, and {host} is not: the password and all data would cross the"
+            f"`disable` is allowed to loopback only, and {host} is not: the credential and all data would cross the"
             f" network readable. Use verify-full, or set {key}.danger_plaintext = true",
         )
     _pair(key, ("cert_file", target.cert_file), ("key_file", target.key_file))
-    return Upstream(
-        host=host,
-        port=port,
+    return {
+        "host": host,
+        "port": port,
+        "tls": target.tls,
+        "ca_file": _optional_file(f"{key}.ca_file", target.ca_file, folder),
+        "cert_file": _optional_file(f"{key}.cert_file", target.cert_file, folder),
+        "key_file": _optional_file(f"{key}.key_file", target.key_file, folder),
+        "connect_timeout": target.connect_seconds,
+    }
+
+
+def _postgres(
+    key: str, target: PostgresTarget, general: dict[str, Any], reach: dict[str, Any], folder: Path
+) -> PostgresConnection:
+    upstream = PostgresUpstream(
         database=target.database,
         user=target.user,
         password=None if target.password is None else secret_ref(f"{key}.password", target.password, folder),
-        tls=target.tls,
-        ca_file=_optional_file(f"{key}.ca_file", target.ca_file, folder),
-        cert_file=_optional_file(f"{key}.cert_file", target.cert_file, folder),
-        key_file=_optional_file(f"{key}.key_file", target.key_file, folder),
-        connect_timeout=target.connect_seconds,
+        **reach,
+    )
+    return PostgresConnection(
+        upstream=upstream,
+        protect=_protected(key, target.protect),
+        catalogue_seconds=target.catalogue_seconds,
+        **general,
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from ostiary.config import checks
-from ostiary.config.types import Config, File, Section
+from ostiary.config.types import TARGETS, Config, File, Section, Target
 from ostiary.model.errors import ConfigError
 
 MAX_FILE: Final = 4 << 20
@@ -109,6 +109,8 @@ def _join(key: str, name: str) -> str:
 def _table(key: str, value: object, kind: type[Section]) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(key, f"must be a table ([{key}]), not {_named(value)}")
+    if kind is Target:
+        kind = _kind(key, value.get("type"))
     hints = typing.get_type_hints(kind, include_extras=True)
     settings = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in value:
@@ -121,6 +123,15 @@ def _table(key: str, value: object, kind: type[Section]) -> Any:
         elif field.required:
             raise ConfigError(_join(key, name), "is missing, and has no default; set it")
     return kind(**made)
+
+
+def _kind(key: str, written: object) -> type[Section]:
+    """Which kind of target it is: its other keys hang on that."""
+    if written is None:
+        raise ConfigError(_join(key, "type"), f"is missing; set it to one of: {', '.join(TARGETS)}")
+    if not isinstance(written, str) or written not in TARGETS:
+        raise ConfigError(_join(key, "type"), f"must be one of: {', '.join(TARGETS)}")
+    return TARGETS[written]
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ostiary.config.types import Condition, File, Section
+from ostiary.config.types import TARGETS, Condition, File, Section, Target
 
 HEAD: Final = """\
 # Configuration
@@ -66,6 +66,14 @@ labels = { env = "prod" }
 
 def docs(kind: type[Section]) -> dict[str, str]:
     """Return the docstring under each field of `kind`, by the field's name in Python."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if issubclass(each, Section) and each is not Section:
+            found |= _own_docs(each)
+    return found
+
+
+def _own_docs(kind: type[Section]) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     body = tree.body[0]
     if not isinstance(body, ast.ClassDef):
@@ -85,12 +93,16 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
 
 
 def _below(key: str, kind: type[Section]) -> Iterator[tuple[str, type[Section]]]:
+    if kind is Target:
+        for name, each in TARGETS.items():
+            yield from _below(f'{key}\ntype = "{name}"', each)
+        return
     hints = typing.get_type_hints(kind, include_extras=True)
     if kind is not File and any(not _inner(hint) for hint in hints.values()):
         yield key, kind
     for field in msgspec.structs.fields(kind):
         if (inner := _inner(hints[field.name])) is not None:
-            bare = key.strip("[]")
+            bare = key.partition("\n")[0].strip("[]")
             below = f"{bare}.{field.encode_name}" if bare else field.encode_name
             suffix, section = inner
             header = f"[[{below}]]" if suffix == "[]" else f"[{below}{suffix}]"
@@ -118,7 +130,9 @@ def page() -> str:
     """Return the whole page."""
     parts = [HEAD]
     for header, kind in sections():
-        parts.append(f"## `{header}`\n\n{' '.join((kind.__doc__ or '').split())}\n")
+        table, _, type_ = header.partition("\n")
+        named = f"`{table}` with `{type_}`" if type_ else f"`{table}`"
+        parts.append(f"## {named}\n\n{' '.join((kind.__doc__ or '').split())}\n")
         parts.append(_rows(kind))
     return "\n".join(parts)
 

@@ -63,10 +63,10 @@ class Gateway(Section, frozen=True):
     """How diagnostics are written: `text` for people, `json` for machines."""
 
 
-class Listener(Section, frozen=True):
+class Listener(Section, frozen=True, kw_only=True):
     """Where one protocol's clients come in."""
 
-    address: Address = "127.0.0.1:15432"
+    address: Address
     """`host:port` to listen on. Without TLS only loopback is allowed."""
     tls_cert: Path | None = None
     """PEM file with the listener's certificate chain, leaf first. Set it together with `tls_key`."""
@@ -94,10 +94,17 @@ class Listener(Section, frozen=True):
         return split_address(self.address)[1]
 
 
+class PostgresListener(Listener, frozen=True, kw_only=True):
+    """Where PostgreSQL clients come in."""
+
+    address: Address = "127.0.0.1:15432"
+    """`host:port` to listen on. Without TLS only loopback is allowed."""
+
+
 class Listen(Section, frozen=True):
     """One listener for each protocol."""
 
-    postgresql: Listener | None = None
+    postgresql: PostgresListener | None = None
     """Where PostgreSQL clients connect."""
 
 
@@ -234,19 +241,13 @@ class Protect(Section, frozen=True):
     """What is left of a text value: `redact` (all characters become `*`), `last4`, or `null`. Values of other types become NULL."""
 
 
-class Target(Section, frozen=True):
-    """A target that callers may reach by its name."""
+class Target(Section, frozen=True, kw_only=True):
+    """A target that callers may reach by its name. `type` says what else is written of it."""
 
-    type: Annotated[str, Meta(pattern="^(postgresql)$")]
-    """Protocol of the target: `postgresql`."""
+    type: Text
+    """Protocol of the target."""
     address: Address
     """`host:port` of the target."""
-    database: Text
-    """Database on the target. A connection is exactly one database."""
-    user: Text
-    """Account that the gateway logs in with."""
-    password: Text | None = None
-    """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
     tls: Annotated[str, Meta(pattern="^(verify-full|verify-ca|disable)$")] = "verify-full"
     """TLS to the target: `verify-full` (certificate and host name are checked), `verify-ca` (certificate only), or `disable` (loopback only)."""
     ca_file: Path | None = None
@@ -264,17 +265,32 @@ class Target(Section, frozen=True):
     durability: Durability | None = None
     """`strict` or `buffered`, if it differs from `audit.durability`."""
     recording: Recording = Recording.FULL
-    """`full` keeps statements, parameters and results, encrypted; `events` keeps the log's entries alone."""
-    protect: dict[str, Protect] = {}
-    """Protected columns: `"schema.table.column" = { class = "…", mask = "…" }`. A part with a dot or capitals is written in double quotes, as in SQL."""
+    """`full` keeps what was asked and what came back, encrypted; `events` keeps the log's entries alone."""
     detect: tuple[Text, ...] = ("card", "email", "iban", "ssn", "secret")
-    """Detectors that run over every text value of results, errors and notices; `[]`: none."""
-    catalogue_seconds: Seconds = 30.0
-    """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
+    """Detectors that run over every text value of what comes back, errors and notices too; `[]`: none."""
     max_sessions: Count = 100
     """Sessions open at once on this connection; one more is refused."""
     danger_plaintext: bool = False
-    """Allow `tls = "disable"` to a target that is not on loopback: the password and all data cross the network readable."""
+    """Allow `tls = "disable"` to a target that is not on loopback: the credential and all data cross the network readable."""
+
+
+class PostgresTarget(Target, frozen=True, kw_only=True):
+    """A PostgreSQL database."""
+
+    database: Text
+    """Database on the target. A connection is exactly one database."""
+    user: Text
+    """Account that the gateway logs in with."""
+    password: Text | None = None
+    """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
+    protect: dict[str, Protect] = {}
+    """Protected columns: `"schema.table.column" = { class = "…", mask = "…" }`. A part with a dot or capitals is written in double quotes, as in SQL."""
+    catalogue_seconds: Seconds = 30.0
+    """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
+
+
+TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget}
+"""Kinds of target by the `type` that the file names: each takes the keys of `Target` and its own, and no other."""
 
 
 class File(Section, frozen=True, kw_only=True):

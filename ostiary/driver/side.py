@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from ostiary.kernel.frames import Inbox, scan
-from ostiary.model.connections import Connection
+from ostiary.model.connections import PostgresConnection
 from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres import decode, encode
@@ -67,7 +67,7 @@ class Side(asyncio.Protocol):
         target.attach(self)
 
     @classmethod
-    async def open(cls, connection: Connection, password: Secret | None) -> Side:
+    async def open(cls, connection: PostgresConnection, password: Secret | None) -> Side:
         """Dial and log in; the session is read-only. Raises `NotAdmitted`."""
         return cls(await open_target(connection, password, SETTINGS))
 

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from ostiary.catalogue import Catalogue
 from ostiary.driver.side import Side
 from ostiary.driver.spawn import spawn
-from ostiary.model.connections import Connection
-from ostiary.model.secrets import Secret
+from ostiary.model.connections import Connection, PostgresConnection
+from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.postgres.understanding import Knowledge
+
+Resolve = Callable[[SecretRef], Secret]
+"""Reads a credential where it is kept."""
 
 IDLE_SECONDS: Final = 1.0
 """How long the side connection outlives the last session. PostgreSQL's DROP DATABASE waits for five."""
 
 
+Kind = TypeVar("Kind", bound="Destination")
+
+
 class Destination:
-    """One connection's target."""
+    """One connection's target: how many sessions are on it. Each kind of target adds what its sessions share."""
 
-    def __init__(
-        self, connection: Connection, password: Callable[[], Secret | None], record: Callable[[str], None]
-    ) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.password = password
-        """Reads the credential anew each time, so that a rotated one is used at once."""
-        self._record = record
-        self.catalogue = Catalogue(connection, self._open_side, spawn)
-        self.knowledge = Knowledge(connection.protect)
-        """What statements mean on this target, shared by its sessions."""
         self._sessions = 0
-
 
     @property
     def sessions(self) -> int:
@@ -44,8 +40,35 @@ class Destination:
         self._sessions += 1
 
     def leave(self) -> None:
-        """A session has ended. After the last one the side connection is not kept: it would stand in the way of DROP DATABASE."""
+        """A session has ended."""
         self._sessions -= 1
+
+    async def close(self) -> None:
+        """Let go of what its sessions shared."""
+
+
+class PostgresDestination(Destination):
+    """A database: its catalogue, read over a side connection, and what statements mean on it."""
+
+    connection: PostgresConnection
+
+    def __init__(self, connection: PostgresConnection, resolve: Resolve, record: Callable[[str], None]) -> None:
+        """`record` notes that the gateway itself opens a connection to the target of that name."""
+        super().__init__(connection)
+        self._resolve = resolve
+        self._record = record
+        self.catalogue = Catalogue(connection, self._open_side, spawn)
+        self.knowledge = Knowledge(connection.protect)
+        """What statements mean on this target, shared by its sessions."""
+
+    def password(self) -> Secret | None:
+        """Read the credential, anew each time, so that a rotated one is used at once."""
+        reference = self.connection.upstream.password
+        return None if reference is None else self._resolve(reference)
+
+    def leave(self) -> None:
+        """A session has ended. After the last one the side connection is not kept: it would stand in the way of DROP DATABASE."""
+        super().leave()
         if not self._sessions:
             asyncio.get_running_loop().call_later(IDLE_SECONDS, self._hang_up)
 
@@ -58,24 +81,23 @@ class Destination:
         self._record(self.connection.name)
         return await Side.open(self.connection, self.password())
 
+    async def close(self) -> None:
+        """Close the side connection."""
+        await self.catalogue.close()
+
 
 class Destinations:
     """All of them, by the connection's name."""
 
-    def __init__(
-        self,
-        connections: Mapping[str, Connection],
-        password: Callable[[Connection], Secret | None],
-        record: Callable[[str], None],
-    ) -> None:
-        """`record` notes that the gateway itself opens a connection to the target of that name."""
-        self._known = {name: Destination(c, partial(password, c), record) for name, c in connections.items()}
+    def __init__(self, known: Iterable[Destination]) -> None:
+        self._known = {destination.connection.name: destination for destination in known}
 
-    def find(self, name: str) -> Destination | None:
-        """The target of the connection of that name."""
-        return self._known.get(name)
+    def find(self, name: str, kind: type[Kind]) -> Kind | None:
+        """The target of the connection of that name, if it is of that kind."""
+        found = self._known.get(name)
+        return found if isinstance(found, kind) else None
 
     async def close(self) -> None:
-        """Close the side connections."""
+        """Let go of everything that is shared."""
         for destination in self._known.values():
-            await destination.catalogue.close()
+            await destination.close()

@@ -10,8 +10,12 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
 from typing import Final
+
+from ostiary.config.types import Listener
+from ostiary.model.errors import ConfigError
 
 BACKLOG: Final = 1024
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -37,6 +41,20 @@ def bind(host: str, port: int, *, shared: bool) -> socket.socket:
         sock.close()
         raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror}") from exc
     return sock
+
+
+def server_tls(key: str, settings: Listener, alpn: Sequence[str]) -> ssl.SSLContext | None:
+    """TLS towards clients, if the listener has a certificate; `key` is its section, for the error's sake."""
+    if settings.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"{key}.tls_cert", f"cannot be used: {exc}") from None
+    context.set_alpn_protocols(list(alpn))
+    return context
 
 
 async def accept_forever(sock: socket.socket, came: Callable[[socket.socket, str], None]) -> None:

@@ -1,8 +1,13 @@
-"""A connection: a named target, exactly one database (later: host, cluster, account, service)."""
+"""A connection: a named target, exactly one database, host, account or service.
+
+What every target has is in `Connection` and `Upstream`; each kind of target adds what it alone has, in a subclass of each. The
+gate, the policy and the log look at the general ones; a protocol's own code names its own.
+"""
 
 from __future__ import annotations
 
 import enum
+from typing import ClassVar
 
 import msgspec
 
@@ -49,13 +54,10 @@ class Protected(msgspec.Struct, frozen=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the target is and how the gateway gets in."""
+    """Where a target is, and how its certificate is checked."""
 
     host: str
     port: int
-    database: str
-    user: str
-    password: SecretRef | None
     tls: str
     """`verify-full`, `verify-ca`, or `disable` (loopback only, unless `danger_plaintext`)."""
     ca_file: str | None
@@ -65,19 +67,77 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for dial, TLS and login together."""
 
 
+class PostgresUpstream(Upstream, frozen=True, kw_only=True):
+    """How the gateway gets into a database."""
+
+    database: str
+    user: str
+    password: SecretRef | None
+
+
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """A named target."""
+    """A named target, of any kind."""
+
+    type: ClassVar[str]
+    """Which protocol it speaks, as the configuration, policy and the log name it."""
 
     name: str
-    type: str
     upstream: Upstream
     labels: tuple[str, ...]
     """`key=value`, sorted."""
     durability: Durability
     recording: Recording
-    protect: tuple[Protected, ...]
     detect: frozenset[str]
     """Detectors that run over every text value: names from `ostiary.masking.detectors.DETECTORS`."""
+    max_sessions: int
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The data classes of what is protected here."""
+        raise NotImplementedError
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """Every credential that it needs."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """What of the target it is: the database, the account, the service; empty where the address says it all."""
+        raise NotImplementedError
+
+    @property
+    def account(self) -> str:
+        """Whom the target takes the gateway for; empty where that is not a name."""
+        raise NotImplementedError
+
+
+class PostgresConnection(Connection, frozen=True, kw_only=True):
+    """One PostgreSQL database."""
+
+    type: ClassVar[str] = "postgresql"
+
+    upstream: PostgresUpstream
+    protect: tuple[Protected, ...]
     catalogue_seconds: float
     """How old the catalogue snapshot may be before DDL made elsewhere is looked for, in seconds."""
-    max_sessions: int
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The data classes of its protected columns."""
+        return frozenset(column.data_class for column in self.protect)
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """The account's password."""
+        return () if self.upstream.password is None else (self.upstream.password,)
+
+    @property
+    def place(self) -> str:
+        """The database."""
+        return self.upstream.database
+
+    @property
+    def account(self) -> str:
+        """The database role."""
+        return self.upstream.user

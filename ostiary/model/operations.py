@@ -38,10 +38,11 @@ class Resource(msgspec.Struct, frozen=True):
     """One thing that an operation touches, and how."""
 
     kind: str
-    """`connection relation column function type schema role setting database channel file server large_object
-    extension cursor other`."""
+    """One of `ostiary.policy.entities.KINDS`: `connection`; `relation column function …` of a database; `path` of an HTTP
+    service; `arn` of AWS; `other`."""
     name: str
-    """As policy writes it: `public.orders`, `pg_catalog.lower(text)`, `search_path`; the connection's name for itself."""
+    """As policy writes it: `public.orders`, `pg_catalog.lower(text)`, `search_path`, `/orders/17`; the connection's name for
+    itself."""
     action: Action
     columns: tuple[str, ...]
     """Columns read or written, sorted; `*` when it cannot be told which."""
@@ -56,7 +57,8 @@ class Objection(msgspec.Struct, frozen=True):
     message: str
     """For the caller. Must hold no protected value; may quote what the caller typed."""
     hint: str
-    sqlstate: str
+    code: str
+    """The protocol's own: SQLSTATE, an HTTP status."""
     position: int | None
     """1-based character position of the fault in the statement, as PostgreSQL counts."""
 
@@ -71,6 +73,10 @@ class Unjudgeable(enum.Enum):
     UNKNOWN_OBJECT = "the statement names something that the target's catalogue does not hold"
     UNSUPPORTED = "the statement uses something that the gateway cannot judge"
     UNSAFE_SETTING = "the statement changes how statements are read"
+
+
+Arguments = tuple[tuple[str, tuple[str, ...]], ...]
+"""(name, values) sorted by name."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,11 +105,43 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """It is DDL: once it ran, the catalogue snapshot is stale."""
     digest: bytes
     """SHA-256 over all that policy can see: see `facts_digest`."""
+    arguments: Arguments = ()
+    """What was passed by name, for policies that look at it: query parameters, parameters of an API call, shell words. Names and
+    values that policy may see and the log may hold, so never what is protected. Part of `digest`."""
 
 
 def facts_digest(action: Action, name: str, resources: tuple[Resource, ...], rest: tuple[object, ...]) -> bytes:
     """SHA-256 over the canonical form of what policy sees of an operation: half of a decision's cache key."""
     return hashlib.sha256(msgspec.json.encode((action, name, resources, rest), order="deterministic")).digest()
+
+
+def plain_facts(
+    *,
+    action: Action,
+    name: str,
+    resources: tuple[Resource, ...],
+    head: str = "",
+    arguments: Arguments = (),
+    opaque: tuple[str, ...] = (),
+    objection: Objection | None = None,
+) -> Facts:
+    """Facts in a protocol that has no statements, no catalogue and no protected columns to compute with."""
+    return Facts(
+        action=action,
+        name=name,
+        resources=resources,
+        has_where=True,
+        functions=(),
+        opaque=opaque,
+        unmask=(),
+        harmless=False,
+        touches_protected=True,
+        head=head,
+        objection=objection,
+        invalidates_catalogue=False,
+        digest=facts_digest(action, name, resources, (arguments, opaque)),
+        arguments=arguments,
+    )
 
 
 class Parameters(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ import msgspec
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import Decision, Grounds, NeedsApproval, Permit, Refusal
 from ostiary.model.identity import Mandate, VerifiedIdentity
-from ostiary.model.operations import Action, Facts, Operation, Resource, facts_digest
+from ostiary.model.operations import Action, Facts, Operation, Resource, plain_facts
 from ostiary.policy.entities import (
     UnknownKind,
     circumstances,
@@ -118,21 +118,7 @@ def explain(
 def connect_operation(connection: Connection) -> Operation:
     """Return the operation that opening a session on `connection` is."""
     resources = (Resource("connection", connection.name, Action.CONNECT, (), ()),)
-    facts = Facts(
-        action=Action.CONNECT,
-        name="connect",
-        resources=resources,
-        has_where=True,
-        functions=(),
-        opaque=(),
-        unmask=(),
-        harmless=False,
-        touches_protected=False,
-        head="",
-        objection=None,
-        invalidates_catalogue=False,
-        digest=facts_digest(Action.CONNECT, "connect", resources, ()),
-    )
+    facts = plain_facts(action=Action.CONNECT, name="connect", resources=resources)
     return Operation(facts, b"", None, b"")
 
 
@@ -180,7 +166,7 @@ def _ask(case: _Case, asked: list[Resource]) -> list[Opinion]:
     """Put every resource to Cedar, those with the same policy set in one batch; the answers in the order asked."""
     if not asked:
         return []
-    held = msgspec.json.encode(entities(case.who, case.connection, asked)).decode()
+    held = msgspec.json.encode(entities(case.who, case.connection, asked, case.facts.arguments)).decode()
     parsed = cedarpy.Entities.from_json_str(held)
     shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now)
     principal = principal_uid(case.who)
@@ -220,7 +206,7 @@ def _classes(names: tuple[str, ...] | list[str]) -> list[Resource]:
 
 def _unmasking(case: _Case) -> list[Opinion]:
     """What Cedar says of seeing each data class in clear: those of the connection, and those that the facts need."""
-    known = {column.data_class for column in case.connection.protect} | case.connection.detect | set(case.facts.unmask)
+    known = case.connection.classes | case.connection.detect | set(case.facts.unmask)
     asked = _classes(sorted(known))
     if not case.policies.unmasks:
         return [Opinion(resource, permitted=False, policies=(), errors=()) for resource in asked]

@@ -14,7 +14,7 @@ import msgspec
 
 from ostiary.model.connections import Connection
 from ostiary.model.identity import Actor, VerifiedIdentity
-from ostiary.model.operations import Action, Facts, Resource
+from ostiary.model.operations import Action, Arguments, Facts, Resource
 
 KINDS: Final = {
     "connection": "Connection",
@@ -32,16 +32,24 @@ KINDS: Final = {
     "large_object": "LargeObject",
     "extension": "Extension",
     "cursor": "Cursor",
+    "path": "Path",
+    "arn": "Arn",
     "other": "Other",
     "class": "DataClass",
 }
 """`Resource.kind` to Cedar type. `class` is ours: a data class, for `unmask`."""
+
+MAX_DEPTH: Final = 64
+"""Segments of a path that policy can name as what something is under."""
 
 _INSIDE: Final = frozenset({"relation", "column", "function", "type"})
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 Uid = dict[str, str]
 Entity = dict[str, Any]
+
+
+_ARGUMENTS: Final[Uid] = {"type": "Ostiary::Arguments", "id": ""}
 
 
 class UnknownKind(Exception):
@@ -62,6 +70,8 @@ def resource_uid(connection: Connection, resource: Resource) -> Uid:
         return uid(kind, connection.name)
     if kind == "DataClass":
         return uid(kind, resource.name)
+    if kind == "Path":
+        return uid(kind, connection.name + resource.name.rstrip("/"))
     return uid(kind, f"{connection.name}/{resource.name}")
 
 
@@ -84,7 +94,21 @@ def split_name(name: str) -> tuple[str, str]:
     return "", name
 
 
-def entities(who: VerifiedIdentity, connection: Connection, resources: list[Resource]) -> list[Entity]:
+def service_of(arn: str) -> str:
+    """The service that an ARN belongs to: its third part. Empty where it is no ARN."""
+    parts = arn.split(":", 3)
+    return parts[2] if len(parts) == 4 else ""
+
+
+def _above(path: str) -> list[str]:
+    """The paths that `path` is under, outermost first: of `/a/b/c`, the root (empty), `/a` and `/a/b`."""
+    parts = path.rstrip("/").split("/")[:MAX_DEPTH]
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def entities(
+    who: VerifiedIdentity, connection: Connection, resources: list[Resource], arguments: Arguments = ()
+) -> list[Entity]:
     """Return the entities of one decision, each once."""
     found: dict[tuple[str, str], Entity] = {}
 
@@ -98,17 +122,29 @@ def entities(who: VerifiedIdentity, connection: Connection, resources: list[Reso
         add(bare, {}, [])
     add(at, {"name": connection.name, "type": connection.type}, labels)
     add(principal_uid(who), _identity(who), groups)
+    tags = {name: list(values) for name, values in arguments}
+    found["Ostiary::Arguments", ""] = {"uid": _ARGUMENTS, "attrs": {}, "parents": [], "tags": tags}
     for resource in resources:
         of = resource_uid(connection, resource)
         if resource.kind == "connection":
             continue
+        parents = [at]
         if resource.kind == "class":
             add(of, {"name": resource.name}, [at])
+        elif resource.kind == "path":
+            for name in _above(resource.name):
+                above = uid("Path", connection.name + name)
+                add(above, {"connection": connection.name, "name": name or "/"}, list(parents))
+                parents.append(above)
+            add(of, {"connection": connection.name, "name": resource.name}, [each for each in parents if each != of])
+        elif resource.kind == "arn":
+            service = uid("Service", f"{connection.name}/{service_of(resource.name)}")
+            add(service, {"connection": connection.name, "name": service_of(resource.name)}, [at])
+            add(of, {"connection": connection.name, "name": resource.name}, [at, service])
         elif resource.kind not in _INSIDE:
             add(of, {"connection": connection.name, "name": resource.name}, [at])
         else:
             schema, rest = split_name(resource.name)
-            parents = [at]
             if schema:
                 inside = uid("Schema", f"{connection.name}/{schema}")
                 add(inside, {"connection": connection.name, "name": schema}, [at])
@@ -150,6 +186,7 @@ def circumstances(
         "has_where": facts.has_where,
         "functions": facts.functions,
         "opaque": facts.opaque,
+        "arguments": {"__entity": _ARGUMENTS},
         "connection": connection.name,
         "actor": _actor(who.acting[0] if who.acting else subject),
         "actors": [_actor(actor) for actor in who.acting],

@@ -23,18 +23,18 @@ import asyncio
 import contextlib
 import secrets
 import socket
-import ssl
 from collections.abc import Mapping
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 from ostiary.kernel.frames import frame_size
-from ostiary.model.connections import Connection, Upstream
+from ostiary.model.connections import PostgresConnection, Upstream
 from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres import decode, encode
 from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.login import MAX_LOGIN_FRAME, ClientLogin, LoggedIn
 from ostiary.protocols.postgres.scram import Derivation, KeyCache, Keys
+from ostiary.upstream.reach import dial, explain
 from ostiary.upstream.tls import ALPN, channel_binding, client_context
 
 INLINE_ITERATIONS: Final = 5_000
@@ -179,7 +179,7 @@ def _hand_over(protocol: asyncio.Protocol | asyncio.BufferedProtocol, data: byte
 
 
 async def open_target(
-    connection: Connection,
+    connection: PostgresConnection,
     password: Secret | None,
     settings: Mapping[str, str],
     *,
@@ -223,11 +223,11 @@ async def open_target(
             transport.abort()
         if not isinstance(error, Exception):
             raise
-        _explain(error, upstream)
+        explain(error, upstream)
 
 
 async def cancel_target(
-    connection: Connection, process_id: int, secret_key: bytes, *, direct_tls: bool = False
+    connection: PostgresConnection, process_id: int, secret_key: bytes, *, direct_tls: bool = False
 ) -> None:
     """Ask the target to stop what a session is doing; returns once it closed ("Canceling Requests in Progress").
 
@@ -241,8 +241,8 @@ async def cancel_target(
             transport = await _connect(upstream, _Closing(closed), direct_tls=direct_tls)
             transport.write(encode.encode(m.CancelRequest(process_id, secret_key)))
             await closed
-    except Exception as error:  # noqa: BLE001 - sorted by _explain, which raises
-        _explain(error, upstream)
+    except Exception as error:  # noqa: BLE001 - sorted by explain, which raises
+        explain(error, upstream)
     finally:
         if transport is not None:
             transport.abort()
@@ -263,8 +263,8 @@ class _Closing(asyncio.Protocol):
 async def _connect(upstream: Upstream, protocol: asyncio.Protocol, *, direct_tls: bool) -> asyncio.Transport:
     """A transport with `protocol` on it, TLS done."""
     loop = asyncio.get_running_loop()
-    context = client_context(upstream)
-    sock = await _dial(upstream)
+    context = client_context(upstream, ALPN)
+    sock = await dial(upstream)
     try:
         if context is None:
             transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
@@ -286,30 +286,6 @@ async def _connect(upstream: Upstream, protocol: asyncio.Protocol, *, direct_tls
         transport.abort()
         raise NotAdmitted(Reason.TARGET_REFUSED, "it does not speak PostgreSQL inside TLS (no ALPN)")
     return transport
-
-
-async def _dial(upstream: Upstream) -> socket.socket:
-    """A connected socket. Each of the host's addresses gets its share of the time that there is."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(upstream.host, upstream.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    last: OSError = OSError("the host name has no address")
-    for family, kind, proto, _, address in found:
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setblocking(False)
-            async with asyncio.timeout(upstream.connect_timeout / len(found)):
-                await loop.sock_connect(sock, address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        except OSError as error:  # TimeoutError is one
-            sock.close()
-            last = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise last
 
 
 async def _ask_for_tls(sock: socket.socket) -> None:
@@ -337,34 +313,3 @@ def _binding(transport: asyncio.Transport) -> tuple[bytes | None, bool]:
         return None, False
     certificate = session.getpeercert(binary_form=True)
     return (channel_binding(certificate) if certificate else None), True
-
-
-def _explain(error: Exception, upstream: Upstream) -> NoReturn:
-    """Sort an error by what the caller can be told."""
-    match error:
-        case NotAdmitted():
-            raise error
-        case PeerMisbehaved():
-            raise NotAdmitted(Reason.TARGET_REFUSED, f"its login breaks the protocol ({error.why.name})") from error
-        case TimeoutError():
-            detail = f"it did not answer within {upstream.connect_timeout:g} seconds"
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, detail) from error
-        case ssl.SSLCertVerificationError():
-            raise NotAdmitted(
-                Reason.TARGET_UNREACHABLE,
-                f"its certificate is not trusted ({error.verify_message})",
-                "the operator should look at ca_file of the connection, and at the host name",
-            ) from error
-        case ssl.SSLError():
-            detail = f"the TLS handshake failed ({error.reason or 'no reason given'})"
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, detail) from error
-        case ConnectionRefusedError():
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "nobody listens at its address") from error
-        case ConnectionError():
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection") from error
-        case socket.gaierror():
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "its host name has no address") from error
-        case OSError():
-            raise NotAdmitted(Reason.TARGET_UNREACHABLE, type(error).__name__) from error
-        case _:
-            raise error

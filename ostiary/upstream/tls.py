@@ -23,18 +23,19 @@ MAX_CONTEXTS: Final = 256
 _contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
 
-def client_context(upstream: Upstream) -> ssl.SSLContext | None:
-    """The context for `upstream.tls`; None: `disable`. Raises `NotAdmitted` where its files cannot be loaded."""
+def client_context(upstream: Upstream, alpn: str) -> ssl.SSLContext | None:
+    """The context for `upstream.tls`, with that application protocol; None: `disable`. Raises `NotAdmitted` where its files cannot be loaded."""
     if upstream.tls == "disable":
         return None
     try:
         key = (
             upstream.tls,
+            alpn,
             *((path, Path(path).stat().st_mtime_ns) if path else None for path in _files(upstream)),
         )
         context = _contexts.get(key)
         if context is None:
-            context = _make(upstream)
+            context = _make(upstream, alpn)
             while len(_contexts) >= MAX_CONTEXTS:
                 _contexts.pop(next(iter(_contexts)))
             _contexts[key] = context
@@ -51,14 +52,14 @@ def _files(upstream: Upstream) -> tuple[str | None, ...]:
     return upstream.ca_file, upstream.cert_file, upstream.key_file
 
 
-def _make(upstream: Upstream) -> ssl.SSLContext:
+def _make(upstream: Upstream, alpn: str) -> ssl.SSLContext:
     """verify-full checks chain and host name, verify-ca the chain alone: libpq's words for them."""
     if upstream.tls not in ("verify-full", "verify-ca"):
         raise ValueError(upstream.tls)
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=upstream.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = upstream.tls == "verify-full"
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([alpn])
     if upstream.cert_file is not None:
         context.load_cert_chain(upstream.cert_file, upstream.key_file)
     return context

@@ -11,7 +11,7 @@ import pytest
 from ostiary.catalogue import Catalogue, read_snapshot
 from ostiary.driver.side import QueryFailed, Side
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
+from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.protocols.postgres.operations import ProtectedColumns
 from ostiary.testing.peers import Peer
@@ -148,18 +148,18 @@ def test_protection_spreads_over_views_and_partitions(snapshot: Snapshot) -> Non
 # --- keeping it ---
 
 
-def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None, user: str = "") -> Connection:
-    upstream = Upstream(
+def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None, user: str = "") -> PostgresConnection:
+    upstream = PostgresUpstream(
         host=peer.host, port=port or peer.port, database=DATABASE, user=user or peer.user, password=None, tls="disable",
         ca_file=None, cert_file=None, key_file=None, connect_timeout=5.0,
     )  # fmt: skip
-    return Connection(
-        name="c", type="postgresql", upstream=upstream, labels=(), durability=Durability.BUFFERED,
+    return PostgresConnection(
+        name="c", upstream=upstream, labels=(), durability=Durability.BUFFERED,
         recording=Recording.EVENTS, protect=(), detect=frozenset(), catalogue_seconds=seconds, max_sessions=1,
     )  # fmt: skip
 
 
-def with_catalogue(connection: Connection, story: Any, spawn: Any = None) -> None:
+def with_catalogue(connection: PostgresConnection, story: Any, spawn: Any = None) -> None:
     async def go() -> None:
         catalogue = Catalogue(connection, lambda: Side.open(connection, None), spawn)
         try:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ostiary.config import reference
-from ostiary.config.types import Section
+from ostiary.config.types import TARGETS, Listener, Section
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 ALL = dict(reference.sections())
@@ -29,5 +29,6 @@ def test_every_setting_is_documented(header: str) -> None:
 def test_every_section_is_on_the_page() -> None:
     seen = set(ALL.values())
     for kind in Section.__subclasses__():
-        if kind.__name__ not in {"File", "Listen"}:
+        if kind.__name__ not in {"File", "Listen", "Listener", "Target"}:
             assert kind in seen
+    assert {*TARGETS.values(), *Listener.__subclasses__()} <= seen

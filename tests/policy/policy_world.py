@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
+from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
 from ostiary.model.identity import Authentication, Kind, VerifiedIdentity, identity_digest
 from ostiary.model.operations import Action, Facts, Operation, Resource, facts_digest
 
@@ -40,8 +40,8 @@ def identity(*groups: str, **changes: Any) -> VerifiedIdentity:
     return VerifiedIdentity(**fields, auth=auth, expires=2_000_000_000, digest=digest)
 
 
-def connection(**changes: Any) -> Connection:
-    upstream = Upstream(
+def connection(**changes: Any) -> PostgresConnection:
+    upstream = PostgresUpstream(
         host="127.0.0.1",
         port=5432,
         database="shop",
@@ -55,7 +55,6 @@ def connection(**changes: Any) -> Connection:
     )
     fields: dict[str, Any] = {
         "name": "orders-db",
-        "type": "postgresql",
         "upstream": upstream,
         "labels": ("env=prod", "team=shop"),
         "durability": Durability.STRICT,
@@ -68,7 +67,7 @@ def connection(**changes: Any) -> Connection:
         "catalogue_seconds": 30,
         "max_sessions": 10,
     }
-    return Connection(**(fields | changes))
+    return PostgresConnection(**(fields | changes))
 
 
 def touch(action: Action, name: str = "public.orders", kind: str = "relation", **more: Any) -> Resource:

@@ -16,7 +16,7 @@ from policy_world import SAMPLE, connection, identity, operation, touch
 
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.identity import Actor, Initiator, Kind, Mandate
-from ostiary.model.operations import Action, Objection, Unjudgeable
+from ostiary.model.operations import Action, Objection, Operation, Resource, Unjudgeable, plain_facts
 from ostiary.policy import policies as policies_module
 from ostiary.policy.decide import connect_operation, decide, explain
 from ostiary.policy.entities import KINDS, circumstances, entities, questions
@@ -435,3 +435,25 @@ def test_the_circumstances_are_those_of_the_schema() -> None:
     found = circumstances(run, connection(), operation(touch(READ)).facts, frozenset(), 0)
     assert {"initiator", "task", "mandate", "actor", "actors", "kinds", "now"} <= set(found)
     assert isinstance(decide(rules(ALL), run, operation(touch(READ)), connection()), Permit)
+
+
+@pytest.mark.parametrize(("pages", "allowed"), [(("10",), True), (("10000",), False), ((), False)])
+def test_policy_sees_what_was_passed_by_name(pages: tuple[str, ...], allowed: bool) -> None:
+    held = rules(
+        'permit (principal, action, resource) when { context.arguments.hasTag("limit") &&'
+        ' context.arguments.getTag("limit").contains("10") };'
+    )
+    facts = plain_facts(
+        action=Action.READ, name="GET", resources=(Resource("path", "/orders", Action.READ, (), ()),),
+        arguments=(("limit", pages),) if pages else (),
+    )
+    assert isinstance(decide(held, identity(), Operation(facts, b"", None, b""), connection()), Permit) is allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/orders/17", True), ("/orders", True), ("/orders/17/", True), ("/ordersx", False), ("/", False)]
+)
+def test_a_path_is_in_all_paths_above_it(path: str, allowed: bool) -> None:
+    held = rules('permit (principal, action, resource in Ostiary::Path::"orders-db/orders");')
+    facts = plain_facts(action=Action.READ, name="GET", resources=(Resource("path", path, Action.READ, (), ()),))
+    assert isinstance(decide(held, identity(), Operation(facts, b"", None, b""), connection()), Permit) is allowed

@@ -10,7 +10,7 @@ import pytest
 import trustme
 import uvloop
 
-from ostiary.model.connections import Connection, Durability, Recording, Upstream
+from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Recording
 from ostiary.model.errors import NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres import decode, encode, refusals
@@ -73,7 +73,7 @@ def run(request):
 
 
 def target(port, user="postgres", tls="disable", ca=None, host="127.0.0.1", seconds=10.0):
-    upstream = Upstream(
+    upstream = PostgresUpstream(
         host=host,
         port=port,
         database="postgres",
@@ -85,9 +85,8 @@ def target(port, user="postgres", tls="disable", ca=None, host="127.0.0.1", seco
         key_file=None,
         connect_timeout=seconds,
     )
-    return Connection(
+    return PostgresConnection(
         name="t",
-        type="postgresql",
         upstream=upstream,
         labels=(),
         durability=Durability.BUFFERED,

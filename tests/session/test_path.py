@@ -10,7 +10,7 @@ from ostiary import masking
 from ostiary.masking import plan as plans
 from ostiary.model import commands as c
 from ostiary.model.catalogue import Column, Relation, Snapshot
-from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
+from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import PeerMisbehaved
 from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
@@ -53,9 +53,9 @@ SNAPSHOT = Snapshot(
     relation_oids={(each.schema, each.name): each.oid for each in TABLES.values()}, functions={}, functions_named={},
     operators_named={}, types={}, type_oids={}, user_casts={}, implicit_casts=frozenset(),
 )  # fmt: skip
-CONNECTION = Connection(
-    name="shop", type="postgresql",
-    upstream=Upstream(
+CONNECTION = PostgresConnection(
+    name="shop",
+    upstream=PostgresUpstream(
         host="db", port=5432, database="shop", user="svc", password=None, tls="disable", ca_file=None, cert_file=None,
         key_file=None, connect_timeout=1.0,
     ),

@@ -10,7 +10,7 @@ import pytest
 from ostiary.catalogue import read_snapshot
 from ostiary.driver.side import Side
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Connection, Durability, Protected, Recording, Strategy, Upstream
+from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
 from ostiary.model.operations import Facts
 from ostiary.protocols.postgres.operations import ProtectedColumns, Understood, View, study
 from ostiary.testing.peers import Peer
@@ -77,7 +77,7 @@ create policy p on guarded using (touchy(id) > 0);
 
 
 async def snapshot_of(peer: Peer, database: str, version: int = 1) -> Snapshot:
-    upstream = Upstream(
+    upstream = PostgresUpstream(
         host=peer.host, port=peer.port, database=database, user=peer.user, password=None, tls="disable",
         ca_file=None, cert_file=None, key_file=None, connect_timeout=5.0,
     )  # fmt: skip
@@ -88,9 +88,9 @@ async def snapshot_of(peer: Peer, database: str, version: int = 1) -> Snapshot:
         link.close()
 
 
-def connection_to(upstream: Upstream) -> Connection:
-    return Connection(
-        name="c", type="postgresql", upstream=upstream, labels=(), durability=Durability.BUFFERED,
+def connection_to(upstream: PostgresUpstream) -> PostgresConnection:
+    return PostgresConnection(
+        name="c", upstream=upstream, labels=(), durability=Durability.BUFFERED,
         recording=Recording.EVENTS, protect=(), detect=frozenset(), catalogue_seconds=30.0, max_sessions=1,
     )  # fmt: skip
 

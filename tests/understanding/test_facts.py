@@ -395,7 +395,7 @@ def test_what_cannot_be_judged_is_an_objection(
     facts = look(sql)
     assert facts.objection is not None
     assert facts.objection.reason.name == reason
-    assert facts.objection.sqlstate == sqlstate
+    assert facts.objection.code == sqlstate
     assert message in facts.objection.message
     assert facts.objection.position == position
     assert (facts.action, facts.resources, facts.harmless) == (Action.OPAQUE, (), False)

@@ -119,7 +119,7 @@ def _policies(because: tuple[str, ...]) -> str:
 
 def objection(why: Objection) -> bytes:
     """No before policy was asked: the statement cannot be judged. ERROR, the session goes on."""
-    return error_response(why.message, sqlstate=why.sqlstate, hint=why.hint, position=why.position)
+    return error_response(why.message, sqlstate=why.code, hint=why.hint, position=why.position)
 
 
 def not_admitted(error: NotAdmitted, severity: str = "FATAL") -> bytes:

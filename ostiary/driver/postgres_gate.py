@@ -1,7 +1,6 @@
-"""From an accepted socket to a running session: TLS, login, identity, the connect decision, `session.start`, the target.
+"""PostgreSQL's listener: from an accepted socket to a running session.
 
-Whoever is turned away is on record before they hear of it. What they hear of a bad token is one sentence; which check failed
-is in the log.
+TLS and login in PostgreSQL's way; who it is, and whether they may, is `ostiary.driver.admission`'s; then the target.
 """
 
 from __future__ import annotations
@@ -9,28 +8,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import ssl
 import time
-from collections.abc import Callable
 from typing import Final, cast
 
 import structlog
 
-from ostiary.audit.entries import Encoder, SessionEntries, session_facts
-from ostiary.audit.ids import Ids
-from ostiary.audit.journal import Journal
-from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
+from ostiary.driver.admission import Begun, Reception, ending, is_revoked
 from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
-from ostiary.driver.targets import Destination, Destinations
-from ostiary.identity.verifier import Verifier
-from ostiary.listener.accept import accept_forever, is_quiet, peek
+from ostiary.driver.targets import PostgresDestination
+from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
 from ostiary.masking import plan
-from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
-from ostiary.model.identity import Claims, VerifiedIdentity
-from ostiary.policy.decide import connect_operation, decide
+from ostiary.model.identity import VerifiedIdentity
 from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import login as logins
 from ostiary.protocols.postgres import refusals
@@ -40,7 +31,6 @@ from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.session.path import Line
 from ostiary.upstream import cancel_target, open_target
 from ostiary.vault.payload_format import PayloadError
-from ostiary.vault.payloads import PayloadStream
 
 MAX_LOGIN_BYTES: Final = 70_000
 """Bytes that a client may send before it is let in: a startup packet and a token, with room to spare."""
@@ -105,33 +95,15 @@ class Doorstep(asyncio.Protocol):
         return data
 
 
-class Gate:
+class PostgresGate:
     """One PostgreSQL listener: lets clients in, and keeps the sessions that they have."""
 
-    def __init__(
-        self,
-        *,
-        settings: Listener,
-        tls: ssl.SSLContext | None,
-        verifier: Verifier,
-        targets: Destinations,
-        policies: Policies,
-        writer: Writer,
-        encoder: Encoder,
-        ids: Ids,
-        open_stream: Callable[[str], PayloadStream],
-    ) -> None:
+    def __init__(self, reception: Reception, settings: Listener) -> None:
+        self._reception = reception
         self._settings = settings
-        self._tls = tls
-        self._verifier = verifier
-        self._targets = targets
-        self._policies = policies
-        self._writer = writer
-        self._encoder = encoder
-        self._ids = ids
-        self._open_stream = open_stream
+        self._tls = server_tls("listen.postgresql", settings, [ALPN])
         self._logins = 0
-        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, Destination, int, bytes]] = {}
+        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, PostgresDestination, int, bytes]] = {}
         """By the cancel key that the client was given: the session, its target, and the target's own cancel key."""
         self._closing = False
 
@@ -141,7 +113,6 @@ class Gate:
 
     def use(self, policies: Policies) -> None:
         """From now on every operation, also of sessions that are open, is decided under these policies."""
-        self._policies = policies
         for session, *_ in self.sessions.values():
             session.line.policies = policies
 
@@ -150,8 +121,7 @@ class Gate:
         if not tokens:
             return
         for session, *_ in list(self.sessions.values()):
-            auth = session.who.auth
-            if auth.token in tokens or not tokens.isdisjoint(auth.family):
+            if is_revoked(session.who, tokens):
                 session.cut(NotAdmitted(Reason.REVOKED_TOKEN))
 
     def close(self) -> None:
@@ -276,67 +246,35 @@ class Gate:
     # --- who, and may they ---
 
     async def _open(self, door: Doorstep, present: logins.Present) -> None:
-        claims = present.claims
-        try:
-            who = await self._verifier.verify(claims, time.time())
-        except NotAdmitted as exc:
-            await self._turn_away(claims, None, exc)
-            raise NotAdmitted(exc.reason, hint=exc.hint or "get a new token with `ostiary token`") from None
+        claims, reception = present.claims, self._reception
+        who = await reception.identify(claims)
         if present.refused is not None:
             refused = present.refused
-            await self._turn_away(claims, who, NotAdmitted(Reason.UNSUPPORTED, str(refused)))
+            await reception.turn_away(claims, who, NotAdmitted(Reason.UNSUPPORTED, str(refused)))
             raise refused
         try:
-            target = self._target(claims.connection)
-            admitted = self._admitted(who, target)
-            await self._session(door, present, admitted, target)
+            target = reception.target(claims.connection, PostgresDestination, self._settings, len(self.sessions))
+            admitted = reception.admit(who, target)
+            begun = await reception.begin(admitted, claims.said, target)
+            await self._session(door, present, begun, target)
         except NotAdmitted as exc:
-            await self._turn_away(claims, who, exc)
+            await reception.turn_away(claims, who, exc)
             raise
-
-    def _target(self, name: str) -> Destination:
-        target = self._targets.find(name)
-        if target is None:
-            raise NotAdmitted(Reason.NO_SUCH_CONNECTION, refusals.plain(name), "`ostiary connections list` names them")
-        if target.sessions >= target.connection.max_sessions or len(self.sessions) >= self._settings.max_sessions:
-            raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {target.connection.name}")
-        return target
-
-    def _admitted(self, who: VerifiedIdentity, target: Destination) -> Permit:
-        operation = connect_operation(target.connection)
-        decision = decide(self._policies, who, operation, target.connection, now=int(time.time()))
-        if isinstance(decision, Permit):
-            return decision
-        raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)
-
-    async def _turn_away(self, claims: Claims, who: VerifiedIdentity | None, why: NotAdmitted) -> None:
-        entry = self._encoder.login(
-            self._ids.next(), time.time_ns(), time.monotonic_ns(),
-            said=claims.said, connection=claims.connection, who=who, reason=why.reason.name, detail=why.detail,
-        )  # fmt: skip
-        await self._writer.wait_durable(self._writer.append(entry))
 
     # --- the session ---
 
-    async def _session(self, door: Doorstep, present: logins.Present, admitted: Permit, target: Destination) -> None:
-        who, said = admitted.who, present.claims.said
-        connection = target.connection
-        session = self._ids.next()
-        entries = SessionEntries(self._encoder, session_facts(who, said, connection, session))
-        journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
-        started = journal.start(self._policies.digest, admitted)
-        target.enter()
-        status = "ended"
+    async def _session(
+        self, door: Doorstep, present: logins.Present, begun: Begun, target: PostgresDestination
+    ) -> None:
+        admitted, session, journal = begun.admitted, begun.session, begun.journal
+        who, connection = admitted.who, target.connection
         try:
-            await journal.wait_durable(started)
-            journal.proofs(started)
             snapshot = target.catalogue.current() or await target.catalogue.refresh()
             settings = present.parameters | {"application_name": upstream_name(who, session)}
             opened = await open_target(connection, target.password(), settings)
         except BaseException as exc:
             target.leave()
-            status = exc.reason.name if isinstance(exc, NotAdmitted) else type(exc).__name__
-            journal.end(status)
+            journal.end(ending(exc))
             raise
         understanding = Understanding(target.knowledge, snapshot)
         pid = secrets.randbits(31) or 1
@@ -344,13 +282,12 @@ class Gate:
         relay = PostgresRelay(
             understanding, detect=connection.detect, plans=plan, process_ids=(met.process_id & 0xFFFFFFFF, pid)
         )
-        line = Line(admitted=admitted, connection=connection, policies=self._policies, relay=relay)
+        line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
         def ended() -> None:
             target.leave()
             self.sessions.pop((pid, key), None)
-
 
         def cancel() -> None:
             spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")
@@ -374,7 +311,7 @@ class Gate:
         _log.info("session", session=session, connection=connection.name, who=who.subject)
 
 
-async def _cancel_quietly(target: Destination, pid: int, key: bytes) -> None:
+async def _cancel_quietly(target: PostgresDestination, pid: int, key: bytes) -> None:
     """Ask the target to stop what a session is doing. Nobody is told whether it did, so nobody is told that it could not."""
     try:
         await cancel_target(target.connection, pid, key)

@@ -1,0 +1,150 @@
+"""Who comes in, and onto what: the part of the gate that is the same in every protocol.
+
+A listener reads claims in its own protocol's way and then calls, in this order, `identify`, `target`, `admit` and `begin`; each
+demands what the one before gives. Whoever is turned away is on record before they hear of it. What they hear of a bad token is one
+sentence; which check failed is in the log.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from ostiary.audit.entries import Encoder, SessionEntries, session_facts
+from ostiary.audit.ids import Ids
+from ostiary.audit.journal import Journal
+from ostiary.audit.writer import Writer
+from ostiary.config.types import Listener
+from ostiary.driver.targets import Destination, Destinations, Kind
+from ostiary.identity.verifier import Verifier
+from ostiary.model.decisions import Permit
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.identity import Claims, Said, VerifiedIdentity
+from ostiary.model.printable import printable
+from ostiary.policy.decide import connect_operation, decide
+from ostiary.policy.policies import Policies
+from ostiary.vault.payloads import PayloadStream
+
+MAX_NAME_SHOWN: Final = 64
+"""Characters of a connection's name that a stranger made up."""
+
+
+class Gate(Protocol):
+    """One protocol's listener: lets clients in, and keeps the sessions that they have."""
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept clients until cancelled."""
+        ...
+
+    def use(self, policies: Policies) -> None:
+        """From now on every operation, also of sessions that are open, is decided under these policies."""
+        ...
+
+    def revoke(self, tokens: frozenset[str]) -> None:
+        """End the sessions whose token, or one that it descends from, was revoked."""
+        ...
+
+    def close(self) -> None:
+        """Let nobody in any more, and end every session."""
+        ...
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A session whose `session.start` is durable."""
+
+    admitted: Permit
+    session: str
+    """UUIDv7."""
+    journal: Journal
+
+
+class Reception:
+    """What the listeners of one worker share: whose tokens are believed, where the targets are, and the log."""
+
+    def __init__(
+        self,
+        *,
+        verifier: Verifier,
+        targets: Destinations,
+        policies: Policies,
+        writer: Writer,
+        encoder: Encoder,
+        ids: Ids,
+        open_stream: Callable[[str], PayloadStream],
+    ) -> None:
+        self._verifier = verifier
+        self._targets = targets
+        self.policies = policies
+        """The policies in force."""
+        self._writer = writer
+        self._encoder = encoder
+        self._ids = ids
+        self._open_stream = open_stream
+
+    async def identify(self, claims: Claims) -> VerifiedIdentity:
+        """Prove who it is. Raises `NotAdmitted`, without saying which check failed; that is on record."""
+        try:
+            return await self._verifier.verify(claims, time.time())
+        except NotAdmitted as exc:
+            await self.turn_away(claims, None, exc)
+            raise NotAdmitted(exc.reason, hint=exc.hint or "get a new token with `ostiary token`") from None
+
+    def target(self, name: str, kind: type[Kind], settings: Listener, sessions: int) -> Kind:
+        """Find the target that is asked for, if there is room on it. `sessions`: how many the listener has already."""
+        target = self._targets.find(name, kind)
+        if target is None:
+            shown = printable(name[:MAX_NAME_SHOWN])
+            raise NotAdmitted(Reason.NO_SUCH_CONNECTION, shown, "`ostiary connections list` names them")
+        if target.sessions >= target.connection.max_sessions or sessions >= settings.max_sessions:
+            raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {target.connection.name}")
+        return target
+
+    def admit(self, who: VerifiedIdentity, target: Destination) -> Permit:
+        """Ask policy whether they may open a session there. Raises `NotAdmitted`."""
+        operation = connect_operation(target.connection)
+        decision = decide(self.policies, who, operation, target.connection, now=int(time.time()))
+        if isinstance(decision, Permit):
+            return decision
+        raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)
+
+    async def turn_away(self, claims: Claims, who: VerifiedIdentity | None, why: NotAdmitted) -> None:
+        """Put a login that failed on record, durably."""
+        entry = self._encoder.login(
+            self._ids.next(), time.time_ns(), time.monotonic_ns(),
+            said=claims.said, connection=claims.connection, who=who, reason=why.reason.name, detail=why.detail,
+        )  # fmt: skip
+        await self._writer.wait_durable(self._writer.append(entry))
+
+    async def begin(self, admitted: Permit, said: Said, target: Destination) -> Begun:
+        """Begin the session's record, and wait until its `session.start` is durable: before the target hears of anything.
+
+        From here on the session counts on its target; who calls this ends it, with `target.leave` and `journal.end`.
+        """
+        session = self._ids.next()
+        entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
+        journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
+        started = journal.start(self.policies.digest, admitted)
+        target.enter()
+        try:
+            await journal.wait_durable(started)
+            journal.proofs(started)
+        except BaseException as exc:
+            target.leave()
+            journal.end(ending(exc))
+            raise
+        return Begun(admitted, session, journal)
+
+
+def ending(failure: BaseException) -> str:
+    """What `session.end` says of a session that could not begin."""
+    return failure.reason.name if isinstance(failure, NotAdmitted) else type(failure).__name__
+
+
+def is_revoked(who: VerifiedIdentity, tokens: Iterable[str]) -> bool:
+    """Whether the token, or one that it descends from, is among these."""
+    revoked = frozenset(tokens)
+    return who.auth.token in revoked or not revoked.isdisjoint(who.auth.family)
