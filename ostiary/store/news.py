@@ -1,0 +1,132 @@
+"""What workers must know: revocations, answers, grants, isolations. Durable first, then told.
+
+A piece of news has a topic, a key and a body; a later one with the same topic and key takes its place, and one whose body is
+None takes it back. Sequence numbers only grow, so a worker that was away asks for what came after the last one it heard. News
+is forgotten when its `until` has passed, by everybody, so the board is bounded by what is in force.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from ostiary.store.database import Area, Database, StoreFailed, Work
+
+MAX_NEWS: Final = 200_000
+"""Pieces in force at once; one more is refused: that is 200,000 revoked tokens that have not expired."""
+MAX_BODY: Final = 64 * 1024
+"""Bytes of one body as JSON."""
+FOREVER: Final = 1 << 40
+"""`until` of what holds until it is taken back."""
+
+AREA: Final = Area(
+    "news",
+    (
+        (
+            """CREATE TABLE news (seq INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key TEXT NOT NULL,
+               body BLOB, until INTEGER NOT NULL, UNIQUE (topic, key)) STRICT""",
+        ),
+    ),
+)
+
+
+class News(msgspec.Struct, frozen=True):
+    """One thing that workers know, or no longer do."""
+
+    seq: int
+    topic: str
+    key: str
+    body: dict[str, Any] | None
+    """None: it was taken back."""
+    until: int
+    """Seconds since 1970 after which it no longer matters."""
+
+
+class NewsBoard:
+    """The news in force, in memory and in the database. Lives in the control process."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[tuple[str, str], News] = {}
+        self._told: list[Callable[[News], None]] = []
+        self.latest = 0
+
+    async def load(self) -> None:
+        """Read what is in force. Once, before anything else."""
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int, str, str, bytes | None, int]]:
+            connection.execute("DELETE FROM news WHERE until <= ?", (int(self._clock()),))
+            return connection.execute("SELECT seq, topic, key, body, until FROM news ORDER BY seq").fetchall()
+
+        for seq, topic, key, body, until in await self._database.transact(work):
+            self._keep(News(seq, topic, key, None if body is None else msgspec.json.decode(body), until))
+
+    def listen(self, told: Callable[[News], None]) -> None:
+        """Call `told` with every piece from now on, in order, once it is durable. It must not wait."""
+        self._told.append(told)
+
+    def since(self, seq: int) -> list[News]:
+        """What is in force, or was taken back, after `seq`, in order."""
+        return sorted((news for news in self._known.values() if news.seq > seq), key=lambda news: news.seq)
+
+    def lookup(self, topic: str, key: str) -> News | None:
+        """The piece in force under this topic and key."""
+        found = self._known.get((topic, key))
+        return None if found is None or found.body is None or found.until <= self._clock() else found
+
+    def all(self, topic: str) -> list[News]:
+        """Every piece in force under this topic, in order."""
+        now = self._clock()
+        held = (n for n in self._known.values() if n.topic == topic and n.body is not None and n.until > now)
+        return sorted(held, key=lambda news: news.seq)
+
+    async def tell(self, topic: str, key: str, body: dict[str, Any] | None, until: int) -> News:
+        """Make a piece of news durable and tell it to whoever listens. Raises `StoreFailed`; then nobody heard it."""
+        (news,) = await self.tell_all([(topic, key, body, until)])
+        return news
+
+    async def tell_all(
+        self, pieces: list[tuple[str, str, dict[str, Any] | None, int]], beside: Work[object] | None = None
+    ) -> list[News]:
+        """Tell several pieces as one transaction, together with the changes that `beside` makes."""
+        if len(self._known) + len(pieces) > MAX_NEWS:
+            self._forget()
+            if len(self._known) + len(pieces) > MAX_NEWS:
+                raise StoreFailed(f"more than {MAX_NEWS} revocations and the like are in force")
+        encoded = [None if body is None else msgspec.json.encode(body) for _, _, body, _ in pieces]
+        if any(body is not None and len(body) > MAX_BODY for body in encoded):
+            raise StoreFailed(f"news of more than {MAX_BODY} bytes")
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            if beside is not None:
+                beside(connection)
+            found = []
+            for (topic, key, _, until), body in zip(pieces, encoded, strict=True):
+                # REPLACE takes a fresh sequence number, so whoever asks for what came later gets it.
+                done = connection.execute(
+                    "INSERT OR REPLACE INTO news (topic, key, body, until) VALUES (?, ?, ?, ?)",
+                    (topic, key, body, until),
+                )
+                found.append(int(done.lastrowid or 0))
+            return found
+
+        seqs = await self._database.transact(work)
+        told = [News(seq, topic, key, body, until) for seq, (topic, key, body, until) in zip(seqs, pieces, strict=True)]
+        for news in told:
+            self._keep(news)
+            for tell in self._told:
+                tell(news)
+        return told
+
+    def _keep(self, news: News) -> None:
+        self._known[news.topic, news.key] = news
+        self.latest = max(self.latest, news.seq)
+
+    def _forget(self) -> None:
+        now = self._clock()
+        self._known = {key: news for key, news in self._known.items() if news.until > now}
