@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,11 +27,11 @@ from ostiary.api.forms import NO_STORE, Form, FormRefused, form_of, oauth_error,
 from ostiary.api.words import ACCESS_TOKEN, CONNECTION_URN, GRANT, JWT, TOKEN_TYPES
 from ostiary.identity.exchange import DetailsRefused, TargetRefused, exchange
 from ostiary.identity.gateway import Minted, TokenSigner
-from ostiary.identity.revocations import Revocations
 from ostiary.identity.tokens import Proved
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
+from ostiary.store.database import StoreFailed
 
 MAX_SAID: Final = 512
 """Characters of what a caller claims."""
@@ -46,7 +46,8 @@ class Deps:
 
     verifier: Verifier
     signer: TokenSigner
-    revocations: Revocations
+    revoke: Callable[[str, int], Awaitable[None]]
+    """Ends a token and all that was made from it, durably: the hash of its id, and when it expires anyway."""
     connections: frozenset[str]
     record: Record
     registry: CollectorRegistry
@@ -190,10 +191,8 @@ class _Handlers:
         if proved is not None:
             # First ended, then recorded: if the record fails the caller tries again, and the token is dead all the same.
             try:
-                await asyncio.to_thread(
-                    self._deps.revocations.revoke, proved.identity.auth.token, proved.identity.expires
-                )
-            except OSError:
+                await self._deps.revoke(proved.identity.auth.token, proved.identity.expires)
+            except StoreFailed:
                 return oauth_error("temporarily_unavailable", "the revocation cannot be written; try again", 503)
         who = proved.identity if proved is not None else None
         if not await self._recorded("token.revoke", _said(request, form), who, refused, frozenset()):

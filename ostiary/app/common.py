@@ -19,7 +19,7 @@ from ostiary.config.types import Config
 from ostiary.identity.gateway import GatewayTokens
 from ostiary.identity.issuers import issuer_configured
 from ostiary.identity.keys import load_token_ring
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import Standing
 from ostiary.identity.verifier import Verifier
 from ostiary.masking import scrub
 from ostiary.policy.policies import Policies
@@ -53,17 +53,12 @@ async def record(log: Log, kind: str, members: dict[str, Any]) -> None:
     await log.writer.wait_durable(log.writer.append(entry))
 
 
-def revocations(config: Config) -> Revocations:
-    """The revoked tokens, as the control process writes them."""
-    return Revocations(Path(config.gateway.state_dir) / "revoked")
-
-
-def verifier(config: Config, revoked: Revocations) -> Verifier:
+def verifier(config: Config, standing: Standing) -> Verifier:
     """Whose tokens are believed."""
     ring = load_token_ring(Path(config.gateway.state_dir) / "keys" / "token.key")
-    own = GatewayTokens(ring, issuer=config.api.base_url, audience=AUDIENCE, revocations=revoked)
+    own = GatewayTokens(ring, issuer=config.api.base_url, audience=AUDIENCE)
     issuers = [issuer_configured(section, f"issuers[{n}]") for n, section in enumerate(config.issuers)]
-    return Verifier(issuers, gateway=own, revocations=revoked)
+    return Verifier(issuers, gateway=own, standing=standing)
 
 
 def policies(config: Config) -> Policies:

@@ -12,15 +12,23 @@ from prometheus_client import CollectorRegistry
 
 from ostiary.api.app import Deps, create_app, server
 from ostiary.api.events import TokenEvent
-from ostiary.app.common import AUDIENCE, on_signals, open_own_log, revocations, verifier
+from ostiary.app.common import AUDIENCE, on_signals, open_own_log, verifier
 from ostiary.app.worker import no_core_dumps
 from ostiary.config.types import Config
 from ostiary.driver.spawn import spawn
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.keys import load_or_create_token_key
+from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.listener.accept import bind
+from ostiary.model.errors import Reason
+from ostiary.store import news
+from ostiary.store.database import Database
+from ostiary.store.link import LinkServer
+from ostiary.store.news import NewsBoard
 
 WRITER: Final = "control"
+AREAS: Final = (news.AREA,)
+"""What is kept between two starts."""
 
 
 async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: asyncio.Event) -> None:
@@ -28,8 +36,15 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     no_core_dumps()
     state = Path(config.gateway.state_dir)
     log, sealing = open_own_log(config, WRITER)
-    revoked = revocations(config)
-    revoked.compact(time.time())
+    database = Database.open(state / "control.db", AREAS)
+    board = NewsBoard(database)
+    await board.load()
+    standing = Standing()
+    for told in board.since(0):
+        standing.heard(told)
+    board.listen(standing.heard)
+    link = LinkServer(board, {}, spawn)
+    await link.start(state)
     key = load_or_create_token_key(state / "keys" / "token.key")
 
     async def record(event: TokenEvent) -> None:
@@ -40,11 +55,14 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         )  # fmt: skip
         await log.writer.wait_durable(log.writer.append(entry))
 
+    async def revoke(token: str, until: int) -> None:
+        await board.tell(REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until)
+
     app = create_app(
         Deps(
-            verifier=verifier(config, revoked),
+            verifier=verifier(config, standing),
             signer=TokenSigner(key, issuer=config.api.base_url, audience=AUDIENCE, minutes=config.tokens.minutes),
-            revocations=revoked,
+            revoke=revoke,
             connections=frozenset(config.connections),
             record=record,
             registry=CollectorRegistry(),
@@ -70,4 +88,6 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         await stop.wait()
     http.should_exit = True
     await serving
+    await link.close()
+    await database.close()
     await sealing.close()

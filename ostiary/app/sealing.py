@@ -36,7 +36,9 @@ class Sealing:
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
             if self._process.poll() is not None:
-                _log.error("the sealer died; starting it again", log=self._log.origin.name, code=self._process.returncode)
+                _log.error(
+                    "the sealer died; starting it again", log=self._log.origin.name, code=self._process.returncode
+                )
                 self._process = self._start()
 
     async def close(self) -> None:

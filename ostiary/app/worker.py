@@ -12,23 +12,27 @@ from typing import Final
 
 import structlog
 
-from ostiary.app.common import on_signals, open_own_log, policies, record, revocations, verifier
+from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
 from ostiary.audit.log import Log
 from ostiary.config.types import Config, Listener
 from ostiary.driver.admission import Gate, Reception
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
+from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.model.connections import Connection, PostgresConnection
 from ostiary.model.errors import ConfigError, OstiaryError
+from ostiary.store.link import Link
+from ostiary.store.news import News
 from ostiary.vault.keys import load_key_file
 from ostiary.vault.payloads import PayloadStream
 from ostiary.vault.references import resolve
 
 WRITER: Final = "worker-1"
-REVOCATION_SECONDS: Final = 0.5
-"""How often the list of revoked tokens is looked at: sessions end within a second of a revocation."""
+LINK_SECONDS: Final = 10.0
+"""How long the start waits for the control process, which starts beside it. Without it nobody is let in yet."""
+FORGET_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("ostiary")
 
@@ -42,7 +46,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     kek = load_key_file(Path(config.gateway.state_dir) / "keys" / "kek-1.key")
     log, sealing = open_own_log(config, WRITER)
     folder = log.origin.folder / "payloads"
-    revoked = revocations(config)
+    link = Link(Path(config.gateway.state_dir), spawn)
+    standing = Standing(lambda: link.is_current)
 
     def reads_catalogue(connection: str) -> None:
         members = {"config": {"action": "catalogue", "connection": connection}}
@@ -50,7 +55,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
 
     destinations = Destinations(destination(c, reads_catalogue) for c in config.connections.values())
     reception = Reception(
-        verifier=verifier(config, revoked),
+        verifier=verifier(config, standing),
         targets=destinations,
         policies=in_force,
         writer=log.writer,
@@ -67,14 +72,19 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     socks = {name: bind(each.host, each.port, shared=False) for name, each in listeners(config).items()}
     serving = [spawn(gates[name].serve(sock), f"accept {name}") for name, sock in socks.items()]
 
-    async def watch_revocations() -> None:
-        while True:
-            await asyncio.sleep(REVOCATION_SECONDS)
-            tokens = revoked.poll(time.time())
+    def heard(news: News) -> None:
+        if standing.heard(news):
             for each in gates.values():
-                each.revoke(tokens)
+                each.stop(standing.why_not)
 
-    watching = spawn(watch_revocations(), "revocations")
+    async def forget() -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            standing.forget(time.time())
+
+    link.listen(heard)
+    await link.start(LINK_SECONDS)
+    watching = spawn(forget(), "forget")
 
     def reload() -> None:
         spawn(_reload(config, reception, gates.values(), log), "reload")
@@ -84,6 +94,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await stop.wait()
     for task in (*serving, watching):
         task.cancel()
+    link.close()
     for sock in socks.values():
         sock.close()
     for each in gates.values():

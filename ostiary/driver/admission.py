@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -33,6 +33,10 @@ MAX_NAME_SHOWN: Final = 64
 """Characters of a connection's name that a stranger made up."""
 
 
+WhyNot = Callable[[VerifiedIdentity], NotAdmitted | None]
+"""Why an identity may not go on; None: it may."""
+
+
 class Gate(Protocol):
     """One protocol's listener: lets clients in, and keeps the sessions that they have."""
 
@@ -44,8 +48,8 @@ class Gate(Protocol):
         """From now on every operation, also of sessions that are open, is decided under these policies."""
         ...
 
-    def revoke(self, tokens: frozenset[str]) -> None:
-        """End the sessions whose token, or one that it descends from, was revoked."""
+    def stop(self, why_not: WhyNot) -> None:
+        """End the sessions whose identity may not go on, and say why: it was revoked, or somebody in it was stopped."""
         ...
 
     def close(self) -> None:
@@ -142,9 +146,3 @@ class Reception:
 def ending(failure: BaseException) -> str:
     """What `session.end` says of a session that could not begin."""
     return failure.reason.name if isinstance(failure, NotAdmitted) else type(failure).__name__
-
-
-def is_revoked(who: VerifiedIdentity, tokens: Iterable[str]) -> bool:
-    """Whether the token, or one that it descends from, is among these."""
-    revoked = frozenset(tokens)
-    return who.auth.token in revoked or not revoked.isdisjoint(who.auth.family)

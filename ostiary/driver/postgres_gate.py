@@ -14,7 +14,7 @@ from typing import Final, cast
 import structlog
 
 from ostiary.config.types import Listener
-from ostiary.driver.admission import Begun, Reception, ending, is_revoked
+from ostiary.driver.admission import Begun, Reception, WhyNot, ending
 from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import PostgresDestination
@@ -116,13 +116,11 @@ class PostgresGate:
         for session, *_ in self.sessions.values():
             session.line.policies = policies
 
-    def revoke(self, tokens: frozenset[str]) -> None:
-        """End the sessions whose token, or one that it descends from, was revoked."""
-        if not tokens:
-            return
+    def stop(self, why_not: WhyNot) -> None:
+        """End the sessions whose identity may not go on, and say why."""
         for session, *_ in list(self.sessions.values()):
-            if is_revoked(session.who, tokens):
-                session.cut(NotAdmitted(Reason.REVOKED_TOKEN))
+            if (why := why_not(session.who)) is not None:
+                session.cut(why)
 
     def close(self) -> None:
         """Let nobody in any more, and end every session."""

@@ -9,7 +9,7 @@ from ostiary.identity.gateway import GatewayTokens
 from ostiary.identity.issuers import Issuer, check_issuers
 from ostiary.identity.jose import parse_compact, quoted
 from ostiary.identity.jwks import cache_for
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import Standing
 from ostiary.identity.tokens import IssuerTokens, Proved
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Claims, VerifiedIdentity
@@ -23,13 +23,13 @@ class Verifier:
         issuers: Iterable[Issuer],
         *,
         gateway: GatewayTokens | None,
-        revocations: Revocations,
+        standing: Standing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         configured = tuple(issuers)
         check_issuers(configured, gateway.issuer if gateway is not None else None)
         self._gateway = gateway
-        self._revocations = revocations
+        self._standing = standing
         self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock)) for issuer in configured}
 
     async def verify(self, claims: Claims, now: float) -> VerifiedIdentity:
@@ -49,11 +49,11 @@ class Verifier:
         jws = parse_compact(token)
         iss = jws.claims.get("iss")
         if self._gateway is not None and iss == self._gateway.issuer:
-            return self._gateway.verify(jws, now)
-        issuer = self.issuers.get(iss) if isinstance(iss, str) else None
-        if issuer is None:
-            raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
-        proved = await issuer.verify(jws, now)
-        if self._revocations.is_revoked(proved.identity.auth.token, now):
-            raise NotAdmitted(Reason.REVOKED_TOKEN)
+            proved = self._gateway.verify(jws, now)
+        else:
+            issuer = self.issuers.get(iss) if isinstance(iss, str) else None
+            if issuer is None:
+                raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
+            proved = await issuer.verify(jws, now)
+        self._standing.check(proved.identity)
         return proved

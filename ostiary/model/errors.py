@@ -71,6 +71,9 @@ class Reason(enum.Enum):
     IDLE = "the session was idle for too long"
     UNSUPPORTED = "the session asks for something that is not allowed here"
     NOT_PERMITTED = "policy does not permit this connection"
+    STOPPED_ACTOR = "whoever acts here was stopped"
+    LOST_OWNER = "whoever owned this account or delegation is disabled"
+    CONTROL_UNREACHABLE = "the gateway cannot check the token now"
 
 
 class NotAdmitted(OstiaryError):

@@ -232,16 +232,18 @@ class Link:
     def __init__(self, folder: Path, spawn: Spawn) -> None:
         self._folder = folder
         self._spawn = spawn
-        self._told: list[Callable[[News], None]] = []
+        self._told: list[Callable[[News], object]] = []
         self._line: _Line | None = None
         self._seq = 0
         self._beaten = float("-inf")
+        """When the last beat came: after everything that had been told before it. Never since the line broke: minus infinity."""
+        self._dialled = 0.0
         self._number = 0
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._closed = False
         self._first = asyncio.Event()
 
-    def listen(self, told: Callable[[News], None]) -> None:
+    def listen(self, told: Callable[[News], object]) -> None:
         """Call `told` with every piece of news, in order. Before `start`, so that it hears all."""
         self._told.append(told)
 
@@ -286,14 +288,14 @@ class Link:
             if self._line is None:
                 with contextlib.suppress(OSError), _short(self._folder) as path:
                     await loop.create_unix_connection(lambda: _Line(self), path)
-            elif loop.time() - self._beaten > SILENCE_SECONDS:
+            elif loop.time() - max(self._beaten, self._dialled) > SILENCE_SECONDS:
                 self._line.hang_up()
             await asyncio.sleep(REDIAL_SECONDS)
 
     def up(self, line: _Line) -> None:
         """The line stands."""
         self._line = line
-        self._beaten = asyncio.get_running_loop().time()
+        self._dialled = asyncio.get_running_loop().time()
         line.say(Hello(self._seq))
 
     def down(self) -> None:

@@ -53,7 +53,7 @@ class NewsBoard:
         self._database = database
         self._clock = clock
         self._known: dict[tuple[str, str], News] = {}
-        self._told: list[Callable[[News], None]] = []
+        self._told: list[Callable[[News], object]] = []
         self.latest = 0
 
     async def load(self) -> None:
@@ -66,7 +66,7 @@ class NewsBoard:
         for seq, topic, key, body, until in await self._database.transact(work):
             self._keep(News(seq, topic, key, None if body is None else msgspec.json.decode(body), until))
 
-    def listen(self, told: Callable[[News], None]) -> None:
+    def listen(self, told: Callable[[News], object]) -> None:
         """Call `told` with every piece from now on, in order, once it is durable. It must not wait."""
         self._told.append(told)
 

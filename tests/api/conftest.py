@@ -18,9 +18,10 @@ from ostiary.api.words import ACCESS_TOKEN, GRANT, JWT
 from ostiary.identity.gateway import GatewayTokens, TokenSigner
 from ostiary.identity.issuers import issuer_from
 from ostiary.identity.keys import load_or_create_token_key
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
-from ostiary.model.errors import LogFailed
+from ostiary.model.errors import LogFailed, Reason
+from ostiary.store.news import News
 from ostiary.testing.issuer import LocalIssuer
 
 
@@ -35,24 +36,27 @@ class Door:
 
     def __post_init__(self) -> None:
         key = load_or_create_token_key(self.folder / "token.pem")
-        revocations = Revocations(self.folder / "revoked")
-        gateway = GatewayTokens(key.ring(), issuer="https://gw1.example", audience="gw1", revocations=revocations)
+        self.standing = Standing()
+        gateway = GatewayTokens(key.ring(), issuer="https://gw1.example", audience="gw1")
         table = {
             "issuer": self.idp.issuer,
             "audience": ["ostiary", "gw"],
             "kind": "human",
             "algorithms": ["EdDSA", "RS256", "ES256"],
         }
-        self.verifier = Verifier([issuer_from(table)], gateway=gateway, revocations=revocations)
+        self.verifier = Verifier([issuer_from(table)], gateway=gateway, standing=self.standing)
         self.deps = Deps(
             verifier=self.verifier,
             signer=TokenSigner(key, issuer="https://gw1.example", audience="gw1", minutes=60),
-            revocations=revocations,
+            revoke=self._revoke,
             connections=frozenset({"orders-db", "hr-db"}),
             record=self._record,
             registry=CollectorRegistry(),
         )
         self.app = create_app(self.deps)
+
+    async def _revoke(self, token: str, until: int) -> None:
+        self.standing.heard(News(1, REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until))
 
     async def _record(self, event: TokenEvent) -> None:
         if self.log_down:

@@ -12,8 +12,10 @@ import pytest
 from ostiary.identity.gateway import GatewayTokens, TokenSigner
 from ostiary.identity.issuers import Issuer, issuer_from
 from ostiary.identity.keys import load_or_create_token_key, load_token_ring
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
+from ostiary.model.errors import Reason
+from ostiary.store.news import News
 from ostiary.testing.issuer import LocalIssuer
 
 GATEWAY = "https://gw1.example"
@@ -30,10 +32,8 @@ class House:
     def __post_init__(self) -> None:
         path = self.folder / "keys" / "token.pem"
         self.key = load_or_create_token_key(path)
-        self.revocations = Revocations(self.folder / "revoked")
-        self.gateway = GatewayTokens(
-            load_token_ring(path), issuer=GATEWAY, audience="gw1", revocations=self.revocations
-        )
+        self.standing = Standing()
+        self.gateway = GatewayTokens(load_token_ring(path), issuer=GATEWAY, audience="gw1")
         self.signer = TokenSigner(self.key, issuer=GATEWAY, audience="gw1", minutes=60)
 
     def issuer(self, **over: object) -> Issuer:
@@ -50,9 +50,12 @@ class House:
         return Verifier(
             issuers or (self.issuer(**over),),
             gateway=self.gateway,
-            revocations=self.revocations,
+            standing=self.standing,
             clock=lambda: self.ticks[0],
         )
+
+    def revoke(self, token: str, until: int) -> None:
+        self.standing.heard(News(1, REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until))
 
     @property
     def now(self) -> float:

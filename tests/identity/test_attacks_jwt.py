@@ -38,9 +38,10 @@ from ostiary.identity.issuers import issuer_from
 from ostiary.identity.jose import encode_base64url, sign_compact
 from ostiary.identity.jwks import FetchFailed, HttpSource, ring_from
 from ostiary.identity.keys import new_token_key
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
+from ostiary.store.news import News
 from ostiary.testing.issuer import LocalIssuer, new_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,19 +81,22 @@ class Stage:
             "jwks_file": str(jwks),
         }
         key = new_token_key()
-        self.revocations = Revocations(folder / "revoked")
-        gateway = GatewayTokens(key.ring(), issuer="https://gw", audience="gw1", revocations=self.revocations)
-        self.verifier = Verifier([issuer_from(table)], gateway=gateway, revocations=self.revocations)
+        self.standing = Standing()
+        gateway = GatewayTokens(key.ring(), issuer="https://gw", audience="gw1")
+        self.verifier = Verifier([issuer_from(table)], gateway=gateway, standing=self.standing)
         self.events: list[TokenEvent] = []
         self.deps = Deps(
             verifier=self.verifier,
             signer=TokenSigner(key, issuer="https://gw", audience="gw1", minutes=60),
-            revocations=self.revocations,
+            revoke=self.revoke,
             connections=frozenset({"orders-db", "hr-db"}),
             record=self._record,
             registry=CollectorRegistry(),
         )
         self.app = create_app(self.deps)
+
+    async def revoke(self, token: str, until: int) -> None:
+        self.standing.heard(News(1, REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until))
 
     async def _record(self, event: TokenEvent) -> None:
         self.events.append(event)
@@ -321,7 +325,7 @@ def keys_down_at_rotation(stage: Stage) -> None:
     with LocalIssuer() as idp:
         table = {"issuer": idp.issuer, "audience": "ostiary", "kind": "human", "algorithms": ["EdDSA"]}
         issuer = issuer_from(table | {"keys_stale_seconds": 3600})
-        verifier = Verifier([issuer], gateway=None, revocations=stage.revocations, clock=lambda: clock[0])
+        verifier = Verifier([issuer], gateway=None, standing=stage.standing, clock=lambda: clock[0])
         old, now = idp.mint(), time.time()
         asyncio.run(verifier.verify_token(old, now))
         idp.down = True
@@ -376,7 +380,7 @@ def a_document_of_another_issuer(stage: Stage) -> None:
         found = {"issuer": "https://idp.example.com.evil", "jwks_uri": idp.jwks_url}
         idp.documents["/.well-known/openid-configuration"] = json.dumps(found).encode()
         table = {"issuer": idp.issuer, "audience": "ostiary", "kind": "human", "algorithms": ["EdDSA"]}
-        verifier = Verifier([issuer_from(table)], gateway=None, revocations=stage.revocations)
+        verifier = Verifier([issuer_from(table)], gateway=None, standing=stage.standing)
         with pytest.raises(NotAdmitted) as caught:
             asyncio.run(verifier.verify_token(idp.mint(), time.time()))
         assert caught.value.reason is Reason.ISSUER_UNREACHABLE

@@ -13,11 +13,12 @@ from ostiary.identity.chain import common_mandate, mandate_from, narrow_mandate
 from ostiary.identity.exchange import DetailsRefused, TargetRefused, exchange
 from ostiary.identity.jose import decode_base64url, sign_compact
 from ostiary.identity.keys import new_token_key
-from ostiary.identity.revocations import LOOK_SECONDS, Revocations
+from ostiary.identity.standing import REVOKED, STOPPED, actor_key, stop_body
 from ostiary.identity.tokens import Proved
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import Claims, Kind, Mandate, Said
 from ostiary.model.secrets import Secret
+from ostiary.store.news import News
 from ostiary.testing.issuer import AGENT, ANA, LocalIssuer
 
 KNOWN = frozenset({"orders-db", "hr-db"})
@@ -148,7 +149,7 @@ def test_an_actor_goes_in_front_if_the_subject_token_lets_it_act(house, agents):
         ("earlier", house.idp.issuer, Kind.AGENT),
     ]
     assert who.expires == actor.identity.expires
-    house.revocations.revoke(actor.identity.auth.token, who.expires)
+    house.revoke(actor.identity.auth.token, who.expires)
     with pytest.raises(NotAdmitted) as caught:
         proved(house, minted.token)
     assert caught.value.reason is Reason.REVOKED_TOKEN
@@ -276,7 +277,7 @@ def test_a_revoked_token_and_all_that_came_from_it_are_refused(house):
     parent = proved(house, house.idp.mint(), verifier)
     first = trade(house, parent)
     second = trade(house, proved(house, first.token, verifier))
-    house.revocations.revoke(first.identity.auth.token, first.identity.expires)
+    house.revoke(first.identity.auth.token, first.identity.expires)
     for token in (first.token, second.token):
         with pytest.raises(NotAdmitted) as caught:
             proved(house, token, verifier)
@@ -290,75 +291,48 @@ def test_revoking_an_issuers_token_ends_what_was_exchanged_from_it(house):
     token = house.idp.mint()
     parent = proved(house, token, verifier)
     child = trade(house, parent)
-    house.revocations.revoke(parent.identity.auth.token, parent.identity.expires)
+    house.revoke(parent.identity.auth.token, parent.identity.expires)
     for shown in (token, child.token):
         with pytest.raises(NotAdmitted):
             proved(house, shown, verifier)
 
 
-def test_a_worker_learns_of_a_revocation_within_a_second(tmp_path):
-    writer, worker = Revocations(tmp_path / "revoked"), Revocations(tmp_path / "revoked")
-    a, b = "a" * 64, "b" * 64
-    assert not worker.is_revoked(a, 100.0)
-    writer.revoke(a, 500)
-    assert not worker.is_revoked(a, 100.1)
-    assert worker.is_revoked(a, 100.1 + LOOK_SECONDS)
-    assert worker.poll(101.0) == {a}
-    writer.revoke(b, 500)
-    assert worker.poll(102.0) == {b}
-    assert worker.poll(103.0) == frozenset()
-    assert LOOK_SECONDS < 1
-
-
-def test_a_clock_that_goes_back_does_not_hide_a_revocation(tmp_path):
-    revocations = Revocations(tmp_path / "revoked")
-    revocations.is_revoked("a" * 64, 1000.0)
-    Revocations(tmp_path / "revoked").revoke("a" * 64, 5000)
-    assert revocations.is_revoked("a" * 64, 10.0)
-
-
-def test_expired_revocations_are_forgotten_at_start(tmp_path):
-    path = tmp_path / "revoked"
-    revocations = Revocations(path)
-    revocations.revoke("a" * 64, 50)
-    revocations.revoke("b" * 64, 500)
-    follower = Revocations(path)
-    assert follower.is_revoked("b" * 64, 10.0)
-    revocations.compact(100.0)
-    assert path.read_text().count("\n") == 1
-    follower_after = Revocations(path)
-    assert follower_after.is_revoked("b" * 64, 101.0)
-    assert not follower_after.is_revoked("a" * 64, 101.0)
-    assert follower.is_revoked("b" * 64, 101.0)
-
-
-@pytest.mark.parametrize("content", [b"junk\n", b'{"token": 5, "until": 1}\n', b"\xff\n", b'{"token":"x"}\n'])
-def test_a_list_that_cannot_be_read_lets_nobody_in(house, content):
-    token = trade(house, proved(house, house.idp.mint())).token
-    (house.folder / "revoked").write_bytes(content)
-    fresh = Revocations(house.folder / "revoked")
+def test_a_revocation_that_is_taken_back_or_expired_counts_no_more(house):
+    verifier = house.verifier()
+    token = house.idp.mint()
+    who = proved(house, token, verifier).identity
+    house.revoke(who.auth.token, 500)
     with pytest.raises(NotAdmitted):
-        fresh.is_revoked("a" * 64, 5.0)
-    house.gateway._revocations = fresh
-    with pytest.raises(NotAdmitted):
-        proved(house, token)
+        proved(house, token, verifier)
+    house.standing.forget(501)
+    proved(house, token, verifier)
+    house.revoke(who.auth.token, 500)
+    house.standing.heard(News(2, REVOKED, who.auth.token, None, 500))
+    proved(house, token, verifier)
 
 
-def test_a_list_that_vanishes_lets_nobody_in(tmp_path):
-    path = tmp_path / "revoked"
-    revocations = Revocations(path)
-    revocations.revoke("a" * 64, 500)
-    assert revocations.is_revoked("a" * 64, 1.0)
-    path.unlink()
-    with pytest.raises(NotAdmitted):
-        revocations.is_revoked("b" * 64, 3.0)
+@pytest.mark.parametrize("whom", ["ana", "agent:coder", "earlier"])
+def test_whoever_is_stopped_is_refused_as_subject_and_anywhere_in_the_chain(house, whom):
+    verifier = house.verifier()
+    token = house.idp.mint_agent(ANA, AGENT, {"sub": "earlier"})
+    child = trade(house, proved(house, token, verifier))
+    body = stop_body(Reason.STOPPED_ACTOR, "it went wild")
+    house.standing.heard(News(1, STOPPED, actor_key(house.idp.issuer, whom), body, 1 << 40))
+    for shown in (token, child.token):
+        with pytest.raises(NotAdmitted, match="it went wild") as caught:
+            proved(house, shown, verifier)
+        assert caught.value.reason is Reason.STOPPED_ACTOR
+    proved(house, house.idp.mint(sub="bob"), verifier)
 
 
-def test_a_line_still_being_written_waits_until_it_is_whole(tmp_path):
-    path = tmp_path / "revoked"
-    path.write_bytes(b'{"token":"' + b"a" * 64)
-    revocations = Revocations(path)
-    assert not revocations.is_revoked("a" * 64, 1.0)
-    with path.open("ab") as file:
-        file.write(b'","until":99}\n')
-    assert revocations.is_revoked("a" * 64, 3.0)
+def test_a_namesake_of_another_issuer_is_not_stopped(house):
+    house.standing.heard(News(1, STOPPED, actor_key("https://elsewhere", "ana"), {}, 1 << 40))
+    proved(house, house.idp.mint())
+    assert actor_key("a", "b") != actor_key("ab", "")
+
+
+def test_nobody_is_let_in_while_it_is_not_known_who_was_revoked(house):
+    house.standing._is_current = lambda: False
+    with pytest.raises(NotAdmitted) as caught:
+        proved(house, house.idp.mint())
+    assert caught.value.reason is Reason.CONTROL_UNREACHABLE

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from ostiary.identity.issuers import issuer_from
-from ostiary.identity.revocations import Revocations
+from ostiary.identity.standing import Standing
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
 
@@ -92,7 +92,7 @@ def log_in(issuer: str, client_id: str, user: str) -> str:
 
 def verifier_for(provider: str, tmp_path: Path, **over: object) -> Verifier:
     table = {"issuer": provider, "audience": "ostiary", "kind": "human", "algorithms": ["RS256", "ES256"], **over}
-    return Verifier([issuer_from(table)], gateway=None, revocations=Revocations(tmp_path / "revoked"))
+    return Verifier([issuer_from(table)], gateway=None, standing=Standing())
 
 
 @pytest.mark.parametrize("client", ["ostiary", "ostiary-es"])
