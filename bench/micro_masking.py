@@ -73,7 +73,22 @@ def best(run: Callable[[], object], seconds: float) -> float:
 def main() -> None:
     """Print one line a case and speed."""
     dice = random.Random(1)
-    words = ["the", "order", "was", "sent", "on", "time", "and", "nobody", "has", "asked", "about", "it", "since", "then"]
+    words = [
+        "the",
+        "order",
+        "was",
+        "sent",
+        "on",
+        "time",
+        "and",
+        "nobody",
+        "has",
+        "asked",
+        "about",
+        "it",
+        "since",
+        "then",
+    ]
 
     def account(i: int) -> Row:
         return str(i).encode(), str(i % 10).encode(), str(dice.randrange(10**6)).encode(), b" " * 84

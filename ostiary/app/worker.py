@@ -22,7 +22,7 @@ from ostiary.driver.targets import Destination, Destinations, PostgresDestinatio
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.model.connections import Connection, PostgresConnection
-from ostiary.model.errors import ConfigError, OstiaryError
+from ostiary.model.errors import ConfigError, LogFailed, OstiaryError
 from ostiary.store.link import Link
 from ostiary.store.news import News
 from ostiary.vault.keys import load_key_file
@@ -104,12 +104,16 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
 
 
 async def _reload(config: Config, reception: Reception, gates: Iterable[Gate], log: Log) -> None:
-    """Load the policies anew. What does not load changes nothing, and says so."""
+    """Load the policies anew, all or none: one fault in one file, and the old ones stay whole. Both are on record."""
+    in_force = reception.policies.digest
     try:
         fresh = policies(config)
-        await record(log, "config", {"config": {"action": "reload", "policy": fresh.digest}})
+        await record(log, "config", {"config": {"action": "reload", "policy": fresh.digest, "was": in_force}})
     except OstiaryError as exc:
         _log.error("policies were not loaded; the old ones stay in force", error=str(exc))
+        if not isinstance(exc, LogFailed):
+            refused = {"action": "reload", "policy": in_force, "refused": log.encoder.free(str(exc))}
+            await record(log, "config", {"config": refused})
         return
     reception.policies = fresh
     for each in gates:

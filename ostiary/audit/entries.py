@@ -499,6 +499,12 @@ def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dic
         shaped["clear"] = _texts(sorted(grounds.clear))
     if grounds.row_limit is not None:
         shaped["limit"] = grounds.row_limit
+    if grounds.noted is not None:
+        noted = grounds.noted
+        would: dict[str, Json] = {"verdict": noted.verdict, "policies": _texts(noted.because)}
+        if noted.message:
+            would["message"] = free(noted.message)
+        shaped["would"] = would
     if verdict == "deny" and grounds.message:
         shaped["message"] = free(grounds.message)
     return shaped

@@ -107,10 +107,10 @@ class Reception:
             raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {target.connection.name}")
         return target
 
-    def admit(self, who: VerifiedIdentity, target: Destination) -> Permit:
+    def admit(self, who: VerifiedIdentity, target: Destination, said: Said) -> Permit:
         """Ask policy whether they may open a session there. Raises `NotAdmitted`."""
         operation = connect_operation(target.connection)
-        decision = decide(self.policies, who, operation, target.connection, now=int(time.time()))
+        decision = decide(self.policies, who, operation, target.connection, now=int(time.time()), said=said)
         if isinstance(decision, Permit):
             return decision
         raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)

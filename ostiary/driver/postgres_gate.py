@@ -252,7 +252,7 @@ class PostgresGate:
             raise refused
         try:
             target = reception.target(claims.connection, PostgresDestination, self._settings, len(self.sessions))
-            admitted = reception.admit(who, target)
+            admitted = reception.admit(who, target, claims.said)
             begun = await reception.begin(admitted, claims.said, target)
             await self._session(door, present, begun, target)
         except NotAdmitted as exc:
@@ -280,7 +280,7 @@ class PostgresGate:
         relay = PostgresRelay(
             understanding, detect=connection.detect, plans=plan, process_ids=(met.process_id & 0xFFFFFFFF, pid)
         )
-        line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay)
+        line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay, said=present.claims.said)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
         def ended() -> None:

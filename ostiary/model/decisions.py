@@ -8,6 +8,16 @@ from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import Operation
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """What the other policies would have said of an operation that an observing permit let through."""
+
+    verdict: str
+    """`deny`, `needs approval`, or `permit` with a limit that did not apply."""
+    because: tuple[str, ...]
+    """Ids of the policies that would have decided, sorted."""
+    message: str
+
+
 class Grounds(msgspec.Struct, frozen=True):
     """Why a decision came out as it did. Shared by every operation with the same facts, so it is never rebuilt."""
 
@@ -21,6 +31,8 @@ class Grounds(msgspec.Struct, frozen=True):
     message: str
     """For the caller: which policy said no, in a sentence a person can act on. Empty for a permit."""
     hint: str
+    noted: Noted | None = None
+    """Of a permit that only an observing policy gave."""
 
 
 class Permit(msgspec.Struct, frozen=True):

@@ -9,9 +9,11 @@
    skipped `forbid` would be a yes.
 4. A statement that computes with protected columns needs `unmask` on their classes.
 5. Obligations of all satisfied permits apply, and the strictest wins.
+6. Where this says no, or less than all, and permits that only observe (`@observe`) cover the whole operation, it is let
+   through, and the grounds note what would have been said. Steps 1 and 2 hold even so.
 
-What comes out hangs on the identity's digest, the facts' digest and the connection alone (and on the minute, if a policy
-reads the clock), so it is remembered by these.
+What comes out hangs on the identity's digest, the facts' digest and the connection alone (and on the minute, or on the
+client's address and claims, if a policy reads them), so it is remembered by these.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ import cedarpy
 import msgspec
 
 from ostiary.model.connections import Connection
-from ostiary.model.decisions import Decision, Grounds, NeedsApproval, Permit, Refusal
-from ostiary.model.identity import Mandate, VerifiedIdentity
+from ostiary.model.decisions import Decision, Grounds, NeedsApproval, Noted, Permit, Refusal
+from ostiary.model.identity import Mandate, Said, VerifiedIdentity
 from ostiary.model.operations import Action, Facts, Operation, Resource, plain_facts
 from ostiary.policy.entities import (
+    NOTHING_SAID,
     UnknownKind,
     circumstances,
     entities,
@@ -55,6 +58,7 @@ class _Case(msgspec.Struct, frozen=True):
     connection: Connection
     approved_by: frozenset[str]
     now: int
+    said: Said
 
 
 class Opinion(msgspec.Struct, frozen=True):
@@ -76,21 +80,22 @@ def decide(
     *,
     approved_by: frozenset[str] = NOBODY,
     now: int = 0,
+    said: Said = NOTHING_SAID,
 ) -> Decision:
     """Decide one operation.
 
     `approved_by` holds the groups whose approvals of exactly this operation were proved; `now` is in seconds since 1970
-    and matters only where `policies.reads_clock`.
+    and matters only where `policies.reads_clock`, `said` only where `policies.reads_client`.
     """
     facts = operation.facts
     if facts.objection is not None:
         return Refusal(who, operation, _objected(policies, facts))
     minute = now // 60 if policies.reads_clock else 0
-    key: Key = (who.digest, facts.digest, connection.name, minute)
+    key: Key = (who.digest, facts.digest, connection.name, minute, said if policies.reads_client else None)
     # An approval is used once, so what it led to is never remembered.
     verdict = None if approved_by else policies.lookup(key)
     if verdict is None:
-        verdict = _judge(_Case(policies, who, facts, connection, approved_by, now))
+        verdict = _judge(_Case(policies, who, facts, connection, approved_by, now, said))
         if not approved_by:
             policies.remember(key, verdict)
     if verdict.permitted:
@@ -108,11 +113,12 @@ def explain(
     *,
     approved_by: frozenset[str] = NOBODY,
     now: int = 0,
+    said: Said = NOTHING_SAID,
 ) -> list[Opinion]:
     """Say what Cedar thinks of every resource of an operation, and of `unmask` for each class that it needs."""
     facts = operation.facts
     asked = questions(facts, connection) + _classes(facts.unmask)
-    return _ask(_Case(policies, who, facts, connection, approved_by, now), asked)
+    return _ask(_Case(policies, who, facts, connection, approved_by, now, said), asked)
 
 
 def connect_operation(connection: Connection) -> Operation:
@@ -133,7 +139,7 @@ def _judge(case: _Case) -> Verdict:
     if outside is not None:
         return _no(case, (), *outside)
     try:
-        return _put_to_cedar(case, asked)
+        return _watched(case, asked, _put_to_cedar(case, asked))
     except UnknownKind as exc:
         return _no(
             case, (), f"policy has no word for a resource of kind {exc}", "Report this: it is a fault of Ostiary."
@@ -162,18 +168,41 @@ def _put_to_cedar(case: _Case, asked: list[Resource]) -> Verdict:
     return _refused(case, denied) if denied else _protected(case, missing)
 
 
-def _ask(case: _Case, asked: list[Resource]) -> list[Opinion]:
-    """Put every resource to Cedar, those with the same policy set in one batch; the answers in the order asked."""
+def _watched(case: _Case, asked: list[Resource], verdict: Verdict) -> Verdict:
+    """Let through what observing permits cover whole, and note what `verdict` would have been."""
+    unhindered = verdict.permitted and verdict.grounds.row_limit is None
+    if unhindered or not case.policies.observes:
+        return verdict
+    opinions = _ask(case, [*asked, *_classes(case.facts.unmask)], watching=True)
+    if not all(each.permitted for each in opinions):
+        return verdict
+    if verdict.permitted:
+        would, message = "permit", f"at most {verdict.grounds.row_limit} rows"
+    else:
+        would, message = ("needs approval" if verdict.approvers else "deny"), verdict.grounds.message
+    because = sorted({name for each in opinions for name in each.policies})
+    # What is masked stays masked: an observer sees no more in clear than the policies show.
+    clear = frozenset(each.resource.name for each in _unmasking(case) if each.permitted)
+    noted = Noted(would, verdict.grounds.because, message)
+    grounds = Grounds(tuple(because), case.policies.digest, clear, None, "", "", noted)
+    return Verdict(permitted=True, grounds=grounds, approvers=())
+
+
+def _ask(case: _Case, asked: list[Resource], *, watching: bool = False) -> list[Opinion]:
+    """Put every resource to Cedar, those with the same policy set in one batch; the answers in the order asked.
+
+    `watching`: only the permits that observe are asked; otherwise all the others.
+    """
     if not asked:
         return []
     held = msgspec.json.encode(entities(case.who, case.connection, asked, case.facts.arguments)).decode()
     parsed = cedarpy.Entities.from_json_str(held)
-    shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now)
+    shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now, case.said)
     principal = principal_uid(case.who)
     answers: dict[int, Opinion] = {}
     batches: dict[int, tuple[cedarpy.PolicySet, list[int]]] = {}
     for index, resource in enumerate(asked):
-        compiled = case.policies.compiled(resource.action)
+        compiled = case.policies.watching(resource.action) if watching else case.policies.compiled(resource.action)
         batches.setdefault(id(compiled), (compiled, []))[1].append(index)
     for compiled, indexes in batches.values():
         requests = []

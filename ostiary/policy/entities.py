@@ -8,12 +8,13 @@ a caller chooses can be read as anything but a name.
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from typing import Any, Final
 
 import msgspec
 
 from ostiary.model.connections import Connection
-from ostiary.model.identity import Actor, VerifiedIdentity
+from ostiary.model.identity import Actor, Said, VerifiedIdentity
 from ostiary.model.operations import Action, Arguments, Facts, Resource
 
 KINDS: Final = {
@@ -44,6 +45,9 @@ MAX_DEPTH: Final = 64
 
 _INSIDE: Final = frozenset({"relation", "column", "function", "type"})
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+NOTHING_SAID: Final = Said(address="local")
+"""Of an operation whose client is not known, or said nothing."""
 
 Uid = dict[str, str]
 Entity = dict[str, Any]
@@ -175,8 +179,22 @@ def _actor(actor: Actor) -> dict[str, str]:
     return {"issuer": actor.iss, "subject": actor.sub, "kind": actor.kind.value, "name": actor.name}
 
 
+def peer_address(said: Said) -> str | None:
+    """Return the address of the socket that the client is on, without its port; None where it has none (`local`)."""
+    host = said.address.rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
+
+
 def circumstances(
-    who: VerifiedIdentity, connection: Connection, facts: Facts, approved_by: frozenset[str], now: int
+    who: VerifiedIdentity,
+    connection: Connection,
+    facts: Facts,
+    approved_by: frozenset[str],
+    now: int,
+    said: Said = NOTHING_SAID,
 ) -> dict[str, Any]:
     """Return the context of a decision, without what hangs on the single resource (`columns`, `classes`)."""
     subject = Actor(who.issuer, who.subject, who.kind, who.name)
@@ -188,12 +206,22 @@ def circumstances(
         "opaque": facts.opaque,
         "arguments": {"__entity": _ARGUMENTS},
         "connection": connection.name,
+        "labels": connection.labels,
         "actor": _actor(who.acting[0] if who.acting else subject),
-        "actors": [_actor(actor) for actor in who.acting],
+        "acting": [_actor(actor) for actor in who.acting],
         "kinds": sorted({who.kind.value, *(actor.kind.value for actor in who.acting)}),
         "approved_by": sorted(approved_by),
         "now": {"__extn": {"fn": "datetime", "arg": minute.strftime("%Y-%m-%dT%H:%M:%SZ")}},
+        "weekday": minute.isoweekday(),
+        "said": {
+            "user": said.user,
+            "application": said.application,
+            "purpose": said.purpose,
+            "ticket": said.ticket,
+        },
     }
+    if (address := peer_address(said)) is not None:
+        found["address"] = {"__extn": {"fn": "ip", "arg": address}}
     if who.initiator is not None:
         started = who.initiator
         found["initiator"] = {"subject": started.sub, "name": started.name, "proved": started.proved}

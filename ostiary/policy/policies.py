@@ -18,6 +18,7 @@ import msgspec
 
 from ostiary.model.decisions import Grounds
 from ostiary.model.errors import ConfigError
+from ostiary.model.identity import Said
 from ostiary.model.operations import Action
 from ostiary.policy.source import BY_NAME, Policy, read
 
@@ -36,7 +37,7 @@ SCHEMA_TEXT: Final = _schema_text()
 """Package data, loaded as the package's code is."""
 SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA_TEXT)
 
-Key = tuple[bytes, bytes, str, int]
+Key = tuple[bytes, bytes, str, int, Said | None]
 
 
 class Verdict(NamedTuple):
@@ -51,7 +52,18 @@ class Verdict(NamedTuple):
 class Policies:
     """A checked and compiled set of policies. Build it with `load`."""
 
-    __slots__ = ("_old", "_sets", "_young", "by_id", "digest", "reads_clock", "unmasks")
+    __slots__ = (
+        "_old",
+        "_sets",
+        "_watching",
+        "_young",
+        "by_id",
+        "digest",
+        "observes",
+        "reads_client",
+        "reads_clock",
+        "unmasks",
+    )
 
     def __init__(self, policies: Mapping[str, Policy]) -> None:
         self.by_id = dict(policies)
@@ -59,14 +71,16 @@ class Policies:
         self.digest = hashlib.sha256(kept).hexdigest()
         """Hex SHA-256 over schema and policies."""
         self.reads_clock = any(each.reads_clock for each in policies.values())
-        self.unmasks = any(each.permits and Action.UNMASK in each.names for each in policies.values())
+        self.reads_client = any(each.reads_client for each in policies.values())
+        """Whether any policy looks at the client's address, or at what it says."""
+        enforced = {each.id: each for each in policies.values() if not each.observes}
+        watchers = {each.id: each for each in policies.values() if each.observes}
+        self.observes = bool(watchers)
+        """Whether any permit only observes."""
+        self.unmasks = any(each.permits and Action.UNMASK in each.names for each in enforced.values())
         """Whether any policy could permit `unmask` at all."""
-        general = _compile(self.by_id)
-        self._sets = dict.fromkeys(Action, general)
-        for action in BY_NAME:
-            self._sets[action] = _compile(
-                {each.id: each for each in policies.values() if not each.permits or action in each.names}
-            )
+        self._sets = _by_action(enforced)
+        self._watching = _by_action(watchers)
         self._young: dict[Key, Verdict] = {}
         self._old: dict[Key, Verdict] = {}
 
@@ -87,8 +101,12 @@ class Policies:
         return len(self.by_id)
 
     def compiled(self, action: Action) -> cedarpy.PolicySet:
-        """Return the policies that have a say on `action`: all, less permits that do not name what must be named."""
+        """Return the policies that have a say on `action`: all that do more than observe, less permits that do not name what must be named."""
         return self._sets[action]
+
+    def watching(self, action: Action) -> cedarpy.PolicySet:
+        """Return the permits that only observe `action`."""
+        return self._watching[action]
 
     def lookup(self, key: Key) -> Verdict | None:
         """Return the verdict already reached for `key`, if it is remembered."""
@@ -103,9 +121,22 @@ class Policies:
             self._old, self._young = self._young, {}
         self._young[key] = verdict
 
+    def forget(self) -> None:
+        """Drop what was remembered: a measurement of what deciding costs begins so."""
+        self._young, self._old = {}, {}
+
     def mentions(self) -> dict[tuple[str, str], str]:
         """Return the entities that policies name, (type, id), each with the id of one policy that names it."""
         return {entity: policy.id for policy in self.by_id.values() for entity in policy.mentions}
+
+
+def _by_action(policies: Mapping[str, Policy]) -> dict[Action, cedarpy.PolicySet]:
+    sets = dict.fromkeys(Action, _compile(policies))
+    for action in BY_NAME:
+        sets[action] = _compile(
+            {each.id: each for each in policies.values() if not each.permits or action in each.names}
+        )
+    return sets
 
 
 def _compile(policies: Mapping[str, Policy]) -> cedarpy.PolicySet:

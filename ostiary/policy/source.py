@@ -30,6 +30,7 @@ ANNOTATIONS: Final = {
     "approval": "forbid",
     "limit": "permit",
     "read_only": "permit",
+    "observe": "permit",
     "description": "permit forbid",
 }
 """Known annotations, and on which effects they mean something."""
@@ -59,6 +60,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Rows."""
     read_only: bool
     reads_clock: bool
+    reads_client: bool
+    """It looks at where the client comes from, or at what it says."""
+    observes: bool
+    """A permit that only watches: it lets through what the other policies would not, and the record says what they would have done."""
     mentions: tuple[tuple[str, str], ...]
     """Entities that it names: (type, id), sorted."""
 
@@ -134,7 +139,9 @@ def _policy(name: str, number: int, line: int, text: str) -> Policy:
         approval=_approval(place, annotations.get("approval")),
         limit=_limit(place, annotations.get("limit")),
         read_only="read_only" in annotations,
-        reads_clock=_reads_clock(est),
+        reads_clock=_reads(est, CLOCK),
+        reads_client=_reads(est, CLIENT),
+        observes="observe" in annotations,
         mentions=tuple(sorted(set(_mentions(est)))),
     )
 
@@ -181,19 +188,23 @@ def _named_actions(scope: dict[str, Any]) -> frozenset[str]:
     return frozenset(entity["id"] for entity in entities)
 
 
-def _reads_clock(node: Any) -> bool:
-    """Whether it can see the time: it says `context.now`, or uses the context as a whole."""
+CLOCK: Final = frozenset({"now", "weekday"})
+CLIENT: Final = frozenset({"said", "address"})
+
+
+def _reads(node: Any, attributes: frozenset[str]) -> bool:
+    """Whether it can see one of these attributes of the context: it names one, or uses the context as a whole."""
     match node:
         case {".": {"left": {"Var": "context"}, "attr": str(attribute)}}:
-            return attribute == "now"
-        case {"has": {"left": {"Var": "context"}}}:
-            return False
+            return attribute in attributes
+        case {"has": {"left": {"Var": "context"}, "attr": str(attribute)}}:
+            return attribute in attributes
         case {"Var": "context"}:
             return True
         case dict():
-            return any(_reads_clock(inner) for inner in node.values())
+            return any(_reads(inner, attributes) for inner in node.values())
         case list():
-            return any(_reads_clock(inner) for inner in node)
+            return any(_reads(inner, attributes) for inner in node)
         case _:
             return False
 

@@ -29,9 +29,10 @@ from ostiary.model.commands import (
 )
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
-from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.identity import Said, VerifiedIdentity
 from ostiary.model.operations import Operation
 from ostiary.policy.decide import decide
+from ostiary.policy.entities import NOTHING_SAID
 from ostiary.policy.policies import Policies
 from ostiary.policy.unanswered import unanswered
 from ostiary.protocols.relay import Relay
@@ -40,12 +41,16 @@ from ostiary.protocols.relay import Relay
 class Line:
     """What both directions of one session share."""
 
-    __slots__ = ("admitted", "connection", "policies", "relay", "who")
+    __slots__ = ("admitted", "connection", "policies", "relay", "said", "who")
 
-    def __init__(self, *, admitted: Permit, connection: Connection, policies: Policies, relay: Relay) -> None:
+    def __init__(
+        self, *, admitted: Permit, connection: Connection, policies: Policies, relay: Relay, said: Said = NOTHING_SAID
+    ) -> None:
         self.admitted = admitted
         """The permit under which the session was opened."""
         self.who: VerifiedIdentity = admitted.who
+        self.said = said
+        """Where the client comes from, and what it says of itself."""
         self.connection = connection
         self.policies = policies
         """The policies in force: replaced when they are loaded anew, so each operation meets the newest."""
@@ -73,12 +78,12 @@ async def requests(line: Line) -> None:
 async def decided(line: Line, operation: Operation) -> Permit | Refusal:
     """What policy says, after asking the humans whom it wants asked."""
     now = await Clock() if line.policies.reads_clock else 0
-    decision = decide(line.policies, line.who, operation, line.connection, now=now)
+    decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said)
     if isinstance(decision, NeedsApproval):
         approved_by = await AskHuman(decision)
         if approved_by:
             decision = decide(
-                line.policies, line.who, operation, line.connection, approved_by=approved_by, now=now
+                line.policies, line.who, operation, line.connection, approved_by=approved_by, now=now, said=line.said
             )
     match decision:
         case Permit() | Refusal():

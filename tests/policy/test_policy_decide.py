@@ -261,7 +261,7 @@ def test_a_policy_sees_the_whole_chain() -> None:
     assert isinstance(decide(policies, through, operation(touch(WRITE)), connection()), Refusal)
     assert isinstance(decide(policies, through, operation(touch(READ)), connection()), Permit)
     keyboard = rules(
-        'permit (principal, action, resource) when { context.actor.subject == "agent-7" && context.actors.contains(context.actor) };'
+        'permit (principal, action, resource) when { context.actor.subject == "agent-7" && context.acting.contains(context.actor) };'
     )
     assert isinstance(decide(keyboard, through, operation(touch(READ)), connection()), Permit)
     assert isinstance(decide(keyboard, ana, operation(touch(READ)), connection()), Refusal)
@@ -433,7 +433,7 @@ def test_the_circumstances_are_those_of_the_schema() -> None:
         acting=(AGENT,), initiator=Initiator("bo", "Bo", proved=False), task="t", mandate=Mandate("m", None, None, None)
     )
     found = circumstances(run, connection(), operation(touch(READ)).facts, frozenset(), 0)
-    assert {"initiator", "task", "mandate", "actor", "actors", "kinds", "now"} <= set(found)
+    assert {"initiator", "task", "mandate", "actor", "acting", "kinds", "now"} <= set(found)
     assert isinstance(decide(rules(ALL), run, operation(touch(READ)), connection()), Permit)
 
 
