@@ -5,4 +5,5 @@ cdef class Line:
     cdef public object connection
     cdef public object policies
     cdef public object relay
+    cdef public object said
     cdef public object who
