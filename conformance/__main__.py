@@ -15,7 +15,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from conformance.sources import HERE, WORK, CannotFetch
+from conformance.sources import HERE, NAMED, WORK, CannotFetch
 from conformance.suites import SUITES, Place, Results, Suite, folder_for
 from ostiary.testing.gateway import gateway, target
 from ostiary.testing.peers import Peer, postgres_cluster
@@ -104,7 +104,13 @@ def main() -> int:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; default: all")
     parser.add_argument("--only", nargs="+", default=[], help="tests of the suite (arguments in its own words)")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
+    parser.add_argument("--source", action="append", default=[], metavar="SUITE=FOLDER", help="unpacked source of a suite")
     options = parser.parse_args()
+    for pair in options.source:
+        suite, _, folder = pair.partition("=")
+        if suite not in SUITES or not Path(folder).is_dir():
+            parser.error(f"--source wants SUITE=FOLDER, not {pair}")
+        NAMED[suite] = Path(folder).resolve()
     if unknown := set(options.suites) - SUITES.keys():
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     results: dict[str, dict[str, Results]] = {}

@@ -1,4 +1,7 @@
-"""Where the suites come from: Debian's source packages and PyPI's source distributions, into `conformance/work/`."""
+"""Where the suites come from: Debian's source packages and PyPI's source distributions, into `conformance/work/`.
+
+What neither offers can be named as a folder of unpacked source.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,15 @@ def run(command: list[str], cwd: Path, **env: str) -> str:
 
 def _environment(extra: dict[str, str]) -> dict[str, str] | None:
     return os.environ | extra if extra else None
+
+
+NAMED: dict[str, Path] = {}
+"""Folders of unpacked source that whoever runs this named, by suite: for what no registry offers."""
+
+
+def named_source(suite: str) -> Path | None:
+    """The folder that was named for a suite (`--source SUITE=FOLDER`), if any."""
+    return NAMED.get(suite)
 
 
 def debian_source(package: str, version: str | None = None) -> Path:

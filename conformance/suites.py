@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from conformance.sources import debian_source, pypi_source, run, virtual_environment
+from conformance.sources import debian_source, named_source, pypi_source, run, virtual_environment
 from ostiary.testing.peers import Peer
 
 Results = dict[str, str]
@@ -139,7 +140,7 @@ def stage_for(tree: Path, name: str) -> Path:
 def by_pytest(python: Path, arguments: list[str], cwd: Path, out: Path, env: Mapping[str, str]) -> Results:
     """Run pytest, bounded, and read its JUnit report."""
     report = out / "junit.xml"
-    command = [str(python), "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    command = [str(python), "-m", "pytest", "-q", f"--junitxml={report}", "-o", f"cache_dir={out}/cache"]
     with (out / "said").open("wb") as said:
         subprocess.run(
             [*command, *arguments], cwd=cwd, env=dict(env), stdout=said, stderr=said, check=False, timeout=3600
@@ -163,24 +164,21 @@ def junit(report: Path) -> Results:
 
 
 def psycopg(place: Place, out: Path, only: list[str]) -> Results:
-    """psycopg 3's tests, of the version that Debian ships as source (PyPI's distributions carry none)."""
-    tree = debian_source("psycopg3")
-    version = re.sub(r"^psycopg3?[-_]", "", tree.name)
+    """psycopg 3's tests, from a folder of its source that was named, else from Debian's (PyPI's distributions carry none)."""
+    tree = named_source("psycopg") or debian_source("psycopg3")
+    project = tomllib.loads((tree / "psycopg" / "pyproject.toml").read_text())["project"]
     python = virtual_environment(
-        "psycopg",
-        f"psycopg[binary]=={version}",
-        "psycopg-pool",
-        "pytest<8",
-        "anyio<4",
-        "pytest-asyncio<0.22",
-        "mypy<1.5",
-        "dnspython",
+        "psycopg", f"psycopg[binary]=={project['version']}", "psycopg-pool", "pytest", "anyio>=4", "dnspython", "pproxy"
     )
+    tests = out / "psycopg"
+    # Beside the sources it would import them, uncompiled; so the tests alone.
+    shutil.copytree(tree / "tests", tests / "tests", dirs_exist_ok=True)
+    shutil.copy(tree / "pyproject.toml", tests / "pyproject.toml")
     dsn = f"host={place.host} port={place.port} user={place.user} password={place.password} dbname=psycopg"
-    arguments = only or ["tests", "--ignore=tests/pool", "--ignore=tests/crdb"]
-    markers = "not slow and not flakey and not mypy and not timing and not crdb and not proxy"
-    env = place.environment("psycopg") | {"PSYCOPG_IMPL": "binary"}
-    return by_pytest(python, [*arguments, "--test-dsn", dsn, "-m", markers], tree, out, env)
+    arguments = only or ["tests", "--ignore=tests/crdb", "--ignore=tests/test_typing.py"]
+    markers = "not slow and not flakey and not mypy and not timing and not crdb"
+    env = place.environment("psycopg") | {"PSYCOPG_IMPL": "binary", "PSYCOPG_TEST_DSN": dsn}
+    return by_pytest(python, [*arguments, "-m", markers], tests, out, env)
 
 
 def asyncpg(place: Place, out: Path, only: list[str]) -> Results:

@@ -1,133 +1,37 @@
-"""Reads a database's catalogue over one side connection into a `Snapshot`. PostgreSQL 13 to 18.
+"""Reads a database's catalogue over one side connection into a `Snapshot`, and after that only what changed.
 
 Theory of operation
 -------------------
-All queries run in one REPEATABLE READ READ ONLY transaction with an empty search_path, so that the snapshot is of one
-moment and no name in them can be hijacked. The work is a dozen scans of system catalogues; what belongs together is put
-together here, not in SQL. System objects (OIDs below 16384) are in as well: statements name them, and their volatility
-counts.
+A look is one REPEATABLE READ READ ONLY transaction with an empty search_path, so that a snapshot is of one moment and no name in
+the queries can be hijacked. It begins with stamps: sums over hashes of (xmin, ctid) of the rows that a snapshot is made of,
+by section (relations, functions, types, the rest) and in a section by bucket of the oid of the object that a row
+belongs to. Any change of a row changes its stamp, in whatever way it came about (another session, DDL rolled back in part, VACUUM FULL).
+Of buckets whose stamp changed, all objects are read anew, and those of them that are gone are dropped; what was read before
+stands for all others. What a relation looks like depends on rows of other objects in one way only: which functions stand
+behind an operator or operator class, and how schemas are called. Where one of those changed, everything is read again, as
+when one of PostgreSQL's own objects did.
 
-What is not seen: dependencies on system objects are not recorded in pg_depend, so a view that somebody made over
-pg_authid reads nothing here. Temporary objects belong to sessions, which know their own
-(`protocols/postgres/understand/view.py`).
+System objects (OIDs below 16384) are in the snapshot as well: statements name them, and their volatility counts. Temporary
+objects belong to sessions, which know their own (`protocols/postgres/understand/view.py`).
 """
-
-# ruff: noqa: S608 -- the only thing put into these queries is a constant of PostgreSQL
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from ostiary.model.catalogue import FIRST_NORMAL_OID, Column, Function, Operator, Relation, Snapshot, Type
+import msgspec
 
-SESSION: Final = """
-select current_database() as database, current_setting('server_version_num')::int as version, current_user::text as role,
-       (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as superuser,
-       to_json(pg_catalog.current_schemas(false)::text[]) as path
-"""
-SCHEMAS: Final = """
-select oid, nspname::text as name, has_schema_privilege(oid, 'CREATE') as writable from pg_namespace
-where nspname !~ '^pg_(toast_)?temp_'
-"""
-RELATIONS: Final = """
-select oid, relnamespace as schema, relname::text as name, relkind::text as kind from pg_class where relpersistence <> 't'
-"""
-COLUMNS: Final = """
-select a.attrelid as relation, a.attname::text as name, a.attnum as number, a.atttypid as type
-from pg_attribute a join pg_class c on c.oid = a.attrelid
-where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'v', 'm', 'f', 'p', 'c', 't') and c.relpersistence <> 't'
-order by a.attrelid, a.attnum
-"""
-FUNCTIONS: Final = """
-select oid, pronamespace as schema, proname::text as name, proargtypes::oid[] as arguments, prorettype as result,
-       provolatile::text as volatility, prokind::text as kind
-from pg_proc
-"""
-OPERATORS: Final = """
-select oid, oprnamespace as schema, oprname::text as name, oprleft as left, oprright as right, oprcode::oid as function
-from pg_operator
-"""
-TYPES: Final = f"""
-select t.oid, t.typnamespace as schema, t.typname::text as name, t.typtype::text as kind,
-       case when t.typcategory = 'A' then t.typelem else 0 end as element, t.typbasetype as base, t.typrelid as relation,
-       array(select f from unnest(array[t.typinput::oid, t.typoutput::oid, t.typreceive::oid, t.typsend::oid,
-             t.typmodin::oid, t.typmodout::oid, t.typanalyze::oid, r.rngsubdiff::oid, r.rngcanonical::oid]) f
-             where f >= {FIRST_NORMAL_OID}) as calls,
-       coalesce(r.rngsubtype, 0) as subtype
-from pg_type t left join pg_range r on r.rngtypid = t.oid
-"""
-SUPPORT: Final = f"""
-select p.amproclefttype as type, p.amproc::oid as function
-from pg_opclass c
-join pg_amproc p on p.amprocfamily = c.opcfamily and p.amproclefttype = c.opcintype
-where c.opcdefault and p.amproc::oid >= {FIRST_NORMAL_OID}
-"""
-CASTS: Final = f"""
-select castsource as source, casttarget as target, castfunc as function, castcontext::text as context from pg_cast
-where oid >= {FIRST_NORMAL_OID}
-"""
-INHERITS: Final = "select inhparent as parent, inhrelid as child from pg_inherits order by inhparent, inhseqno"
-FOREIGN_KEYS: Final = """
-select conrelid as referencing, confrelid as referenced, confdeltype::text as on_delete, confupdtype::text as on_update
-from pg_constraint where contype = 'f'
-"""
-VIEWS: Final = """
-select r.ev_class as view, d.refobjid as relation, d.refobjsubid as number
-from pg_rewrite r
-join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
-where r.ev_type = '1' and d.refobjid <> r.ev_class and d.deptype = 'n'
-"""
-RULES: Final = "select distinct ev_class as relation from pg_rewrite where ev_type <> '1'"
-TRIGGERS: Final = f"""
-select tgrelid as relation, tgfoid as function from pg_trigger where tgfoid >= {FIRST_NORMAL_OID}
-"""
-DEPENDENCIES: Final = f"""
-with parts(class, object, relation, reading) as (
-    select 'pg_rewrite'::regclass, oid, ev_class, ev_type = '1' from pg_rewrite
-    union all select 'pg_attrdef'::regclass, oid, adrelid, false from pg_attrdef
-    union all select 'pg_constraint'::regclass, oid, conrelid, false from pg_constraint where conrelid <> 0
-    union all select 'pg_policy'::regclass, oid, polrelid, true from pg_policy
-    union all select 'pg_trigger'::regclass, oid, tgrelid, false from pg_trigger
-    union all select 'pg_class'::regclass, indexrelid, indrelid, true from pg_index
-    union all select 'pg_class'::regclass, oid, oid, true from pg_class where relkind in ('p', 'r', 'f')
-)
-select p.relation, p.reading, d.refclassid::regclass::text as class, d.refobjid as object
-from parts p join pg_depend d on d.classid = p.class and d.objid = p.object
-where d.refobjid >= {FIRST_NORMAL_OID}
-  and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass)
-"""
-DOMAINS: Final = f"""
-select c.contypid as type, d.refclassid::regclass::text as class, d.refobjid as object
-from pg_constraint c join pg_depend d on d.classid = 'pg_constraint'::regclass and d.objid = c.oid
-where c.contypid <> 0 and d.refobjid >= {FIRST_NORMAL_OID}
-  and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
-"""
-CLASS_SUPPORT: Final = f"""
-select c.oid as class, p.amproc::oid as function from pg_opclass c join pg_amproc p on p.amprocfamily = c.opcfamily
-where c.oid >= {FIRST_NORMAL_OID} and p.amproc::oid >= {FIRST_NORMAL_OID}
-"""
-NEVER_WRITABLE: Final = frozenset({"public", "pg_catalog", "information_schema", "pg_toast"})
+from ostiary.catalogue import assemble, queries
+from ostiary.catalogue.queries import BUCKETS, SYSTEM
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Relation, Snapshot, Type
 
-Rows = list[Any]
-Calls = dict[int, set[int]]
+Rows = list[dict[str, Any]]
+Stamps = dict[str, dict[int, str]]
 
+T = TypeVar("T", Relation, Function, Type, assemble.TypeCalls)
 
-STAMPED: Final = (
-    "pg_class", "pg_attribute", "pg_proc", "pg_type", "pg_operator", "pg_cast", "pg_rewrite", "pg_trigger", "pg_constraint",
-    "pg_attrdef", "pg_policy", "pg_inherits", "pg_namespace", "pg_opclass", "pg_amproc", "pg_index", "pg_range",
-)  # fmt: skip
-STAMP: Final = (
-    "select sum(s) as stamp, sum(n) as rows from ("
-    + " union all ".join(
-        # A row that is changed gets another place, and a new xmin.
-        f"select sum(hashtextextended(xmin::text || ctid::text, {number})::numeric) as s, count(*) as n from pg_catalog.{table}"
-        for number, table in enumerate(STAMPED)
-    )
-    + ") parts"
-)
-"""One number that differs when any catalogue does that a snapshot is made of."""
+MOST_BUCKETS: Final = BUCKETS // 4
+"""Changed at once: from then on it is cheaper to read everything."""
 
 
 class Link(Protocol):
@@ -138,8 +42,8 @@ class Link(Protocol):
         """Whether it can be used no more."""
         ...
 
-    async def fetch(self, sql: str) -> list[dict[str, Any]]:
-        """Run one statement; its rows."""
+    async def fetch_all(self, statements: list[str]) -> list[Rows]:
+        """Run statements one after another, in one round trip; the rows of each."""
         ...
 
     def close(self) -> None:
@@ -147,175 +51,154 @@ class Link(Protocol):
         ...
 
 
-async def read_stamp(link: Link) -> object:
-    """Read what tells whether the catalogue changed."""
-    (row,) = await link.fetch(STAMP)
-    (session,) = await link.fetch(SESSION)
-    return tuple(row.values()), tuple(tuple(v) if isinstance(v, list) else v for v in session.values())
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot, and what is needed to bring it up to date."""
+
+    snapshot: Snapshot
+    stamps: Stamps
+    session: dict[str, Any]
+    schemas: Rows
+    rest: assemble.Rest
+    types: dict[int, assemble.TypeCalls]
 
 
 async def read_snapshot(link: Link, version: int) -> Snapshot:
     """Read the whole catalogue through an open connection."""
-    await link.fetch("begin isolation level repeatable read read only")
-    try:
-        (session,) = await link.fetch(SESSION)
-        await link.fetch("set local search_path = pg_catalog")
-        rows = {name: await link.fetch(query) for name, query in QUERIES.items()}
-    finally:
-        await link.fetch("rollback")
-    return _Reading(rows).snapshot(session, version)
+    known = await look(link, None)
+    return msgspec.structs.replace(known.snapshot, version=version)
 
 
-QUERIES: Final = {
-    "schemas": SCHEMAS,
-    "relations": RELATIONS,
-    "columns": COLUMNS,
-    "functions": FUNCTIONS,
-    "operators": OPERATORS,
-    "types": TYPES,
-    "support": SUPPORT,
-    "casts": CASTS,
-    "inherits": INHERITS,
-    "foreign_keys": FOREIGN_KEYS,
-    "views": VIEWS,
-    "rules": RULES,
-    "triggers": TRIGGERS,
-    "dependencies": DEPENDENCIES,
-    "domains": DOMAINS,
-    "class_support": CLASS_SUPPORT,
-}
+async def look(link: Link, known: Known | None) -> Known:
+    """What the catalogue is now; `known` itself where nothing changed.
+
+    A snapshot that says the same as the one before has its version. Raises what the link does; then hang up, as its
+    transaction may be open.
+    """
+    opening = ["begin isolation level repeatable read read only", queries.SESSION, "set local search_path = pg_catalog"]
+    _, (session,), _, stamped, schemas = await link.fetch_all([*opening, queries.STAMPS, queries.SCHEMAS])
+    stamps = _stamps(stamped)
+    found = None
+    if known is not None:
+        if (stamps, session, schemas) == (known.stamps, known.session, known.schemas):
+            await link.fetch_all(["rollback"])
+            return known
+        found = await _changes(link, known, stamps, session, schemas)
+    return found or await _everything(link, known, stamps, session, schemas)
 
 
-class _Reading:
-    """Puts rows together."""
-
-    def __init__(self, rows: dict[str, Rows]) -> None:
-        self._rows = rows
-        self._schemas: dict[int, str] = {r["oid"]: r["name"] for r in rows["schemas"]}
-        self._operator_functions: dict[int, int] = {r["oid"]: r["function"] for r in rows["operators"]}
-        self._class_functions: Calls = _grouped((r["class"], r["function"]) for r in rows["class_support"])
-
-    def snapshot(self, session: Any, version: int) -> Snapshot:
-        functions = self._functions()
-        relations = self._relations()
-        types = self._types()
-        operators: dict[str, list[Operator]] = defaultdict(list)
-        for r in self._rows["operators"]:
-            schema = self._schemas.get(r["schema"], "")
-            operators[r["name"]].append(Operator(r["oid"], schema, r["name"], r["left"], r["right"], r["function"]))
-        named: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for f in functions.values():
-            named[f.schema, f.name].append(f.oid)
-        casts = self._rows["casts"]
-        return Snapshot(
-            version=version,
-            database=session["database"],
-            server_version=session["version"],
-            role=session["role"],
-            superuser=session["superuser"],
-            search_path=tuple(session["path"]),
-            writable_schemas=frozenset(
-                r["name"] for r in self._rows["schemas"] if r["writable"] and r["name"] not in NEVER_WRITABLE
-            ),
-            relations=relations,
-            relation_oids={(r.schema, r.name): r.oid for r in relations.values()},
-            functions=functions,
-            functions_named={key: tuple(oids) for key, oids in named.items()},
-            operators_named={name: tuple(each) for name, each in operators.items()},
-            types=types,
-            type_oids={(t.schema, t.name): t.oid for t in types.values()},
-            user_casts={(r["source"], r["target"]): r["function"] for r in casts},
-            implicit_casts=frozenset((r["source"], r["target"]) for r in casts if r["context"] == "i"),
-        )
-
-    def _functions(self) -> dict[int, Function]:
-        return {
-            r["oid"]: Function(
-                r["oid"], self._schemas[r["schema"]], r["name"], tuple(r["arguments"]), r["result"], r["volatility"],
-                r["kind"],
-            )
-            for r in self._rows["functions"]
-            if r["schema"] in self._schemas
-        }  # fmt: skip
-
-    def _behind(self, row: Any) -> Iterable[int]:
-        """The functions that depending on an object can run."""
-        match row["class"]:
-            case "pg_proc":
-                return (row["object"],)
-            case "pg_operator":
-                return (self._operator_functions.get(row["object"], row["object"]),)
-            case _:
-                return self._class_functions.get(row["object"], ())
-
-    def _types(self) -> dict[int, Type]:
-        calls: Calls = _grouped((r["type"], r["function"]) for r in self._rows["support"])
-        for row in self._rows["domains"]:
-            calls[row["type"]].update(self._behind(row))
-        for row in self._rows["types"]:
-            calls[row["oid"]].update(row["calls"])
-        types = {}
-        for r in self._rows["types"]:
-            if r["schema"] not in self._schemas:
-                continue
-            own = calls[r["oid"]] | calls.get(r["subtype"], set())
-            types[r["oid"]] = Type(
-                r["oid"], self._schemas[r["schema"]], r["name"], r["kind"], r["element"], r["base"], r["relation"],
-                tuple(sorted(own)),
-            )  # fmt: skip
-        return types
-
-    def _relations(self) -> dict[int, Relation]:
-        rows = self._rows
-        columns: dict[int, list[Column]] = defaultdict(list)
-        for r in rows["columns"]:
-            columns[r["relation"]].append(Column(r["name"], r["number"], r["type"]))
-        reads: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-        for r in rows["views"]:
-            reads[r["view"]][r["relation"]].add(r["number"])
-        calls: Calls = _grouped((r["relation"], r["function"]) for r in rows["triggers"])
-        read_calls: Calls = defaultdict(set)
-        for r in rows["dependencies"]:
-            calls[r["relation"]].update(self._behind(r))
-            if r["reading"]:
-                read_calls[r["relation"]].update(self._behind(r))
-        children = _listed((r["parent"], r["child"]) for r in rows["inherits"])
-        keys = rows["foreign_keys"]
-        deletes = _listed((r["referenced"], r["referencing"]) for r in keys if r["on_delete"] in "cnd")
-        updates = _listed((r["referenced"], r["referencing"]) for r in keys if r["on_update"] in "cnd")
-        referenced = _listed((r["referenced"], r["referencing"]) for r in keys)
-        rules = {r["relation"] for r in rows["rules"]}
-        return {
-            oid: Relation(
-                oid=oid,
-                schema=self._schemas[r["schema"]],
-                name=r["name"],
-                kind=r["kind"],
-                columns=tuple(columns.get(oid, ())),
-                reads=tuple((base, () if 0 in n else tuple(sorted(n))) for base, n in reads.get(oid, {}).items()),
-                calls=tuple(sorted(calls.get(oid, ()))),
-                read_calls=tuple(sorted(read_calls.get(oid, ()))),
-                children=children.get(oid, ()),
-                delete_cascades=deletes.get(oid, ()),
-                update_cascades=updates.get(oid, ()),
-                referenced_by=referenced.get(oid, ()),
-                rules=oid in rules,
-            )
-            for r in rows["relations"]
-            if r["schema"] in self._schemas
-            for oid in (r["oid"],)
-        }
+def _stamps(rows: Rows) -> Stamps:
+    stamps: Stamps = {}
+    for row in rows:
+        pairs = (pair.partition(":") for pair in row["stamps"].split(" "))
+        stamps[row["section"]] = {int(bucket): stamp for bucket, _, stamp in pairs}
+    return stamps
 
 
-def _grouped(pairs: Iterable[tuple[int, int]]) -> Calls:
-    grouped: Calls = defaultdict(set)
-    for key, value in pairs:
-        grouped[key].add(value)
-    return grouped
+async def _everything(
+    link: Link, known: Known | None, stamps: Stamps, session: dict[str, Any], schemas: Rows
+) -> Known:
+    asked = {name: query(queries.everything) for name, query in (queries.TYPES | queries.ABOUT_RELATIONS).items()}
+    asked |= {"functions": queries.functions(queries.everything), "relations": queries.relations(queries.everything)}
+    asked |= queries.REST
+    *answers, _ = await link.fetch_all([*asked.values(), "rollback"])
+    rows = dict(zip(asked, answers, strict=True))
+    rest = assemble.Rest.of(rows)
+    names = _schema_names(schemas)
+    types, type_calls = assemble.types(rows, names, rest)
+    snapshot = assemble.snapshot(
+        version=1,
+        session=session,
+        schemas=schemas,
+        rest=rest,
+        relations=assemble.relations(rows, names, rest),
+        functions=assemble.functions(rows["functions"], names),
+        types=types,
+    )
+    snapshot = _numbered(snapshot, None if known is None else known.snapshot)
+    return Known(snapshot=snapshot, stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
 
 
-def _listed(pairs: Iterable[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
-    listed: dict[int, dict[int, None]] = defaultdict(dict)
-    for key, value in pairs:
-        listed[key][value] = None
-    return {key: tuple(values) for key, values in listed.items()}
+def _numbered(snapshot: Snapshot, old: Snapshot | None) -> Snapshot:
+    """With the version of the one before if it says the same, else with the next."""
+    if old is None:
+        return snapshot
+    snapshot = msgspec.structs.replace(snapshot, version=old.version)
+    return snapshot if snapshot == old else msgspec.structs.replace(snapshot, version=old.version + 1)
+
+
+async def _changes(
+    link: Link, known: Known, stamps: Stamps, session: dict[str, Any], schemas: Rows
+) -> Known | None:
+    """Read what changed; None: it has to be everything."""
+    buckets = {section: _changed(known.stamps, stamps, section) for section in ("relation", "function", "type")}
+    names, old_names = _schema_names(schemas), _schema_names(known.schemas)
+    if (
+        session != known.session
+        or any(SYSTEM in each or len(each) > MOST_BUCKETS for each in buckets.values())
+        or any(names.get(oid, name) != name for oid, name in old_names.items())
+    ):
+        return None
+    asked: dict[str, str] = {}
+    if stamps.get("rest") != known.stamps.get("rest"):
+        asked |= queries.REST
+    asked["relations"] = queries.relations(queries.in_buckets(buckets["relation"]))
+    asked["functions"] = queries.functions(queries.in_buckets(buckets["function"]))
+    asked |= {name: query(queries.in_buckets(buckets["type"])) for name, query in queries.TYPES.items()}
+    rows = dict(zip(asked, await link.fetch_all(list(asked.values())), strict=True))
+    rest = assemble.Rest.of(rows) if "operators" in rows else known.rest
+    if not rest.agrees_with(known.rest):
+        return None
+    near = queries.of([row["oid"] for row in rows["relations"]])
+    about = {name: query(near) for name, query in queries.ABOUT_RELATIONS.items()}
+    *answers, _ = await link.fetch_all([*about.values(), "rollback"])
+    rows |= dict(zip(about, answers, strict=True))
+    return _merged(known, rows, buckets, stamps, session, schemas, rest)
+
+
+def _merged(
+    known: Known,
+    rows: dict[str, Rows],
+    buckets: dict[str, set[int]],
+    stamps: Stamps,
+    session: dict[str, Any],
+    schemas: Rows,
+    rest: assemble.Rest,
+) -> Known:
+    old = known.snapshot
+    names = _schema_names(schemas)
+    relations = _replaced(old.relations, assemble.relations(rows, names, rest), buckets["relation"])
+    functions = _replaced(old.functions, assemble.functions(rows["functions"], names), buckets["function"])
+    changed, calls = assemble.types(rows, names, rest)
+    type_calls = _replaced(known.types, calls, buckets["type"])
+    types = assemble.with_subtypes(_replaced(old.types, changed, buckets["type"]), type_calls)
+    snapshot = assemble.snapshot(
+        version=1,
+        session=session,
+        schemas=schemas,
+        rest=rest,
+        relations=relations,
+        functions=functions,
+        types=types,
+    )
+    snapshot = _numbered(snapshot, old)
+    return Known(snapshot=snapshot, stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
+
+
+def _replaced(old: dict[int, T], new: dict[int, T], buckets: set[int]) -> dict[int, T]:
+    """`old`, but in these buckets `new` and nothing else."""
+    if not buckets:
+        return dict(old)
+    kept = {
+        oid: each for oid, each in old.items() if oid < FIRST_NORMAL_OID or oid % BUCKETS not in buckets or oid in new
+    }
+    kept |= new
+    return kept
+
+
+def _changed(old: Stamps, new: Stamps, section: str) -> set[int]:
+    before, after = old.get(section, {}), new.get(section, {})
+    return {bucket for bucket in before.keys() | after.keys() if before.get(bucket) != after.get(bucket)}
+
+
+def _schema_names(rows: Rows) -> dict[int, str]:
+    return {row["oid"]: row["name"] for row in rows}

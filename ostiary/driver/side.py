@@ -34,6 +34,8 @@ SETTINGS: Final = {
 }
 DATA_ROW: Final = 0x44
 
+Rows = list[dict[str, Any]]
+
 
 def _integers(value: str) -> list[int]:
     # A bound other than 1 stands in front: `[0:1]={23,25}`.
@@ -58,9 +60,11 @@ class Side(asyncio.Protocol):
     def __init__(self, target: Target) -> None:
         self._target = target
         self._inbox = Inbox(scan, HOLD)
-        self._answer: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._answer: asyncio.Future[list[Rows]] | None = None
+        self._answers: list[Rows] = []
+        self._awaited = 0
         self._columns: tuple[tuple[str, Callable[[str], Any]], ...] = ()
-        self._rows: list[dict[str, Any]] = []
+        self._rows: Rows = []
         self._size = 0
         self._error: QueryFailed | None = None
         self._lost = False
@@ -76,18 +80,24 @@ class Side(asyncio.Protocol):
         """Whether it can be used no more."""
         return self._lost
 
-    async def fetch(self, sql: str) -> list[dict[str, Any]]:
+    async def fetch(self, sql: str) -> Rows:
         """Run one statement; its rows. Raises `QueryFailed`, `PeerMisbehaved`, `NotAdmitted`."""
+        (rows,) = await self.fetch_all([sql])
+        return rows
+
+    async def fetch_all(self, statements: list[str]) -> list[Rows]:
+        """Run statements one after another, in one round trip; the rows of each. Raises like `fetch`, once all have ended."""
         if self._lost:
             raise NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection")
         self._rows, self._size, self._error = [], 0, None
+        self._answers, self._awaited = [], len(statements)
         self._answer = asyncio.get_running_loop().create_future()
-        self._target.transport.write(encode.encode(m.Query(sql.encode())))
+        self._target.transport.write(b"".join(encode.encode(m.Query(sql.encode())) for sql in statements))
         try:
             return await self._answer
         finally:
             self._answer = None
-            self._rows = []
+            self._rows, self._answers = [], []
 
     def close(self) -> None:
         """Hang up."""
@@ -117,7 +127,7 @@ class Side(asyncio.Protocol):
         self._lost = True
         self._settle(exc or NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"))
 
-    def _settle(self, outcome: Exception | list[dict[str, Any]]) -> None:
+    def _settle(self, outcome: Exception | list[Rows]) -> None:
         answer = self._answer
         if answer is None or answer.done():
             return
@@ -133,9 +143,12 @@ class Side(asyncio.Protocol):
                     (field.name.decode("utf-8", "replace"), _CONVERSIONS.get(field.type, str)) for field in message.fields
                 )
             case m.ErrorResponse():
-                self._error = QueryFailed(f"{message.text('C')} {message.text('M')}")
+                self._error = self._error or QueryFailed(f"{message.text('C')} {message.text('M')}")
             case m.ReadyForQuery():
-                self._settle(self._error or self._rows)
+                self._answers.append(self._rows)
+                self._rows, self._size = [], 0
+                if len(self._answers) == self._awaited:
+                    self._settle(self._error or self._answers)
             case _:
                 pass  # completions, notices and settings change nothing here
 

@@ -36,6 +36,10 @@ class Relation(msgspec.Struct, frozen=True, kw_only=True):
     """Functions not built in that touching it may run: view bodies, triggers, defaults, checks, policies, indexes."""
     read_calls: tuple[int, ...]
     """Those of `calls` that reading alone may run: view bodies, row security, types of columns."""
+    built_in_calls: tuple[int, ...]
+    """PostgreSQL's own functions that touching it runs: in the same places."""
+    built_in_read_calls: tuple[int, ...]
+    """Those of them that reading alone runs."""
     children: tuple[int, ...]
     """Partitions and inheriting tables: oids."""
     delete_cascades: tuple[int, ...]
@@ -94,7 +98,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The whole catalogue of one database at one moment."""
 
     version: int
-    """Grows by one with every reading; facts made under another version are not used."""
+    """Grows by one with every change; facts made under another version are not used. Two snapshots of one version say the same."""
     database: str
     server_version: int
     """server_version_num: 150018."""

@@ -148,9 +148,11 @@ def test_protection_spreads_over_views_and_partitions(snapshot: Snapshot) -> Non
 # --- keeping it ---
 
 
-def connection(peer: Peer, *, seconds: float = 30.0, port: int | None = None, user: str = "") -> PostgresConnection:
+def connection(
+    peer: Peer, *, seconds: float = 30.0, port: int | None = None, user: str = "", database: str = DATABASE
+) -> PostgresConnection:
     upstream = PostgresUpstream(
-        host=peer.host, port=port or peer.port, database=DATABASE, user=user or peer.user, password=None, tls="disable",
+        host=peer.host, port=port or peer.port, database=database, user=user or peer.user, password=None, tls="disable",
         ca_file=None, cert_file=None, key_file=None, connect_timeout=5.0,
     )  # fmt: skip
     return PostgresConnection(

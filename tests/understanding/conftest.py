@@ -29,6 +29,13 @@ create view plain_view as select id, name from victim;
 create view secret_view as select id, secret as note from victim;
 create view view_on_view as select note from secret_view;
 create view calling_view as select wipe() as n;
+create view authid_view as select rolname, rolpassword from pg_authid;
+create view over_authid_view as select rolname from authid_view;
+create view stats_view as select attname, most_common_vals::text from pg_stats where tablename = 'x';
+create view file_view as select pg_read_file('x') as content;
+create view text_view as select query_to_xml('select 1', true, true, '') as content;
+create view clock_view as select now() as n, random() as r, relname from pg_class;
+create table reading(id serial, content text default pg_read_file('x'), at timestamptz default now());
 create materialized view matted as select id from victim;
 
 create table watched(id int primary key, v int);

@@ -125,6 +125,17 @@ CASES: list[tuple[str, str, str]] = [
     ("DELETE FROM pg_proc", "administer pg_catalog.pg_proc, delete pg_catalog.pg_proc", ""),
     ("SELECT rolpassword FROM pg_authid", "administer pg_catalog.pg_authid, read pg_catalog.pg_authid", ""),
     ("SELECT * FROM pg_stats", "read pg_catalog.pg_stats", "uh"),
+    # --- views and defaults over the server's own, which pg_depend says nothing of ---
+    ("SELECT rolname FROM authid_view",
+     "administer pg_catalog.pg_authid, read pg_catalog.pg_authid, read public.authid_view", ""),
+    ("SELECT rolname FROM over_authid_view",
+     "administer pg_catalog.pg_authid, read pg_catalog.pg_authid, read public.authid_view, read public.over_authid_view", ""),
+    ("SELECT count(*) FROM stats_view", "read pg_catalog.pg_stats, read public.stats_view", "uh"),
+    ("SELECT content FROM file_view", "administer pg_catalog.pg_read_file, read public.file_view", ""),
+    ("SELECT content FROM text_view", "opaque public.text_view, read public.text_view", "uo"),
+    ("SELECT n FROM clock_view", "read pg_catalog.pg_class, read public.clock_view", "h"),
+    ("SELECT content FROM reading", "read public.reading", "h"),
+    ("INSERT INTO reading DEFAULT VALUES", "administer pg_catalog.pg_read_file, write public.reading", ""),
     ("SELECT query FROM pg_stat_activity", "read pg_catalog.pg_stat_activity", "uh"),
     # --- the session ---
     ("BEGIN", "connect ", "h"),

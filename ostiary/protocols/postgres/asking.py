@@ -110,6 +110,7 @@ class Asking:
 
     def take(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """Yield each message that must be decided. `decided` is called for each before the next is taken."""
+        self._understanding.renew(snapshot, at_rest=not (self._talk.pending or self._outbox))
         todo = self._todo
         if data:
             buf, runs = self._inbox.feed(data)
@@ -344,9 +345,13 @@ class Asking:
                 turn.statement, turn.hidden = slot.statement, True
                 self._pass(encode.encode(m.Describe("S", slot.name)), turn)
             return False
+        # What comes behind it, be it in the same read, is judged as after it. If it is dropped in the end, that asks for too much.
+        if slot.effects:
+            self._understanding.sent(slot.effects)
         if slot.kind is Kind.BIND:
             assert slot.statement is not None  # noqa: S101 - without one it was objected to
             slot = msgspec.structs.replace(slot, portal=Portal(slot.statement, slot.formats))
+            self._understanding.bound(slot.name, ask.operation.facts)
         self._outbox.append(slot)
         return True
 
@@ -396,8 +401,6 @@ class Asking:
 
     def _send_query(self, proof: Intended, effects: tuple[Effect, ...]) -> bytes:
         work = Work(proof, effects)
-        if effects:
-            self._understanding.sent(effects)
         self._talk.open_works.append(work)
         self._talk.pending.append(Turn(Kind.QUERY, work))
         return proof.permit.operation.wire
@@ -405,7 +408,6 @@ class Asking:
     def _send_extended(self, item: _Slot, proof: Intended) -> bytes:
         talk = self._talk
         work = Work(proof, item.effects)
-        self._understanding.sent(item.effects)
         talk.open_works.append(work)
         turn = Turn(item.kind, work)
         turn.name, turn.portal = item.name, item.portal
@@ -413,7 +415,6 @@ class Asking:
             item.portal.work = work
             if item.kind is Kind.BIND:
                 talk.portals[item.name] = item.portal
-                self._understanding.bound(item.name, work.facts)
         talk.pending.append(turn)
         talk.unsynced = True
         return proof.permit.operation.wire

@@ -4,12 +4,12 @@ cdef class Knowledge:
     cdef public object cache
     cdef public object _protect
     cdef public object _protected
-    cdef public object _version
     cpdef protected(self, snapshot)
 
 
 cdef class Understanding:
     cdef public bint _in_block
+    cdef public bint _is_newer
     cdef public Knowledge _knowledge
     cdef public object _snapshot
     cdef public object _view

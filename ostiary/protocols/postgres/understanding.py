@@ -26,7 +26,6 @@ class Knowledge:
         self._protect = protect
         self.cache = ops.FactsCache()
         self._protected: ops.ProtectedColumns | None = None
-        self._version = 0
 
     @property
     def protects(self) -> bool:
@@ -35,22 +34,23 @@ class Knowledge:
 
     def protected(self, snapshot: Snapshot) -> ops.ProtectedColumns:
         """The protected columns as the catalogue has them now."""
-        if self._protected is None or self._version != snapshot.version:
+        if self._protected is None or self._protected.snapshot is not snapshot:
             self._protected = ops.ProtectedColumns(self._protect, snapshot)
-            self._version = snapshot.version
         return self._protected
 
 
 class Understanding:
     """One session's."""
 
-    __slots__ = ("_in_block", "_knowledge", "_snapshot", "_view")
+    __slots__ = ("_in_block", "_is_newer", "_knowledge", "_snapshot", "_view")
 
     def __init__(self, knowledge: Knowledge, snapshot: Snapshot) -> None:
         self._knowledge = knowledge
         self._snapshot = snapshot
         self._view = ops.View(snapshot.search_path)
         self._in_block = False
+        self._is_newer = False
+        """The snapshot is newer than what the view holds of this session's own doing."""
 
     @property
     def protects(self) -> bool:
@@ -62,12 +62,17 @@ class Understanding:
         """(table OID, column number) to class and strategy."""
         return self._knowledge.protected(self._snapshot).by_column
 
-    def look(self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...] = ()) -> ops.Understood:
-        """What `sql` would do, sent now."""
+    def renew(self, snapshot: Snapshot, *, at_rest: bool) -> None:
+        """Use this snapshot from now on. `at_rest`: everything that was sent has been answered, so all that it made is in it."""
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
-            if not self._in_block:
-                self._view.reread()
+            self._is_newer = True
+        if self._is_newer and at_rest and not self._in_block:
+            self._view.reread()
+            self._is_newer = False
+
+    def look(self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...] = ()) -> ops.Understood:
+        """What `sql` would do, sent now."""
         return self._knowledge.cache.look(
             sql, self._view, snapshot, self._knowledge.protected(snapshot), parameter_types
         )

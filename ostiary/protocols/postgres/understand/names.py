@@ -10,11 +10,14 @@ from ostiary.model.operations import Action, Objection, Unjudgeable
 from ostiary.protocols.postgres.grammar import Node
 from ostiary.protocols.postgres.understand.builtins import (
     ADMINISTRATIVE,
+    ADMINISTRATIVE_PREFIXES,
     INNOCENT,
+    LARGE_OBJECTS,
     POLYMORPHIC,
     RUNS_TEXT,
     RUNS_TYPES,
     SECRET_RELATIONS,
+    STATISTICS_FUNCTIONS,
     TEXT,
     UNKNOWN,
 )
@@ -31,6 +34,10 @@ ACTIONS: Final = {
     DEFINE: Action.DEFINE, ADMIN: Action.ADMINISTER,
 }  # fmt: skip
 
+SEQUENCE_FUNCTIONS: Final = frozenset({"nextval", "currval", "lastval"})
+"""In defaults of columns: they move a sequence of the table's own."""
+SPEAKING: Final = frozenset({"set_config", "setval", "pg_notify"})
+"""What they do is in their arguments, which are not read behind a view."""
 MOST_LOOKUPS: Final = 1_000_000
 """Columns that names of one text are compared with, about: a second. Real texts need some thousands."""
 
@@ -146,6 +153,7 @@ class Names:
             self._touch_family(target, operation, inherit=inherit)
             return columns
         self.run_functions(target.read_calls if operation == SELECT else target.calls)
+        self._run_built_in(target.built_in_read_calls if operation == SELECT else target.built_in_calls, name)
         if target.kind == "f":
             self.found.touch("server", name, Action.EXECUTE)
         if target.rules and operation != SELECT:
@@ -255,6 +263,22 @@ class Names:
             self.found.functions.add(name)
             if function is not None and function.result in self.snapshot.types:
                 self.touch_type(function.result)
+
+    def _run_built_in(self, oids: Iterable[int], behind: str) -> None:
+        """Note what functions of PostgreSQL's own do behind a view, a default, a check, a policy or a trigger of somebody's."""
+        for oid in oids:
+            function = self.snapshot.functions.get(oid)
+            if function is None:
+                self.found.cannot_see(f"{behind} runs a function that the catalogue does not hold")
+            elif function.name in RUNS_TEXT:
+                self.found.cannot_see(f"{behind} runs {function.name}, which runs statements or reads relations named in values")
+                self.found.unmask.update(self.protected.classes)
+            elif function.name in STATISTICS_FUNCTIONS:
+                self.found.unmask.update(self.protected.classes)
+            elif function.name.startswith(ADMINISTRATIVE_PREFIXES) or function.name in ADMINISTRATIVE | LARGE_OBJECTS | SPEAKING:
+                self.found.touch("function", f"{CATALOG}.{function.name}", Action.ADMINISTER)
+            elif _is_dangerous(function) and function.name not in SEQUENCE_FUNCTIONS:
+                self.found.touch("function", f"{CATALOG}.{function.name}", Action.EXECUTE)
 
     def functions(self, parts: list[str], arguments: Sequence[Type]) -> tuple[list[Function], list[str]]:
         """All functions that a call may run: from the snapshot, and names of those that this session made."""

@@ -1,0 +1,266 @@
+"""What is asked of a database's catalogue. PostgreSQL 13 to 18.
+
+A query with a scope is a function: it is handed a condition for the column that names the object its rows belong to, which
+is `true` where everything is read.
+"""
+
+# ruff: noqa: S608 -- what is put into these queries is constants, and oids that the target itself gave
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ostiary.model.catalogue import FIRST_NORMAL_OID
+
+BUCKETS: Final = 1024
+"""Objects are stamped in so many groups, by oid. More: less to read after a change; fewer: a shorter stamp."""
+SYSTEM: Final = -1
+"""The group of PostgreSQL's own objects."""
+
+Within = Callable[[str], str]
+"""The name of a column that holds an oid, to a condition on it."""
+
+SESSION: Final = """
+select current_database() as database, current_setting('server_version_num')::int as version, current_user::text as role,
+       (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as superuser,
+       to_json(pg_catalog.current_schemas(false)::text[]) as path
+"""
+SCHEMAS: Final = """
+select oid, nspname::text as name, has_schema_privilege(oid, 'CREATE') as writable from pg_namespace
+where nspname !~ '^pg_(toast_)?temp_' order by oid
+"""
+
+# --- stamps -----------------------------------------------------------------------------------------------------------
+
+
+def _bucket(column: str) -> str:
+    return f"case when {column} < {FIRST_NORMAL_OID} then {SYSTEM} else {column}::int8 % {BUCKETS} end"
+
+
+_STAMPED: Final = (
+    # section, table, the object that a row belongs to, which rows
+    ("relation", "pg_class", "oid", "true"),
+    ("relation", "pg_attribute", "attrelid", "attnum > 0"),
+    ("relation", "pg_rewrite", "ev_class", "true"),
+    ("relation", "pg_trigger", "tgrelid", "true"),
+    ("relation", "pg_constraint", "conrelid", "conrelid <> 0"),
+    ("relation", "pg_constraint", "confrelid", "confrelid <> 0"),
+    ("relation", "pg_attrdef", "adrelid", "true"),
+    ("relation", "pg_policy", "polrelid", "true"),
+    ("relation", "pg_index", "indrelid", "true"),
+    ("relation", "pg_inherits", "inhrelid", "true"),
+    ("relation", "pg_inherits", "inhparent", "true"),
+    ("function", "pg_proc", "oid", "true"),
+    ("type", "pg_type", "oid", "true"),
+    ("type", "pg_range", "rngtypid", "true"),
+    ("type", "pg_constraint", "contypid", "contypid <> 0"),
+    ("rest", "pg_operator", "0::oid", "true"),
+    ("rest", "pg_cast", "0::oid", "true"),
+    ("rest", "pg_opclass", "0::oid", "true"),
+    ("rest", "pg_amproc", "0::oid", "true"),
+)
+STAMPS: Final = (
+    "select section, string_agg(bucket || ':' || stamp, ' ') as stamps from (select section, bucket, sum(s)::text as stamp from ("
+    + " union all ".join(
+        # A row that is changed gets another place, and a new xmin.
+        f"select '{section}' as section, {_bucket(owner)} as bucket, "
+        f"hashtextextended(xmin::text || ctid::text, {number}) as s from pg_catalog.{table} where {which}"
+        for number, (section, table, owner, which) in enumerate(_STAMPED)
+    )
+    + ") rows group by section, bucket) buckets group by section"
+)
+"""For each section, and in it for each bucket, a number that differs when a row of it does. What pg_depend says changes with these."""
+
+# --- operators, casts and what stands behind types: read whole --------------------------------------------------------
+
+OPERATORS: Final = """
+select oid, oprnamespace as schema, oprname::text as name, oprleft as left, oprright as right, oprcode::oid as function
+from pg_operator order by oid
+"""
+CASTS: Final = f"""
+select castsource as source, casttarget as target, castfunc as function, castcontext::text as context from pg_cast
+where oid >= {FIRST_NORMAL_OID}
+"""
+SUPPORT: Final = f"""
+select p.amproclefttype as type, p.amproc::oid as function
+from pg_opclass c
+join pg_amproc p on p.amprocfamily = c.opcfamily and p.amproclefttype = c.opcintype
+where c.opcdefault and p.amproc::oid >= {FIRST_NORMAL_OID}
+"""
+CLASS_SUPPORT: Final = f"""
+select c.oid as class, p.amproc::oid as function from pg_opclass c join pg_amproc p on p.amprocfamily = c.opcfamily
+where c.oid >= {FIRST_NORMAL_OID} and p.amproc::oid >= {FIRST_NORMAL_OID}
+"""
+REST: Final = {"operators": OPERATORS, "casts": CASTS, "support": SUPPORT, "class_support": CLASS_SUPPORT}
+
+# --- functions and types ----------------------------------------------------------------------------------------------
+
+
+def functions(within: Within) -> str:
+    """Functions, procedures and aggregates."""
+    return f"""
+select oid, pronamespace as schema, proname::text as name, proargtypes::oid[] as arguments, prorettype as result,
+       provolatile::text as volatility, prokind::text as kind
+from pg_proc where {within("oid")}
+"""
+
+
+def types(within: Within) -> str:
+    """Types, and the functions not built in that using them runs."""
+    return f"""
+select t.oid, t.typnamespace as schema, t.typname::text as name, t.typtype::text as kind,
+       case when t.typcategory = 'A' then t.typelem else 0 end as element, t.typbasetype as base, t.typrelid as relation,
+       array(select f from unnest(array[t.typinput::oid, t.typoutput::oid, t.typreceive::oid, t.typsend::oid,
+             t.typmodin::oid, t.typmodout::oid, t.typanalyze::oid, r.rngsubdiff::oid, r.rngcanonical::oid]) f
+             where f >= {FIRST_NORMAL_OID}) as calls,
+       coalesce(r.rngsubtype, 0) as subtype
+from pg_type t left join pg_range r on r.rngtypid = t.oid where {within("t.oid")}
+"""
+
+
+def domains(within: Within) -> str:
+    """What checks of domains depend on."""
+    return f"""
+select c.contypid as type, d.refclassid::regclass::text as class, d.refobjid as object
+from pg_constraint c join pg_depend d on d.classid = 'pg_constraint'::regclass and d.objid = c.oid
+where c.contypid <> 0 and d.refobjid >= {FIRST_NORMAL_OID} and {within("c.contypid")}
+  and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+"""
+
+
+# --- relations --------------------------------------------------------------------------------------------------------
+
+
+def relations(within: Within) -> str:
+    """Tables, views, indexes and what else is in pg_class. Those of sessions are left out: they know their own."""
+    return f"""
+select oid, relnamespace as schema, relname::text as name, relkind::text as kind from pg_class
+where relpersistence <> 't' and {within("oid")}
+"""
+
+
+def columns(within: Within) -> str:
+    """Columns, in order."""
+    return f"""
+select a.attrelid as relation, a.attname::text as name, a.attnum as number, a.atttypid as type
+from pg_attribute a join pg_class c on c.oid = a.attrelid
+where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'v', 'm', 'f', 'p', 'c', 't') and c.relpersistence <> 't'
+  and {within("a.attrelid")}
+order by a.attrelid, a.attnum
+"""
+
+
+def views(within: Within) -> str:
+    """What views read, as pg_depend has it: relations that are not PostgreSQL's own, with columns."""
+    return f"""
+select r.ev_class as view, d.refobjid as relation, d.refobjsubid as number
+from pg_rewrite r
+join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+where r.ev_type = '1' and d.refobjid <> r.ev_class and d.deptype = 'n' and {within("r.ev_class")}
+"""
+
+
+def system_reads(within: Within) -> str:
+    """What views read of PostgreSQL's own relations: dependencies on these are not in pg_depend, so out of the parsed rule."""
+    return f"""
+select distinct r.ev_class as view, found[1]::oid as relation, 0 as number
+from pg_rewrite r, regexp_matches(r.ev_action::text, ':relid (\\d+)', 'g') found
+where r.ev_type = '1' and r.ev_class >= {FIRST_NORMAL_OID} and found[1]::oid <> r.ev_class
+  and found[1]::oid between 1 and {FIRST_NORMAL_OID - 1} and {within("r.ev_class")}
+"""
+
+
+def built_in_calls(within: Within) -> str:
+    """Functions of PostgreSQL's own that touching a relation runs, out of parsed expressions, for the same reason.
+
+    `reading`: reading it does, not only writing it.
+    """
+    return f"""
+select distinct relation, reading, found[1]::oid as function from (
+    select ev_class as relation, true as reading, ev_action::text as parsed from pg_rewrite where {within("ev_class")}
+    union all select adrelid, false, adbin::text from pg_attrdef where {within("adrelid")}
+    union all select conrelid, false, conbin::text from pg_constraint where conbin is not null and {within("conrelid")}
+    union all select polrelid, true, polqual::text from pg_policy where {within("polrelid")}
+    union all select polrelid, false, polwithcheck::text from pg_policy where {within("polrelid")}
+    union all select tgrelid, false, tgqual::text from pg_trigger where tgqual is not null and {within("tgrelid")}
+) each, regexp_matches(parsed, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') found
+where relation >= {FIRST_NORMAL_OID} and found[1]::oid between 1 and {FIRST_NORMAL_OID - 1}
+"""
+
+
+def rules(within: Within) -> str:
+    """Relations with rules that somebody made."""
+    return f"select distinct ev_class as relation from pg_rewrite where ev_type <> '1' and {within('ev_class')}"
+
+
+def triggers(within: Within) -> str:
+    """Functions not built in that are triggers."""
+    return f"""
+select tgrelid as relation, tgfoid as function from pg_trigger where tgfoid >= {FIRST_NORMAL_OID} and {within("tgrelid")}
+"""
+
+
+def inherits(within: Within) -> str:
+    """Partitions and children, in order."""
+    return f"""
+select inhparent as parent, inhrelid as child from pg_inherits where {within("inhparent")} order by inhparent, inhseqno
+"""
+
+
+def foreign_keys(within: Within) -> str:
+    """Keys, by the relation that they refer to."""
+    return f"""
+select conrelid as referencing, confrelid as referenced, confdeltype::text as on_delete, confupdtype::text as on_update
+from pg_constraint where contype = 'f' and {within("confrelid")}
+"""
+
+
+def dependencies(within: Within) -> str:
+    """Functions, operators and operator classes not built in that a relation depends on: bodies, defaults, checks, policies, indexes."""
+    return f"""
+with parts(class, object, relation, reading) as (
+    select 'pg_rewrite'::regclass, oid, ev_class, ev_type = '1' from pg_rewrite where {within("ev_class")}
+    union all select 'pg_attrdef'::regclass, oid, adrelid, false from pg_attrdef where {within("adrelid")}
+    union all select 'pg_constraint'::regclass, oid, conrelid, false from pg_constraint where conrelid <> 0 and {within("conrelid")}
+    union all select 'pg_policy'::regclass, oid, polrelid, true from pg_policy where {within("polrelid")}
+    union all select 'pg_trigger'::regclass, oid, tgrelid, false from pg_trigger where {within("tgrelid")}
+    union all select 'pg_class'::regclass, indexrelid, indrelid, true from pg_index where {within("indrelid")}
+    union all select 'pg_class'::regclass, oid, oid, true from pg_class where relkind in ('p', 'r', 'f') and {within("oid")}
+)
+select p.relation, p.reading, d.refclassid::regclass::text as class, d.refobjid as object
+from parts p join pg_depend d on d.classid = p.class and d.objid = p.object
+where d.refobjid >= {FIRST_NORMAL_OID}
+  and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass)
+"""
+
+
+TYPES: Final = {"types": types, "domains": domains}
+ABOUT_RELATIONS: Final = {
+    "columns": columns,
+    "views": views,
+    "system_reads": system_reads,
+    "built_in_calls": built_in_calls,
+    "rules": rules,
+    "triggers": triggers,
+    "inherits": inherits,
+    "foreign_keys": foreign_keys,
+    "dependencies": dependencies,
+}
+
+
+def everything(_column: str) -> str:
+    """No condition."""
+    return "true"
+
+
+def of(oids: list[int]) -> Within:
+    """Rows of these objects."""
+    listed = "'{" + ",".join(map(str, oids)) + "}'::oid[]"
+    return lambda column: f"{column} = any({listed})"
+
+
+def in_buckets(buckets: set[int]) -> Within:
+    """Rows of the objects in these buckets."""
+    listed = "'{" + ",".join(map(str, sorted(buckets))) + "}'::int8[]"
+    return lambda column: f"({column} >= {FIRST_NORMAL_OID} and {column}::int8 % {BUCKETS} = any({listed}))"
