@@ -35,7 +35,8 @@ def open_own_log(config: Config, writer: str) -> tuple[Log, Sealing]:
     state = Path(config.gateway.state_dir)
     log = open_log(
         state, config.gateway.name, writer, scrub=scrub, loop=asyncio.get_running_loop(),
-        tail_dir=Path(config.audit.tail_dir), tail_bytes=config.audit.tail_bytes, unsigned=UNSIGNED_SECONDS,
+        tail_dir=Path(config.audit.tail_dir), tail_bytes=config.audit.tail_bytes,
+        patience=config.audit.stall_ms / 1000, unsigned=UNSIGNED_SECONDS,
     )  # fmt: skip
     sealing = Sealing(log, config.audit.unsigned_seconds)
     report = log.report

@@ -149,6 +149,8 @@ class Audit(Section, frozen=True):
     """Folder on a memory file system for the tail that carries entries to the disk."""
     tail_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 34)] = 64 << 20
     """Bytes of the tail, a power of two. When it is full, new operations wait for the disk, and then are refused."""
+    stall_ms: Annotated[int, Meta(ge=10, le=60_000)] = 100
+    """Milliseconds that a `strict` operation waits for the disk, and any operation for room, before it is refused."""
     unsigned_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
     """Most seconds that an entry may stand in the log before a signed checkpoint covers it."""
 

@@ -50,6 +50,7 @@ address = "127.0.0.1:{api_port}"
 durability = "strict"
 tail_dir = "{tail}"
 tail_bytes = 4194304
+stall_ms = 5000
 
 [policy]
 files = ["policy.cedar"]

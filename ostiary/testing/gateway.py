@@ -34,6 +34,8 @@ from ostiary.testing.pgclient import PgClient
 ISSUER: Final = "https://idp.test"
 AUDIENCE: Final = "ostiary"
 START_SECONDS: Final = 60.0
+STALL_MS: Final = 10_000
+"""What the machine's disk may take: other tests keep it busy. A test about a stall sets less."""
 STOP_SECONDS: Final = 30.0
 
 
@@ -273,7 +275,7 @@ def _document(
         "gateway": {"name": "gw-test", "state_dir": str(home / "state")},
         "listen": {"postgresql": {"address": f"127.0.0.1:{port}"}},
         "api": {"address": f"127.0.0.1:{api_port}"},
-        "audit": {"durability": "strict", "tail_dir": str(tail)},
+        "audit": {"durability": "strict", "tail_dir": str(tail), "stall_ms": STALL_MS},
         "policy": {"files": [str(home / "policy.cedar")]},
         "issuers": [
             {

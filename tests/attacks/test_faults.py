@@ -195,7 +195,8 @@ def test_flt_019_sigterm_ends_each_session_on_record(peer: Peer) -> None:
 def failing(peer: Peer, shim: Path, tmp_path: Path) -> Iterator[tuple[Gateway, Path]]:
     """A gateway on a disk that fails as the file says."""
     switch = tmp_path / "switch"
-    with guarded(peer, ["fault"], environment={"LD_PRELOAD": str(shim), "OSTIARY_SHIM": str(switch)}) as gate:
+    environment = {"LD_PRELOAD": str(shim), "OSTIARY_SHIM": str(switch)}
+    with guarded(peer, ["fault"], environment=environment, sections={"audit": {"stall_ms": 100}}) as gate:
         try:
             yield gate, switch
         finally:
@@ -246,7 +247,7 @@ def test_flt_008_short_writes_are_finished(peer: Peer, shim: Path, tmp_path: Pat
 
 def test_flt_024_a_full_disk_refuses_and_says_why(peer: Peer) -> None:
     try:
-        with guarded(peer, ["fault"], state_bytes=48 << 20) as gate:
+        with guarded(peer, ["fault"], state_bytes=48 << 20, sections={"audit": {"stall_ms": 100}}) as gate:
             assert insert(gate, 1_300_001)
             filler = gate.state / "filler"
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:

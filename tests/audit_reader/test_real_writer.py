@@ -46,7 +46,7 @@ def state_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def one_session() -> None:
         log = open_log(
             state, "gw1", "w0", scrub=str, loop=asyncio.get_running_loop(), year=2026, tail_dir=tail, tail_bytes=1 << 20,
-            segment_bytes=1 << 17,
+            segment_bytes=1 << 17, patience=30.0,
         )  # fmt: skip
         facts = session_facts()
         stream = PayloadStream.create(folder / f"{facts.session}.osp", facts.session, kek)

@@ -18,7 +18,7 @@ spec.loader.exec_module(makers)
 async def main(state: Path, tail_dir: Path, mode: str) -> None:
     log = open_log(
         state, "gw1", "w0", scrub=str, loop=asyncio.get_running_loop(), year=2026, tail_dir=tail_dir,
-        tail_bytes=1 << 20, segment_bytes=1 << 18,
+        tail_bytes=1 << 20, segment_bytes=1 << 18, patience=makers.PATIENCE_SECONDS,
     )  # fmt: skip
     writer = log.writer
     print("size", log.report.size, flush=True)

@@ -60,6 +60,8 @@ def facts(**changes) -> Facts:
     return Facts(**(fields | changes))
 
 
+PATIENCE_SECONDS = 30.0
+"""How long tests wait for a disk that is busy with other tests; those about a stall say less."""
 GROUNDS = Grounds(("p1",), "cd" * 32, frozenset({"pci"}), 100, "", "")
 REF = PayloadRef("aa" * 32, "bb" * 32, 41)
 
@@ -162,6 +164,7 @@ class House:
             "tail_dir": self.tail_dir,
             "tail_bytes": 1 << 20,
             "segment_bytes": 1 << 18,
+            "patience": PATIENCE_SECONDS,
         }
         return open_log(self.state, "gw1", "w0", loop=asyncio.get_running_loop(), **(defaults | options))
 

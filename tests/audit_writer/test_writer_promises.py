@@ -116,7 +116,7 @@ class Disk:
 
 def test_a_disk_that_stalls_is_refused_in_time_and_forgiven_when_it_answers(house, monkeypatch):
     async def stall():
-        log = house.open(stall=0.2)
+        log = house.open(stall=0.2, patience=0.1)
         writer, disk = log.writer, Disk(monkeypatch)
         await writer.flush()
         disk.free.clear()
