@@ -30,9 +30,9 @@ def prepared(suite: Suite, peer: Peer) -> None:
 
 
 def directly(name: str, suite: Suite, only: list[str]) -> Results:
-    with postgres_cluster(auth="trust", settings=suite.settings) as peer:
+    with postgres_cluster(auth="scram-sha-256", password="direct", settings=suite.settings) as peer:
         prepared(suite, peer)
-        place = Place("direct", peer.host, peer.port, peer.user, "unused", peer)
+        place = Place("direct", peer.host, peer.port, peer.user, "direct", peer)
         return suite.run(place, folder_for(name, "direct"), only)
 
 

@@ -142,6 +142,9 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 
 def main() -> None:
     """Choose the target, hand the rest to libFuzzer."""
+    if sys.argv[1:2] == ["--list"]:
+        print(*TARGETS)
+        return
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         raise SystemExit(f"which of {', '.join(TARGETS)}?")
     target = TARGETS[sys.argv.pop(1)]

@@ -277,8 +277,10 @@ class PostgresGate:
         understanding = Understanding(target.knowledge, snapshot)
         pid = secrets.randbits(31) or 1
         met = opened.logged_in
+        there = (met.process_id & 0xFFFFFFFF).to_bytes(4, "big")
+        target.process_ids[there] = pid.to_bytes(4, "big")
         relay = PostgresRelay(
-            understanding, detect=connection.detect, plans=plan, process_ids=(met.process_id & 0xFFFFFFFF, pid)
+            understanding, detect=connection.detect, plans=plan, process_ids=target.process_ids
         )
         line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay, said=present.claims.said)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
@@ -286,6 +288,8 @@ class PostgresGate:
         def ended() -> None:
             target.leave()
             self.sessions.pop((pid, key), None)
+            if target.process_ids.get(there) == pid.to_bytes(4, "big"):
+                del target.process_ids[there]
 
         def cancel() -> None:
             spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")

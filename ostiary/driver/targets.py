@@ -60,6 +60,8 @@ class PostgresDestination(Destination):
         self.catalogue = Catalogue(connection, self._open_side, spawn)
         self.knowledge = Knowledge(connection.protect)
         """What statements mean on this target, shared by its sessions."""
+        self.process_ids: dict[bytes, bytes] = {}
+        """Of its sessions: the process id there, and the number that the client was told instead. In network order."""
 
     def password(self) -> Secret | None:
         """Read the credential, anew each time, so that a rotated one is used at once."""

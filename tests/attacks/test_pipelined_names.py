@@ -108,3 +108,11 @@ def test_somebody_elses_ddl_does_not_make_what_is_under_way_forgotten(client: Pg
         replies = [client.read_reply() for _ in range(5)]
         assert not any(reply.errors for reply in replies)
         other.query("DROP TABLE elsewhere")
+
+
+def test_who_notified_is_named_by_the_number_that_its_client_was_told(client: PgClient, gate: Gateway) -> None:
+    client.query("LISTEN news")
+    with gate.connect("pipelined") as other:
+        other.query("NOTIFY news, 'x'")
+        message = client.read_message()
+        assert (message.tag, message.body[:4]) == (b"A", other.cancel_key[:4])

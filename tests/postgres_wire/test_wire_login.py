@@ -175,8 +175,8 @@ def test_drivers_spell_utf8_in_many_ways(spelling):
     assert login.startup_settings({"client_encoding": spelling}) == {"client_encoding": "UTF8"}
 
 
-def test_sql_ascii_is_left_as_asked_for():
-    assert login.startup_settings({"client_encoding": "sql_ascii"}) == {"client_encoding": "SQL_ASCII"}
+def test_who_asks_for_no_conversion_gets_utf8():
+    assert login.startup_settings({"client_encoding": "sql_ascii"}) == {"client_encoding": "UTF8"}
 
 
 def test_options_may_set_what_may_be_set_plainly():

@@ -238,3 +238,23 @@ def test_elements_of_a_new_schema_find_one_another(run: Run) -> None:
 def test_what_commits_a_prepared_transaction_outdates_the_catalogue(run: Run) -> None:
     assert run("COMMIT PREPARED 'x'").facts.invalidates_catalogue
     assert not run("COMMIT").facts.invalidates_catalogue
+
+
+def test_an_index_whose_name_the_server_made_is_as_its_table(run: Run) -> None:
+    run("CREATE TEMP TABLE scratch(a int PRIMARY KEY, b int UNIQUE, c serial)")
+    assert run("DROP INDEX other_pkey").facts.objection is not None
+    assert run("SELECT * FROM scratch_nothing").facts.objection is not None
+    for statement in (
+        "ALTER INDEX scratch_pkey RENAME TO x", "DROP INDEX scratch_b_key", "ALTER SEQUENCE scratch_c_seq RESTART",
+        "ALTER INDEX scratch_b_key1 SET (fillfactor = 70)",
+    ):  # fmt: skip
+        assert "define pg_temp.scratch" in actions(run(statement).facts), statement
+
+
+def test_a_range_brings_its_multirange(run: Run) -> None:
+    run('CREATE TYPE "a-b" AS RANGE (subtype = text)')
+    run("CREATE TYPE intrange AS RANGE (subtype = int)")
+    run("CREATE TYPE odd AS RANGE (subtype = int, multirange_type_name = more)")
+    for name in ('"a-b_multirange"', "intmultirange", "more", '"a-b"'):
+        assert run(f"SELECT NULL::{name}").facts.objection is None, name
+    assert run("SELECT NULL::odd_multirange").facts.objection is not None

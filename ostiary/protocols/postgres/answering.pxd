@@ -10,8 +10,7 @@ cdef class Answering:
     cdef public object _plans_by
     cdef public bint _masking
     cdef public object _inbox
-    cdef public object _their_pid
-    cdef public object _our_pid
+    cdef public object _process_ids
     cdef public dict _described
     cdef public dict _plans
     cdef public object _gathered

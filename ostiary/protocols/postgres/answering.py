@@ -70,7 +70,7 @@ NOTHING: Final[frozenset[tuple[int, int]]] = frozenset()
 
 SETTINGS_HELD: Final[Mapping[str, frozenset[str]]] = {
     "standard_conforming_strings": frozenset({"on"}),
-    "client_encoding": frozenset({"UTF8", "SQL_ASCII"}),
+    "client_encoding": frozenset({"UTF8"}),
     "integer_datetimes": frozenset({"on"}),
 }
 """Settings on which statements are read here. A target that reports another value ends the session."""
@@ -86,14 +86,14 @@ class Answering:
         *,
         detect: frozenset[str],
         plans: Plans,
-        process_ids: tuple[int, int],
+        process_ids: Mapping[bytes, bytes],
     ) -> None:
         self._talk = talk
         self._understanding = understanding
         self._detect = detect
         self._plans_by = plans
         self._masking = bool(understanding.protects or detect)
-        self._their_pid, self._our_pid = (pid.to_bytes(4, "big") for pid in process_ids)
+        self._process_ids = process_ids
         self._inbox = Inbox(scan, HOLD)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
         self._plans: dict[_PlanKey, RowPlan] = {}
@@ -200,8 +200,9 @@ class Answering:
         elif tag == ERROR:
             yield self._error(frames, turn), under
         elif tag in (NOTICE, NOTIFICATION, PARAMETER_STATUS):
-            if tag == NOTIFICATION and frames[5:9] == self._their_pid:
-                frames = frames[:5] + self._our_pid + frames[9:]  # its own process, as the client knows it
+            if tag == NOTIFICATION:
+                # Who notified, by the number that clients of this gateway know it by.
+                frames = frames[:5] + self._process_ids.get(frames[5:9], frames[5:9]) + frames[9:]
             strip = work is not None and work.facts.touches_protected
             yield Batch(frames, Content.MESSAGE, None, 0, strip=strip), under
         # What is left was hidden: the answer to a question of the gateway's own.

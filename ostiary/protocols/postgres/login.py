@@ -48,13 +48,15 @@ ALLOWED_PARAMETERS: Final[dict[str, str]] = {
         "TimeZone",
         "extra_float_digits",
         "IntervalStyle",
+        "client_min_messages",
     )
 }
 """Settings a client may choose at startup, by lower-case name (PostgreSQL compares them without case), as written."""
 MAX_VALUE: Final = 256
 """Characters of a startup parameter's value."""
-ENCODINGS: Final = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
-"""Spellings by their letters and digits alone, which is what PostgreSQL compares (clean_encoding_name)."""
+ENCODINGS: Final = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "UTF8"}
+"""Spellings by their letters and digits alone, which is what PostgreSQL compares (clean_encoding_name). Who asks for no conversion
+gets UTF8: without it, a target in another encoding would read names otherwise than they are judged here."""
 MAX_TOKEN: Final = 16_384
 """Bytes of a gateway token; a JWT with many groups has 4 KiB."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
@@ -26,13 +26,13 @@ class PostgresRelay:
         *,
         detect: frozenset[str],
         plans: Plans,
-        process_ids: tuple[int, int] = (0, 0),
+        process_ids: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """`process_ids`: the session's at the target, and as the client was told."""
+        """`process_ids`: of this gateway's sessions on the target, there and as their clients were told; in network order."""
         talk = self._talk = Conversation()
         protects = understanding.protects
         self._asking = Asking(talk, understanding, describes=bool(protects or detect))
-        self._answering = Answering(talk, understanding, detect=detect, plans=plans, process_ids=process_ids)
+        self._answering = Answering(talk, understanding, detect=detect, plans=plans, process_ids=process_ids or {})
 
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """See `Relay.asks`."""

@@ -343,8 +343,20 @@ def _plain(kind: str, about: str) -> Rule:
             parts = strings(node.get("typeName", ())) or [node.get("typevar", {}).get("relname", "")]
             altered = kind.startswith("Alter")
             self._made_name(parts, "type", opaque=altered or kind == "CreateRangeStmt")
+            if kind == "CreateRangeStmt":
+                self._made_name(_multirange(parts, node), "type", opaque=True)
 
     return rule
+
+
+def _multirange(parts: list[str], node: Node) -> list[str]:
+    """The name of the multirange type that comes with a range: as it is said, else as `makeMultirangeTypeName` makes it."""
+    for each in node.get("params", ()):
+        if each["DefElem"]["defname"] == "multirange_type_name":
+            return strings(each["DefElem"].get("arg", {}).get("TypeName", {}).get("names", ()))
+    name = parts[-1]
+    made = name.replace("range", "multirange", 1) if "range" in name else name + "_multirange"
+    return [*parts[:-1], made.encode()[:63].decode(errors="ignore")]
 
 
 def _language(node: Node) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+import msgspec
 
 from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Operator, Relation, Snapshot
 from ostiary.model.operations import Action, Objection, Unjudgeable
@@ -34,6 +37,10 @@ ACTIONS: Final = {
     DEFINE: Action.DEFINE, ADMIN: Action.ADMINISTER,
 }  # fmt: skip
 
+SERVER_MADE: Final = re.compile(r".+_(?:pkey|key|idx|excl|seq)\d*", re.DOTALL)
+"""Names that the server makes: `ChooseIndexName`, `ChooseRelationName` (src/backend/commands/indexcmds.c)."""
+SHORTENED: Final = 28
+"""Characters of a table's name that are always in them, however long the rest."""
 SEQUENCE_FUNCTIONS: Final = frozenset({"nextval", "currval", "lastval"})
 """In defaults of columns: they move a sequence of the table's own."""
 SPEAKING: Final = frozenset({"set_config", "setval", "pg_notify"})
@@ -116,7 +123,24 @@ class Names:
             oid = self.snapshot.relation_oids.get((where, name))
             if oid is not None:
                 return (*found, self.snapshot.relations[oid])
-        return found
+        return found or self._server_named(path, name)
+
+    def _server_named(self, path: tuple[str, ...], name: str) -> tuple[Target, ...]:
+        """An index or sequence of a table that this session made or changed, whose name the server made up.
+
+        No snapshot holds it before it is committed, nor one in pg_temp ever. It is as its table is, and using it is using that.
+        """
+        if not self.view.made or SERVER_MADE.fullmatch(name) is None:
+            return ()
+        tables = [
+            made
+            for (sort, schema, table), each in self.view.made.items()
+            if sort == "relation" and schema in path and name.startswith(table[:SHORTENED])
+            for made in each
+        ]
+        for table in tables:
+            self.touch_relation(table, DEFINE)
+        return tuple(msgspec.structs.replace(table, name=name, columns=None) for table in tables)
 
     def relation(self, range_var: Node) -> tuple[Target, ...]:
         """The same; a name that means nothing is an objection, unless the session did things that cannot be followed."""
