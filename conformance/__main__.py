@@ -115,8 +115,6 @@ def main() -> int:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     results: dict[str, dict[str, Results]] = {}
     kept = WORK / "results.json"
-    if kept.exists() and not options.only:
-        results = json.loads(kept.read_text())
     for name in options.suites or SUITES:
         print(f"{name}: directly …", file=sys.stderr)
         try:
@@ -125,6 +123,8 @@ def main() -> int:
             results[name] = {"direct": first, "gateway": through(name, SUITES[name], options.only)}
         except CannotFetch as problem:
             print(f"{name}: {problem}", file=sys.stderr)
+    if kept.exists() and not options.only:
+        results = dict(sorted((json.loads(kept.read_text()) | results).items()))
     causes_file = HERE / "causes.toml"
     causes = tomllib.loads(causes_file.read_text()) if causes_file.exists() else {}
     page, unexplained = report(results, causes)

@@ -143,7 +143,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 def main() -> None:
     """Choose the target, hand the rest to libFuzzer."""
     if sys.argv[1:2] == ["--list"]:
-        print(*TARGETS)
+        sys.stdout.write(" ".join(TARGETS))
         return
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         raise SystemExit(f"which of {', '.join(TARGETS)}?")

@@ -44,6 +44,7 @@ SECRET: Final = b"078-05-1120"
 
 
 def relation(oid: int, name: str, kind: str, *columns: str, reads: tuple[tuple[int, tuple[int, ...]], ...] = ()) -> Relation:
+    """A relation of text columns."""
     return Relation(
         oid=oid, schema="public", name=name, kind=kind,
         columns=tuple(Column(column, number, 25) for number, column in enumerate(columns, 1)),
@@ -225,7 +226,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 def main() -> None:
     """Choose the target, hand the rest to libFuzzer."""
     if sys.argv[1:2] == ["--list"]:
-        print(*TARGETS)
+        sys.stdout.write(" ".join(TARGETS))
         return
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         raise SystemExit(f"which of {', '.join(TARGETS)}?")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -98,6 +99,7 @@ def serve(config: Config) -> int:
 
     Raises `ChildFailed` when a part does not start at all.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # for all that it starts, too: none of them leaves its memory on a disk
     state = Path(config.gateway.state_dir)
     instance_id(state)
     for writer in WRITERS:

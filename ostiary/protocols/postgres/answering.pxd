@@ -16,6 +16,7 @@ cdef class Answering:
     cdef public object _gathered
     cdef public object _copy_plan
     cdef public object _copy_content
+    cdef public bint _copy_header
     cdef public Work _batch_work
     cdef public bint _reporting
     cpdef _control(self, buf, begin, end, Work work)

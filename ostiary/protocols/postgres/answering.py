@@ -68,6 +68,8 @@ UNKNOWN: Final = "unknown"
 """The data class of a column of which nothing is known."""
 NOTHING: Final[frozenset[tuple[int, int]]] = frozenset()
 
+COPY_TRAILER: Final = b"d\0\0\0\x06\xff\xff"
+"""CopyData with the end mark of the binary format, and nothing else (COPY, "File Trailer"); no text holds these bytes."""
 SETTINGS_HELD: Final[Mapping[str, frozenset[str]]] = {
     "standard_conforming_strings": frozenset({"on"}),
     "client_encoding": frozenset({"UTF8"}),
@@ -100,6 +102,8 @@ class Answering:
         self._gathered: bytearray | None = None
         self._copy_plan: RowPlan | None = None
         self._copy_content = Content.CONTROL
+        self._copy_header = False
+        """The next CopyData message is a header line."""
         self._batch_work: Work | None = None
         self._reporting = False
 
@@ -126,6 +130,9 @@ class Answering:
                     self._within_limit(now)
                 looked_at = plan is not None and plan.active
             elif count and tag == COPY_DATA:
+                if now is not None:
+                    now.rows += self._copied_rows(buf, stop, count)
+                    self._within_limit(now)
                 looked_at = self._copy_plan is not None and self._copy_plan.active
             elif count == 0:
                 looked_at = True
@@ -154,6 +161,13 @@ class Answering:
         self._reporting = False
         frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
         return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
+
+    def _copied_rows(self, buf: bytes | bytearray, stop: int, count: int) -> int:
+        """How many of the CopyData messages up to `stop` are rows: not a header line, nor the end mark of the binary format."""
+        if self._copy_header:
+            self._copy_header = False
+            count -= 1
+        return count - (buf[stop - len(COPY_TRAILER) : stop] == COPY_TRAILER)
 
     def _within_limit(self, work: Work, coming: int = 0) -> None:
         """Hold `@limit` of the policies that permitted it: the session ends before a row too many leaves.
@@ -209,13 +223,13 @@ class Answering:
 
     def _piece(self, tag: int, piece: bytes, turn: Turn | None) -> tuple[bytes, int] | None:
         """A piece of a frame too large to hold: (bytes, 0) to pass it on, (frame, 1) once it is gathered, None: more to come."""
-        if tag == DATA_ROW and turn is not None and turn.work is not None:
+        if turn is not None and turn.work is not None and tag in (DATA_ROW, COPY_DATA):
             self._within_limit(turn.work, 1)
         if self._gathered is None:
             plan = self._row_plan(turn) if tag == DATA_ROW else self._copy_plan if tag == COPY_DATA else None
             passes = tag in (DATA_ROW, COPY_DATA) and not (plan is not None and plan.active)
             if passes:
-                if tag == DATA_ROW and turn is not None and turn.work is not None and not self._inbox.left:
+                if turn is not None and turn.work is not None and not self._inbox.left:
                     turn.work.rows += 1
                 return piece, 0
             if frame_size(piece) > MAX_GATHERED:
@@ -225,7 +239,7 @@ class Answering:
         if self._inbox.left:
             return None
         frame, self._gathered = bytes(self._gathered), None
-        if tag == DATA_ROW and turn is not None and turn.work is not None:
+        if turn is not None and turn.work is not None and tag in (DATA_ROW, COPY_DATA):
             turn.work.rows += 1
         return frame, 1
 
@@ -431,11 +445,12 @@ class Answering:
         if turn.work is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CopyOutResponse")
         self._copy_plan, self._copy_content = None, Content.CONTROL
+        operation = turn.work.intended.permit.operation
+        layout = self._understanding.copy_layout(
+            operation.statement, len(turn.work.tags), len(message.columns), operation.facts, binary=message.format == 1
+        )
+        self._copy_header = layout.written is not None and layout.written.header
         if self._masking:
-            operation = turn.work.intended.permit.operation
-            layout = self._understanding.copy_layout(
-                operation.statement, len(turn.work.tags), len(message.columns), operation.facts, binary=message.format == 1
-            )
             self._copy_content = Content.COPY_BINARY if layout.written is None else Content.COPY_TEXT
             self._copy_plan = self._plans_by.plan_copy(
                 layout.columns,
