@@ -1,6 +1,6 @@
 # Each target sets up what it needs (scripts/setup.sh), so `make demo` and `make test` are the only commands to know.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz conformance build lock clean
+.PHONY: help demo test lint bench fuzz conformance matrix soak build lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,15 @@ fuzz: ## coverage-guided fuzzing of every decoder; SECONDS_EACH=60
 conformance: ## other people's test suites, through the gateway and directly; ARGS="pg_regress psycopg asyncpg sqlalchemy"
 	@scripts/setup.sh conformance
 	@.venv/bin/python -m conformance $(ARGS)
+
+matrix: ## the tests that meet a PostgreSQL against each of its versions; VERSIONS="13 18"
+	@scripts/setup.sh
+	@scripts/matrix.sh $(VERSIONS)
+
+soak: ## faults and floods at the size that the attack corpus asks for; takes hours
+	@scripts/setup.sh
+	@OSTIARY_KILL_ROUNDS=$(or $(ROUNDS),200) OSTIARY_KILL_CALLS=$(or $(CALLS),60) OSTIARY_POWER_CUTS=$(or $(ROUNDS),200) OSTIARY_HALF_OPEN=5000 OSTIARY_TEST_SECONDS=14400 \
+		.venv/bin/python -m pytest -q tests/attacks/test_faults.py tests/attacks/test_more_faults.py tests/attacks/test_wire.py $(ARGS)
 
 build: ## compile the kernel in place
 	@scripts/setup.sh

@@ -26,7 +26,8 @@ from tests.attacks.lab import PASSWORD, guarded, target_with
 from tests.attacks.logs import closes_every_intent, verifies
 from tests.attacks.runner import SENTINEL
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+TIMEOUT = int(os.environ.get("OSTIARY_TEST_SECONDS", "300"))
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(TIMEOUT)]
 
 ROUNDS = int(os.environ.get("OSTIARY_KILL_ROUNDS", "4"))
 """How often to kill: the corpus asks for 200, which a nightly run may set."""

@@ -27,7 +27,8 @@ from tests.attacks.test_faults import end_of, insert, left_behind_nothing_secret
 
 __all__ = ["shim"]
 
-pytestmark = [pytest.mark.xdist_group("more-faults"), pytest.mark.timeout(300)]
+TIMEOUT = int(os.environ.get("OSTIARY_TEST_SECONDS", "300"))
+pytestmark = [pytest.mark.xdist_group("more-faults"), pytest.mark.timeout(TIMEOUT)]
 
 CALLS = int(os.environ.get("OSTIARY_KILL_CALLS", "0"))
 """Up to which call to kill at each; 0: at a few of them. `make soak` sets it."""
