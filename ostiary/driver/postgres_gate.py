@@ -23,9 +23,9 @@ from ostiary.masking import plan
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.policy.policies import Policies
+from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres import login as logins
-from ostiary.protocols.postgres import refusals
-from ostiary.protocols.postgres.messages import PROTOCOL_3_2
+from ostiary.protocols.postgres.messages import PROTOCOL_3_2, ParameterStatus
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.session.path import Line
@@ -279,8 +279,12 @@ class PostgresGate:
         met = opened.logged_in
         there = (met.process_id & 0xFFFFFFFF).to_bytes(4, "big")
         target.process_ids[there] = pid.to_bytes(4, "big")
+        ours, theirs = (
+            encode.encode(ParameterStatus("application_name", name))
+            for name in (settings["application_name"], present.parameters.get("application_name", ""))
+        )
         relay = PostgresRelay(
-            understanding, detect=connection.detect, plans=plan, process_ids=target.process_ids
+            understanding, detect=connection.detect, plans=plan, process_ids=target.process_ids, shown={ours: theirs}
         )
         line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay, said=present.claims.said)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)

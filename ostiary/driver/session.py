@@ -35,6 +35,7 @@ from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
 from ostiary.upstream import Target
 from ostiary.vault.payload_format import PayloadError
+from ostiary.vault.payloads import PayloadStream
 
 MAX_UNHEARD: Final = 1 << 20
 """Bytes that a parked lane keeps before its side is no longer read."""
@@ -341,10 +342,17 @@ class SessionDriver:
         self._under_way = None
         return self._journal.proofs(written)
 
-    def _keep(self, command: c.Keep) -> None:
+    def _keep(self, command: c.Keep) -> Any:
         stream = self._recorder.stream
-        if stream is not None:
-            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
+        if stream is None:
+            return None
+        stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
+        if command.ends and self._journal.strict:
+            return self._later(self._requests, self._kept(stream))
+        return None
+
+    async def _kept(self, stream: PayloadStream) -> None:
+        await self._loop.run_in_executor(None, stream.sync)
 
     def _run(self, command: c.Run) -> None:
         target = self._target

@@ -62,6 +62,8 @@ class Keep(Command[None], frozen=True, gc=False):
 
     under: Intended
     data: bytes
+    ends: bool
+    """With it the data takes effect: where intents wait for the disk, so does this, and all that came before it."""
 
 
 class Order(msgspec.Struct, frozen=True):

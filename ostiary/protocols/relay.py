@@ -31,6 +31,8 @@ class Streamed(msgspec.Struct, frozen=True):
 
     under: Intended
     data: bytes
+    ends: bool
+    """It says that all has come, so that what came takes effect."""
 
 
 class Relay(Protocol):

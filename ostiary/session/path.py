@@ -68,7 +68,7 @@ async def requests(line: Line) -> None:
                 decisions.append(decision)
         order = relay.order(await MakeDurable(tuple(decisions)) if decisions else ())
         for piece in relay.streamed():
-            await Keep(piece.under, piece.data)
+            await Keep(piece.under, piece.data, piece.ends)
         if order.wire:
             await Run(order)
         for batch in relay.answers():

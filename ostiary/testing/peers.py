@@ -206,7 +206,7 @@ def _initdb(
     binaries: Path, home: Path, data: Path, account: str | None, *, auth: str, user: str, password: str
 ) -> None:
     command = [str(binaries / "initdb"), "-D", str(data), "-U", user, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-    command += ["--no-instructions", f"--auth-host={auth if auth != 'cert' else 'trust'}", "--auth-local=trust"]
+    command += [f"--auth-host={auth if auth != 'cert' else 'trust'}", "--auth-local=trust"]
     if password:
         secret = home / "pw"
         secret.write_text(password + "\n")

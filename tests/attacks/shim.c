@@ -3,6 +3,7 @@
  * The file named by OSTIARY_SHIM holds one word; while it is there, calls on write-ahead files (*.wal) misbehave:
  *   eio    fsync and fdatasync fail with EIO
  *   stall  fsync and fdatasync hang until the file is gone
+ *   hold   fsync and fdatasync of payloads (*.osp) hang until the file is gone
  *   short  write, pwrite, writev and pwritev take one byte at a time
  *   kill   the process is killed (SIGKILL) at the Nth call from then on that writes or syncs one ("kill 7"),
  *          counting the moment before and the moment after each
@@ -20,14 +21,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int is_wal(int fd) {
+static int ends_with(int fd, const char *suffix) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
     if (n < 4) return 0;
     path[n] = 0;
-    return strcmp(path + n - 4, ".wal") == 0;
+    return strcmp(path + n - 4, suffix) == 0;
 }
+
+static int is_wal(int fd) { return ends_with(fd, ".wal"); }
 
 static int asked(const char *word) {
     const char *name = getenv("OSTIARY_SHIM");
@@ -80,6 +83,7 @@ static void note_synced(int fd, long long end) {
 
 static int sync_of(int fd, const char *name) {
     int (*real)(int) = dlsym(RTLD_NEXT, name);
+    while (asked("hold") && ends_with(fd, ".osp")) usleep(20000);
     if (!is_wal(fd)) return real(fd);
     if (asked("eio")) { errno = EIO; return -1; }
     while (asked("stall")) usleep(20000);

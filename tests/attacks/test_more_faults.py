@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.testing import pgclient as pg
 from ostiary.testing.gateway import Gateway, gateway
 from ostiary.testing.peers import Peer
 from ostiary.testing.pgclient import Closed, ServerError
@@ -186,6 +187,23 @@ def test_flt_022_without_a_signature_it_goes_on_for_the_stated_time_then_refuses
         assert patiently(lambda: insert(gate, 5_100_000 + random.randrange(10_000)), 30)
         closes_every_intent(gate)
         verifies(gate)
+
+
+def test_what_copy_streams_in_is_on_the_disk_before_it_takes_effect(peer: Peer, shim: Path, tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    environment = {"LD_PRELOAD": str(shim), "OSTIARY_SHIM": str(switch)}
+    with guarded(peer, ["fault"], environment=environment) as gate, gate.connect("fault") as client:
+        client.send(pg.query(b"COPY other FROM STDIN"))
+        client.read_until(b"G")
+        client.send(pg.copy_data(b"5500001\n"))
+        switch.write_text("hold")
+        try:
+            client.send(pg.COPY_DONE)
+            assert not patiently(lambda: inserted(peer, 5_500_001, 5_500_001), 1.5)
+        finally:
+            switch.unlink()
+        assert client.read_reply().tags == ["COPY 1"]
+        assert inserted(peer, 5_500_001, 5_500_001) == 1
 
 
 # --- a target that garbles --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ cdef class Answering:
     cdef public bint _masking
     cdef public object _inbox
     cdef public object _process_ids
+    cdef public object _shown
     cdef public dict _described
     cdef public dict _plans
     cdef public object _gathered

@@ -89,6 +89,7 @@ class Answering:
         detect: frozenset[str],
         plans: Plans,
         process_ids: Mapping[bytes, bytes],
+        shown: Mapping[bytes, bytes],
     ) -> None:
         self._talk = talk
         self._understanding = understanding
@@ -96,6 +97,7 @@ class Answering:
         self._plans_by = plans
         self._masking = bool(understanding.protects or detect)
         self._process_ids = process_ids
+        self._shown = shown
         self._inbox = Inbox(scan, HOLD)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
         self._plans: dict[_PlanKey, RowPlan] = {}
@@ -217,6 +219,8 @@ class Answering:
             if tag == NOTIFICATION:
                 # Who notified, by the number that clients of this gateway know it by.
                 frames = frames[:5] + self._process_ids.get(frames[5:9], frames[5:9]) + frames[9:]
+            elif tag == PARAMETER_STATUS:
+                frames = self._shown.get(frames, frames)
             strip = work is not None and work.facts.touches_protected
             yield Batch(frames, Content.MESSAGE, None, 0, strip=strip), under
         # What is left was hidden: the answer to a question of the gateway's own.

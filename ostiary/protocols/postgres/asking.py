@@ -56,6 +56,7 @@ QUERY: Final = 0x51
 BIND: Final = 0x42
 FUNCTION_CALL: Final = 0x46
 COPY_DATA: Final = 0x64
+COPY_DONE: Final = 0x63
 COPY_MESSAGES: Final = frozenset(b"dcf")
 
 CALLS_BY_OID: Final = Objection(
@@ -284,7 +285,7 @@ class Asking:
             return self._skipping or not (self._outbox or talk.pending)
         tag, start, end, _ = run
         wire = bytes(buf[start:end])
-        self._streamed.append(Streamed(talk.copying_in.intended, wire))
+        self._streamed.append(Streamed(talk.copying_in.intended, wire, tag == COPY_DONE))
         self._pass(wire, None)
         if tag != COPY_DATA:
             decode.frontend(wire)

@@ -27,12 +27,18 @@ class PostgresRelay:
         detect: frozenset[str],
         plans: Plans,
         process_ids: Mapping[bytes, bytes] | None = None,
+        shown: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """`process_ids`: of this gateway's sessions on the target, there and as their clients were told; in network order."""
+        """`process_ids`: of this gateway's sessions on the target, there and as their clients were told; in network order.
+
+        `shown`: ParameterStatus messages of the target, to those that the client hears in their place.
+        """
         talk = self._talk = Conversation()
         protects = understanding.protects
         self._asking = Asking(talk, understanding, describes=bool(protects or detect))
-        self._answering = Answering(talk, understanding, detect=detect, plans=plans, process_ids=process_ids or {})
+        self._answering = Answering(
+            talk, understanding, detect=detect, plans=plans, process_ids=process_ids or {}, shown=shown or {}
+        )
 
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """See `Relay.asks`."""
