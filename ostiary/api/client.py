@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.api.words import ACCESS_TOKEN, GRANT, JWT
+from ostiary.api.words import ACCESS_TOKEN, COMMAND_LINE, GRANT, JWT
 from ostiary.identity.issuers import is_safe_url
 from ostiary.identity.jose import MAX_TOKEN
 from ostiary.model.errors import OstiaryError
@@ -45,6 +45,7 @@ def exchange(
     details: Sequence[Mapping[str, Any]] | None = None,
     purpose: str = "",
     ticket: str = "",
+    account: str | None = None,
     ca_file: str | None = None,
 ) -> Granted:
     """Exchange `subject_token` at the gateway (RFC 8693); raises `ApiRefused`."""
@@ -58,6 +59,8 @@ def exchange(
     }
     if actor_token is not None:
         form |= {"actor_token": actor_token.reveal(), "actor_token_type": JWT}
+    if account is not None:
+        form["account"] = account
     if details is not None:
         form["authorization_details"] = json.dumps(list(details))
     answer = _post(api_url, "/v1/token", form, ca_file)
@@ -72,14 +75,52 @@ def revoke(api_url: str, token: Secret, *, ca_file: str | None = None) -> None:
     _post(api_url, "/v1/revoke", {"token": token.reveal()}, ca_file)
 
 
+def ask(
+    api_url: str,
+    method: str,
+    path: str,
+    token: Secret,
+    *,
+    form: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    ca_file: str | None = None,
+) -> dict[str, Any]:
+    """A request as whoever `token` proves; the JSON object that comes back. Raises `ApiRefused`."""
+    headers = {"authorization": f"Bearer {token.reveal()}"}
+    sent: dict[str, Any] = {"headers": headers}
+    if form is not None:
+        sent["data"] = {name: value for name, value in form.items() if value}
+    if body is not None:
+        sent["json"] = dict(body)
+    return _send(api_url, method, path, sent, ca_file)
+
+
+def grant(api_url: str, form: Mapping[str, Any], *, ca_file: str | None = None) -> Granted:
+    """A gateway token for a code or a device code. Raises `ApiRefused`, whose `error` says whether to ask again."""
+    answer = _post(api_url, "/oauth/token", form, ca_file)
+    token, seconds = answer.get("access_token"), answer.get("expires_in")
+    if not isinstance(token, str) or len(token) > MAX_TOKEN:
+        raise ApiRefused("the answer is not that of an Ostiary gateway")
+    return Granted(Secret(token), seconds if isinstance(seconds, int) else 0)
+
+
+def begin_device(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
+    """RFC 8628, 3.1. Raises `ApiRefused`."""
+    return _post(api_url, "/oauth/device_authorization", {"client_id": COMMAND_LINE}, ca_file)
+
+
 def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None) -> dict[str, Any]:
+    sent = {name: value for name, value in form.items() if value}
+    return _send(api_url, "POST", path, {"data": sent}, ca_file)
+
+
+def _send(api_url: str, method: str, path: str, sent: dict[str, Any], ca_file: str | None) -> dict[str, Any]:
     if not is_safe_url(api_url):
         raise ApiRefused("the API's URL must be https (http only to this machine): tokens would cross readable")
-    sent = {name: value for name, value in form.items() if value}
     try:
         with (
             httpx.Client(verify=ssl.create_default_context(cafile=ca_file), timeout=30.0, trust_env=False) as client,
-            client.stream("POST", api_url.rstrip("/") + path, data=sent) as response,
+            client.stream(method, api_url.rstrip("/") + path, **sent) as response,
         ):
             body = bytearray()
             for chunk in response.iter_bytes():
@@ -95,7 +136,7 @@ def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None)
         answer = None
     if not isinstance(answer, dict):
         raise ApiRefused("the answer is not that of an Ostiary gateway")
-    if status != 200:
-        sentence = str(answer.get("error_description", f"HTTP status {status}"))
+    if status not in (200, 201):
+        sentence = str(answer.get("error_description", answer.get("error", f"HTTP status {status}")))
         raise ApiRefused("".join(c for c in sentence[:512] if c.isprintable()), str(answer.get("error", ""))[:64])
     return answer

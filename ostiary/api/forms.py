@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
@@ -17,6 +18,7 @@ MAX_FIELDS: Final = 64
 _REPEATABLE: Final = frozenset({"audience", "resource"})
 """RFC 8693, 2.1 allows several of these."""
 _FORM: Final = re.compile(r"application/x-www-form-urlencoded(\s*;\s*charset=utf-8)?", re.IGNORECASE | re.ASCII)
+_JSON: Final = re.compile(r"application/(scim\+)?json(\s*;\s*charset=utf-8)?", re.IGNORECASE | re.ASCII)
 NO_STORE: Final = {"cache-control": "no-store", "pragma": "no-cache"}
 """RFC 6749, 5.1."""
 
@@ -29,6 +31,14 @@ class FormRefused(Exception):
         self.status = status
 
 
+class Unreadable(Exception):
+    """A token request that breaks its RFC. `error` is from RFC 6749, 5.2; the sentence is for the caller."""
+
+    def __init__(self, error: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.error = error
+
+
 Form = dict[str, list[str]]
 
 
@@ -36,17 +46,7 @@ async def form_of(request: Request) -> Form:
     """The request's form; raises `FormRefused`. Empty values count as absent (RFC 6749, 3.2)."""
     if _FORM.fullmatch(request.headers.get("content-type", "")) is None:
         raise FormRefused("send application/x-www-form-urlencoded", 415)
-    if "content-encoding" in request.headers:
-        raise FormRefused("content encodings are not accepted", 415)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise FormRefused("the request is larger than 64 KiB", 413)
-    except (TimeoutError, ClientDisconnect):
-        raise FormRefused("the request did not arrive in time", 408) from None
+    body = await _body(request)
     try:
         fields = parse_qsl(
             body.decode("ascii"),
@@ -66,6 +66,28 @@ async def form_of(request: Request) -> Form:
     return found
 
 
+async def json_of(request: Request) -> bytes:
+    """The request's JSON, not read yet; raises `FormRefused`."""
+    if _JSON.fullmatch(request.headers.get("content-type", "")) is None:
+        raise FormRefused("send application/json", 415)
+    return await _body(request)
+
+
+async def _body(request: Request) -> bytes:
+    if "content-encoding" in request.headers:
+        raise FormRefused("content encodings are not accepted", 415)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise FormRefused("the request is larger than 64 KiB", 413)
+    except (TimeoutError, ClientDisconnect):
+        raise FormRefused("the request did not arrive in time", 408) from None
+    return bytes(body)
+
+
 def single(form: Form, name: str) -> str | None:
     """The one value of a parameter; None: absent."""
     return form[name][0] if name in form else None
@@ -74,3 +96,13 @@ def single(form: Form, name: str) -> str | None:
 def oauth_error(error: str, description: str, status: int = 400) -> JSONResponse:
     """RFC 6749, 5.2."""
     return JSONResponse({"error": error, "error_description": description}, status, NO_STORE)
+
+
+def read_details(text: str | None) -> list[dict[str, Any]] | None:
+    """RFC 9396, 2. Raises `Unreadable`."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, RecursionError):
+        raise Unreadable("invalid_authorization_details", "authorization_details is not a list of objects") from None

@@ -11,3 +11,11 @@ ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a 
 TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN, JWT, ID_TOKEN})
 CONNECTION_URN: Final = "urn:ostiary:connection:"
 """How `resource`, which must be a URI, names a connection."""
+DELEGATION_TOKEN: Final = "urn:ostiary:token-type:delegation"  # noqa: S105 - a name, not a token
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+CLIENT_CREDENTIALS: Final = "client_credentials"
+CODE: Final = "authorization_code"
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+COMMAND_LINE: Final = "ostiary"
+"""Client id of the `ostiary` command."""

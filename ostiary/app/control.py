@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,20 +16,28 @@ from ostiary.api.app import Deps, create_app, server
 from ostiary.api.events import TokenEvent
 from ostiary.app.common import AUDIENCE, on_signals, open_own_log, verifier
 from ostiary.app.worker import no_core_dumps
-from ostiary.config.types import Config
+from ostiary.config.types import Config, Scim
 from ostiary.driver.spawn import spawn
+from ostiary.identity import records
+from ostiary.identity.clients import Client, Clients
 from ostiary.identity.gateway import TokenSigner
-from ostiary.identity.keys import load_or_create_token_key
+from ostiary.identity.issuers import Issuer, issuer_configured
+from ostiary.identity.keys import load_or_create_token_key, older_keys
+from ostiary.identity.oidc import Login
+from ostiary.identity.records import Records
 from ostiary.identity.standing import REVOKED, Standing, stop_body
+from ostiary.identity.verifier import Verifier
 from ostiary.listener.accept import bind
-from ostiary.model.errors import Reason
+from ostiary.model.errors import ConfigError, Reason
 from ostiary.store import news
 from ostiary.store.database import Database
 from ostiary.store.link import LinkServer
 from ostiary.store.news import NewsBoard
+from ostiary.vault.references import parse_ref, resolve
 
 WRITER: Final = "control"
-AREAS: Final = (news.AREA,)
+MIN_SCIM_TOKEN: Final = 32
+AREAS: Final = (news.AREA, records.AREA)
 """What is kept between two starts."""
 
 
@@ -45,7 +55,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     board.listen(standing.heard)
     link = LinkServer(board, {}, spawn)
     await link.start(state)
-    key = load_or_create_token_key(state / "keys" / "token.key")
+    key_path = state / "keys" / "token.key"
+    key = load_or_create_token_key(key_path)
 
     async def record(event: TokenEvent) -> None:
         entry = log.encoder.login(
@@ -58,14 +69,32 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     async def revoke(token: str, until: int) -> None:
         await board.tell(REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until)
 
+    issuers = [issuer_configured(section, f"issuers[{n}]") for n, section in enumerate(config.issuers)]
+    own = config.api.base_url
+    audiences = frozenset({own, f"{own}/oauth/token", f"{own}/v1/token"})
+    believes = verifier(config, standing)
     app = create_app(
         Deps(
-            verifier=verifier(config, standing),
-            signer=TokenSigner(key, issuer=config.api.base_url, audience=AUDIENCE, minutes=config.tokens.minutes),
+            verifier=believes,
+            signer=TokenSigner(
+                key, issuer=own, audience=AUDIENCE, minutes=config.tokens.minutes, older=older_keys(key_path)
+            ),
             revoke=revoke,
             connections=frozenset(config.connections),
             record=record,
             registry=CollectorRegistry(),
+            records=Records(database, board),
+            clients=Clients(
+                [Client(section, f"clients[{n}]") for n, section in enumerate(config.clients)],
+                issuer=own, audiences=audiences,
+            ),
+            base_url=own,
+            logins=logins(config, issuers, believes),
+            admin_groups=frozenset(config.admin.groups),
+            admin_issuer=config.admin.issuer,
+            scim_token=None if config.scim is None else scim_token(config.scim),
+            scim_issuer="" if config.scim is None else config.scim.issuer,
+            scim_subject="externalId" if config.scim is None else config.scim.subject,
         )
     )
     tls = config.api
@@ -91,3 +120,30 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await link.close()
     await database.close()
     await sealing.close()
+
+
+def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[Login, ...]:
+    """The issuers at which people can log in with a browser."""
+    found = []
+    for section, issuer in zip(config.issuers, issuers, strict=True):
+        if section.login_client_id is not None:
+            place = section.login_client_secret
+            secret = partial(resolve, parse_ref(place, "login_client_secret")) if place is not None else (lambda: None)
+            found.append(
+                Login(
+                    issuer,
+                    believes.issuers[issuer.issuer],
+                    client_id=section.login_client_id,
+                    client_secret=secret,
+                    scopes=section.login_scopes,
+                )
+            )
+    return tuple(found)
+
+
+def scim_token(settings: Scim) -> str:
+    """Hex SHA-256 of the identity provider's bearer token: the API holds no more of it."""
+    token = resolve(parse_ref(settings.token, "scim.token")).reveal()
+    if len(token) < MIN_SCIM_TOKEN:
+        raise ConfigError("scim.token", f"is shorter than {MIN_SCIM_TOKEN} characters: it could be guessed")
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli import audit, connections, gateway, policy, sessions, tokens
+from ostiary.cli import admin, audit, connections, delegate, gateway, login, policy, sessions, timeline, tokens
 from ostiary.cli.codes import ExitCode, code_for
 from ostiary.cli.output import safe
 from ostiary.model.errors import NotAdmitted, OstiaryError, Unsupported
@@ -39,9 +39,16 @@ def build() -> typer.Typer:
     app.command("serve")(gateway.serve)
     app.command("check-config")(gateway.check_config)
     app.add_typer(connections.app, name="connections")
+    app.command("login")(login.login)
+    app.command("logout")(login.logout)
+    app.command("whoami")(login.whoami)
     app.command("token")(tokens.token)
     app.command("connect")(tokens.connect)
+    app.add_typer(delegate.app, name="delegate")
+    app.add_typer(admin.accounts, name="accounts")
+    app.command("isolate")(admin.isolate)
     app.add_typer(sessions.app, name="sessions")
+    audit.app.command("timeline")(timeline.timeline)
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")
     app.command("completion")(gateway.completion)

@@ -68,7 +68,9 @@ async def probe(connection: Connection) -> str:
 
 async def look(connection: Connection) -> tuple[str, list[str]]:
     """Return the account that the gateway is on the target, and what an operator should know about it."""
-    return await _look_at_postgres(connection) if isinstance(connection, PostgresConnection) else (connection.account, [])
+    return (
+        await _look_at_postgres(connection) if isinstance(connection, PostgresConnection) else (connection.account, [])
+    )
 
 
 async def _ask_postgres(connection: PostgresConnection) -> str:

@@ -45,6 +45,9 @@ Ticket = Annotated[str, typer.Option(help="A ticket's number; recorded as said."
 Details = Annotated[
     Path | None, typer.Option(help="JSON file with authorization_details (RFC 9396): the mandate of this token.")
 ]
+Account = Annotated[
+    str | None, typer.Option(help="A service account to use, if the workload's own token proves that it may.")
+]
 SUBJECT_TOKEN = "env:OSTIARY_SUBJECT_TOKEN"  # noqa: S105 - where it is, not what it is
 
 
@@ -63,11 +66,12 @@ def token(
     purpose: Purpose = "",
     ticket: Ticket = "",
     details: Details = None,
+    account: Account = None,
     config: ConfigFile = DEFAULT_CONFIG,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Exchange an issuer's token for a gateway token, and print it: fit to be the password of `psql`."""
-    granted = _exchange(config, api, subject, actor, connections or [], purpose, ticket, details, ca_file)
+    granted = _exchange(config, api, subject, actor, connections or [], purpose, ticket, details, account, ca_file)
     if output is Output.JSON:
         emit_json(
             {"access_token": granted.token.reveal(), "expires_in": granted.seconds, "connections": connections or []}
@@ -98,6 +102,7 @@ def connect(
     purpose: Purpose = "",
     ticket: Ticket = "",
     details: Details = None,
+    account: Account = None,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> int:
     """Run a client on a connection, logged in: `ostiary connect orders-db`, `ostiary connect orders-db -- pg_dump -s`.
@@ -106,7 +111,7 @@ def connect(
     Ends with the client's exit code.
     """
     host, port, tls = _listener(config, gateway)
-    granted = _exchange(config, api, subject, actor, [name], purpose, ticket, details, ca_file)
+    granted = _exchange(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file)
     environment = {
         "PGHOST": host,
         "PGPORT": str(port),
@@ -128,6 +133,7 @@ def _exchange(
     purpose: str,
     ticket: str,
     details: Path | None,
+    account: str | None,
     ca_file: Path | None,
 ) -> Any:
     from ostiary.api.client import ApiRefused, exchange
@@ -136,12 +142,13 @@ def _exchange(
     try:
         return exchange(
             url,
-            _held("--from", subject),
-            actor_token=None if actor is None else _held("--actor", actor),
+            _subject(url, subject),
+            actor_token=None if actor is None else held_at("--actor", actor),
             connections=connections,
-            details=None if details is None else _details(details),
+            details=None if details is None else read_details(details),
             purpose=purpose,
             ticket=ticket,
+            account=account,
             ca_file=None if ca_file is None else str(ca_file),
         )
     except ApiRefused as exc:
@@ -150,7 +157,21 @@ def _exchange(
         raise CommandFailed(code, f"{url}: {exc}") from None
 
 
-def _held(option: str, place: str) -> Secret:
+def _subject(url: str, place: str) -> Secret:
+    """The token that is exchanged: the one named, else the one in the environment, else that of `ostiary login`."""
+    from ostiary.cli.held import held
+
+    if place == SUBJECT_TOKEN and "OSTIARY_SUBJECT_TOKEN" not in os.environ:
+        if (kept := held(url)) is not None:
+            return kept
+        raise typer.BadParameter(
+            "you are not logged in: run `ostiary login`; or put an issuer's token into the environment as"
+            " OSTIARY_SUBJECT_TOKEN, or say where it is with --from file:/path, or --from - for standard input"
+        )
+    return held_at("--from", place)
+
+
+def held_at(option: str, place: str) -> Secret:
     """Return the token at `place`. Never one that stands on the command line, where every process can read it."""
     from ostiary.model.secrets import Secret
     from ostiary.vault.references import parse_ref, resolve
@@ -160,17 +181,13 @@ def _held(option: str, place: str) -> Secret:
         if not text:
             raise typer.BadParameter(f"{option} -: standard input holds no token")
         return Secret(text)
-    if place == SUBJECT_TOKEN and "OSTIARY_SUBJECT_TOKEN" not in os.environ:
-        raise typer.BadParameter(
-            "no issuer's token was given: put it into the environment as OSTIARY_SUBJECT_TOKEN, or say where it is with"
-            " --from file:/path, or --from - for standard input"
-        )
     if place.startswith("file:") and not place.startswith("file:/"):
         place = f"file:{Path(place[5:]).absolute()}"
     return resolve(parse_ref(place, option))
 
 
-def _details(path: Path) -> list[dict[str, Any]]:
+def read_details(path: Path) -> list[dict[str, Any]]:
+    """The `authorization_details` in a file."""
     import msgspec
 
     from ostiary.model.errors import ConfigError

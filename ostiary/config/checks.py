@@ -14,15 +14,19 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ostiary.config.presets import OPEN_TO_ALL
 from ostiary.config.types import (
+    Admin,
     Api,
     Audit,
+    Client,
     Config,
     File,
     Issuer,
     Listener,
     PostgresTarget,
     Protect,
+    Scim,
     Section,
     Target,
     is_loopback,
@@ -59,6 +63,9 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         policy=msgspec.structs.replace(written.policy, files=_policy_files(written.policy.files, folder)),
         issuers=_issuers(written.issuers, folder),
         tokens=written.tokens,
+        clients=_clients(written.clients, folder),
+        scim=_scim(written, folder),
+        admin=_admin(written),
         connections={name: _connection(name, target, written, folder) for name, target in written.connections.items()},
         danger_keys=tuple(sorted(_dangers("", written))),
         digest=digest,
@@ -171,6 +178,14 @@ def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
             raise ConfigError(key, "must say in exactly one way where its keys are: discovery, jwks_url or jwks_file")
         if not issuer.algorithms:
             raise ConfigError(f"{key}.algorithms", "is empty, so no token could be verified; name at least one")
+        if issuer.preset in OPEN_TO_ALL and not issuer.required_claims:
+            raise ConfigError(
+                f"{key}.required_claims",
+                f"is empty: anybody can get a token of {issuer.issuer}; say whose is meant, as in"
+                ' { repository = "shop/deploy" }',
+            )
+        if issuer.login_client_id is not None and not issuer.discovery:
+            raise ConfigError(f"{key}.login_client_id", "needs discovery = true: that is where its login page is found")
         if issuer.discovery:
             _check_url(f"{key}.issuer", issuer.issuer)
         if issuer.jwks_url is not None:
@@ -180,9 +195,50 @@ def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
                 issuer,
                 jwks_file=_optional_file(f"{key}.jwks_file", issuer.jwks_file, folder),
                 ca_file=_optional_file(f"{key}.ca_file", issuer.ca_file, folder),
+                login_client_secret=None
+                if issuer.login_client_secret is None
+                else _secret(f"{key}.login_client_secret", issuer.login_client_secret, folder),
             )
         )
     return tuple(made)
+
+
+def _clients(clients: tuple[Client, ...], folder: Path) -> tuple[Client, ...]:
+    made = []
+    for index, client in enumerate(clients):
+        key = f"clients[{index}]"
+        if client.id == "ostiary" or any(client.id == other.id for other in clients[:index]):
+            raise ConfigError(f"{key}.id", f"{client.id} is taken; each client needs its own id")
+        for number, uri in enumerate(client.redirect_uris):
+            _check_url(f"{key}.redirect_uris[{number}]", uri)
+        made.append(
+            msgspec.structs.replace(client, jwks_file=_optional_file(f"{key}.jwks_file", client.jwks_file, folder))
+        )
+    return tuple(made)
+
+
+def _known_issuer(key: str, issuer: str, written: File) -> None:
+    if issuer not in [each.issuer for each in written.issuers]:
+        raise ConfigError(key, "is none of [[issuers]]; name one of them, exactly as it is written there")
+
+
+def _scim(written: File, folder: Path) -> Scim | None:
+    scim = written.scim
+    if scim is None:
+        return None
+    _known_issuer("scim.issuer", scim.issuer, written)
+    return msgspec.structs.replace(scim, token=_secret("scim.token", scim.token, folder))
+
+
+def _secret(key: str, text: str, folder: Path) -> str:
+    ref = secret_ref(key, text, folder)
+    return f"{ref.scheme}:{ref.place}"
+
+
+def _admin(written: File) -> Admin:
+    if written.admin.issuer is not None:
+        _known_issuer("admin.issuer", written.admin.issuer, written)
+    return written.admin
 
 
 def _connection(name: str, target: Target, written: File, folder: Path) -> Connection:

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ostiary.config import checks
-from ostiary.config.types import TARGETS, Config, File, Section, Target
+from ostiary.config import checks, presets
+from ostiary.config.types import TARGETS, Config, File, Issuer, Section, Target
 from ostiary.model.errors import ConfigError
 
 MAX_FILE: Final = 4 << 20
@@ -111,6 +111,8 @@ def _table(key: str, value: object, kind: type[Section]) -> Any:
         raise ConfigError(key, f"must be a table ([{key}]), not {_named(value)}")
     if kind is Target:
         kind = _kind(key, value.get("type"))
+    if kind is Issuer:
+        value = presets.under(value)
     hints = typing.get_type_hints(kind, include_extras=True)
     settings = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in value:

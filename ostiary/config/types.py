@@ -225,6 +225,53 @@ class Issuer(Section, frozen=True):
     """What the actors in its tokens' `act` claims are."""
     actor_issuers: tuple[Text, ...] = ()
     """Other issuers that it may name inside `act`; its own is always fine."""
+    login_client_id: Text | None = None
+    """Our client id there, for `ostiary login`: its ID tokens carry it as `aud`. Needs `discovery`."""
+    login_client_secret: Text | None = None
+    """Where our client secret there is kept, if it wants one: `file:/path` or `env:NAME`."""
+    login_scopes: tuple[Text, ...] = ("openid", "profile", "email")
+    """Scopes asked for at a login."""
+    subject_prefix: Text | None = None
+    """What every subject must begin with: `system:serviceaccount:prod:`, or `spiffe://prod.example/`."""
+    preset: Annotated[str, Meta(pattern="^(github|gitlab|kubernetes|spiffe|entra|gcp)$")] | None = None
+    """Defaults for an issuer of this sort, each of which a setting here overrides: `github`, `gitlab`, `kubernetes`, `spiffe`, `entra` or `gcp`."""
+
+
+class Client(Section, frozen=True):
+    """An agent or a workload that proves itself to the gateway with a key of its own (`private_key_jwt`)."""
+
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9:._/@-]{0,126}$")]
+    """Its client id: the subject of its tokens, and what a delegation names."""
+    kind: Kind = Kind.AGENT
+    """What it is: `agent` or `workload`."""
+    name: Text | None = None
+    """What people are shown; its id where this is not set."""
+    jwks_file: Path | None = None
+    """File with its public keys (a JWK set)."""
+    jwks_url: Text | None = None
+    """URL of its public keys. `https` only, except on loopback."""
+    redirect_uris: tuple[Text, ...] = ()
+    """Where a person's browser is sent after they consented, exactly as written. Without one it cannot ask in a browser."""
+
+
+class Scim(Section, frozen=True):
+    """Where an identity provider tells who was disabled: SCIM 2.0 at `/scim/v2`."""
+
+    issuer: Text
+    """The issuer, one of `[[issuers]]`, whose people it tells of."""
+    token: Text
+    """Where its bearer token is kept: `file:/path` or `env:NAME`. At least 32 characters."""
+    subject: Annotated[str, Meta(pattern="^(externalId|userName|id)$")] = "externalId"
+    """Which attribute holds the `sub` of the issuer's tokens: `externalId` or `userName`."""
+
+
+class Admin(Section, frozen=True):
+    """Who may run the gateway through its API."""
+
+    groups: tuple[Text, ...] = ()
+    """People in one of these groups may create service accounts and isolate anybody. Nobody acts for them in this: no agent can."""
+    issuer: Text | None = None
+    """The issuer that these groups are of; any configured one if not set."""
 
 
 class Tokens(Section, frozen=True):
@@ -305,6 +352,9 @@ class File(Section, frozen=True, kw_only=True):
     policy: Policy
     issuers: tuple[Issuer, ...] = ()
     tokens: Tokens = msgspec.field(default_factory=Tokens)
+    clients: tuple[Client, ...] = ()
+    scim: Scim | None = None
+    admin: Admin = msgspec.field(default_factory=Admin)
     connections: dict[str, Target] = {}
 
 
@@ -319,6 +369,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     issuers: tuple[Issuer, ...]
     tokens: Tokens
+    clients: tuple[Client, ...]
+    scim: Scim | None
+    admin: Admin
     connections: dict[str, Connection]
     danger_keys: tuple[str, ...]
     digest: str

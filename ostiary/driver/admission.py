@@ -129,6 +129,8 @@ class Reception:
         From here on the session counts on its target; who calls this ends it, with `target.leave` and `journal.end`.
         """
         session = self._ids.next()
+        who = admitted.who
+        said = msgspec.structs.replace(said, purpose=said.purpose or who.purpose, ticket=said.ticket or who.ticket)
         entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
         journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
         started = journal.start(self.policies.digest, admitted)

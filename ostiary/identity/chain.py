@@ -7,14 +7,19 @@ from typing import Any, Final
 
 from ostiary.identity.jose import bad_token
 from ostiary.model.errors import NotAdmitted, Reason
-from ostiary.model.identity import MAX_CHAIN, Actor, Kind, Mandate, VerifiedIdentity
+from ostiary.model.identity import MAX_CHAIN, Actor, Budget, Kind, Mandate, VerifiedIdentity
 
 MAX_TEXT: Final = 512
 """Characters of a subject, group or name. OpenID Connect Core, 2 says 255 for `sub`; some CI issuers pass it."""
 MAX_MANDATE: Final = 256
 """Entries in one dimension of a mandate."""
 MANDATE_TYPE: Final = "ostiary"
-_MANDATE_KEYS: Final = frozenset({"type", "id", "connections", "actions", "resources"})
+_MANDATE_KEYS: Final = frozenset({"type", "id", "connections", "actions", "resources", "effects"})
+_DIMENSIONS: Final = ("connections", "actions", "resources")
+_EFFECTS: Final = ("calls", "rows", "bytes", "objects")
+MAX_EFFECT: Final = 1 << 53
+MAX_BUDGETS: Final = 9
+"""One for the first mandate, and one for each link of the chain that narrowed it."""
 _ACTOR_KINDS: Final = frozenset({Kind.AGENT, Kind.WORKLOAD})
 
 
@@ -92,11 +97,12 @@ def delegate(subject: VerifiedIdentity, may_act: object, actor: VerifiedIdentity
     return chain
 
 
-def mandate_from(details: object, *, fallback_id: str) -> Mandate | None:
+def mandate_from(details: object, *, fallback_id: str, own: bool = False) -> Mandate | None:
     """The one `authorization_details` object (RFC 9396, 2) of type `ostiary`, as a mandate; None: the claim is absent.
 
     A restriction that is not understood is not dropped: an unknown member, details of other types alone, or several
-    of ours (their union is no product of dimensions) are refused.
+    of ours (their union is no product of dimensions) are refused. `own`: it stands in a token of the gateway's, which
+    may also say `within`, the budgets of the mandates that it was narrowed from.
     """
     if details is None:
         return None
@@ -106,13 +112,16 @@ def mandate_from(details: object, *, fallback_id: str) -> Mandate | None:
     if len(ours) != 1:
         bad_token("authorization_details holds not exactly one object of type ostiary")
     item: Mapping[str, Any] = ours[0]
-    if not item.keys() <= _MANDATE_KEYS:
+    if not item.keys() <= (_MANDATE_KEYS | {"within"} if own else _MANDATE_KEYS):
         bad_token("authorization_details has members that are not understood")
+    name = text_of(item.get("id", fallback_id), "authorization_details.id")
+    budgets = [_budget(name, item["effects"])] if "effects" in item else []
     return Mandate(
-        id=text_of(item.get("id", fallback_id), "authorization_details.id"),
+        id=name,
         connections=_dimension(item, "connections"),
         actions=_dimension(item, "actions"),
         resources=_dimension(item, "resources"),
+        budgets=(*budgets, *_within(item.get("within", []))),
     )
 
 
@@ -125,31 +134,85 @@ def _dimension(item: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     return tuple(sorted({text_of(entry, f"authorization_details.{name}") for entry in value}))
 
 
+def _budget(name: str, effects: object) -> Budget:
+    if not isinstance(effects, dict) or not effects or not effects.keys() <= set(_EFFECTS):
+        bad_token(f"authorization_details.effects is not an object with some of {', '.join(_EFFECTS)}")
+    for what, most in effects.items():
+        if type(most) is not int or not 0 <= most <= MAX_EFFECT:
+            bad_token(f"authorization_details.effects.{what} is not a whole number from 0 to 2^53")
+    return Budget(id=name, **effects)
+
+
+def _within(held: object) -> list[Budget]:
+    if not isinstance(held, list) or len(held) > MAX_BUDGETS:
+        bad_token("authorization_details.within is not a short list")
+    found = []
+    for each in held:
+        if not isinstance(each, dict) or "id" not in each:
+            bad_token("authorization_details.within holds something else than budgets")
+        effects = {name: most for name, most in each.items() if name != "id"}
+        found.append(_budget(text_of(each["id"], "authorization_details.within.id"), effects))
+    return found
+
+
 def details_of(mandate: Mandate) -> list[dict[str, object]]:
-    """`mandate` as `authorization_details`, the inverse of `mandate_from`."""
+    """`mandate` as `authorization_details`, the inverse of `mandate_from` with `own`."""
     item: dict[str, object] = {"type": MANDATE_TYPE, "id": mandate.id}
-    for name in ("connections", "actions", "resources"):
+    for name in _DIMENSIONS:
         value = getattr(mandate, name)
         if value is not None:
             item[name] = list(value)
+    within = []
+    for budget in mandate.budgets:
+        effects = {name: most for name in _EFFECTS if (most := getattr(budget, name)) is not None}
+        if budget.id == mandate.id:
+            item["effects"] = effects
+        else:
+            within.append({"id": budget.id} | effects)
+    if within:
+        item["within"] = within
     return [item]
 
 
 def narrow_mandate(held: Mandate | None, asked: Mandate | None) -> Mandate | None:
     """`asked` if it lies within `held`; `held` where nothing is asked. Raises `NotAdmitted` for a wider one.
 
-    Entries are compared as text, so a pattern never proves that it lies within another one.
+    Entries are compared as text, so a pattern never proves that it lies within another one. What is spent under it is spent
+    under every mandate that it was made of, too: a budget that is larger than what is left there grants nothing.
     """
     if asked is None or held is None:
         return asked if held is None else held
     dimensions: dict[str, tuple[str, ...] | None] = {}
-    for name in ("connections", "actions", "resources"):
+    for name in _DIMENSIONS:
         have: tuple[str, ...] | None = getattr(held, name)
         want: tuple[str, ...] | None = getattr(asked, name)
         if have is not None and want is not None and not set(want) <= set(have):
-            raise NotAdmitted(Reason.BAD_TOKEN, f"the mandate asked for is wider in {name} than the one held")
+            beyond = ", ".join(sorted(set(want) - set(have))[:3])
+            raise NotAdmitted(
+                Reason.BAD_TOKEN, f"the mandate asked for is wider in {name} than the one held ({beyond})"
+            )
         dimensions[name] = have if want is None else want
-    return Mandate(id=asked.id, **dimensions)
+    _check_budgets(held, asked)
+    return Mandate(id=asked.id, **dimensions, budgets=_joined(asked, held))
+
+
+def _check_budgets(held: Mandate, asked: Mandate) -> None:
+    for mine in asked.budgets:
+        for theirs in held.budgets:
+            for name in _EFFECTS:
+                want, have = getattr(mine, name), getattr(theirs, name)
+                if want is not None and have is not None and want > have:
+                    raise NotAdmitted(
+                        Reason.BAD_TOKEN,
+                        f"the mandate asked for is wider in {name} than the one held ({want} > {have})",
+                    )
+
+
+def _joined(one: Mandate, other: Mandate) -> tuple[Budget, ...]:
+    budgets = tuple({budget.id: budget for budget in (*other.budgets, *one.budgets)}.values())
+    if len(budgets) > MAX_BUDGETS:
+        bad_token("the mandate was narrowed too often")
+    return budgets
 
 
 def common_mandate(one: Mandate | None, other: Mandate | None) -> Mandate | None:
@@ -157,8 +220,8 @@ def common_mandate(one: Mandate | None, other: Mandate | None) -> Mandate | None
     if one is None or other is None:
         return other if one is None else one
     dimensions: dict[str, tuple[str, ...] | None] = {}
-    for name in ("connections", "actions", "resources"):
+    for name in _DIMENSIONS:
         a: tuple[str, ...] | None = getattr(one, name)
         b: tuple[str, ...] | None = getattr(other, name)
         dimensions[name] = b if a is None else a if b is None else tuple(sorted(set(a) & set(b)))
-    return Mandate(id=one.id, **dimensions)
+    return Mandate(id=one.id, **dimensions, budgets=_joined(one, other))

@@ -11,6 +11,7 @@ for. `family` lists the tokens that this one descends from: revoking one of them
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,12 +27,16 @@ from ostiary.model.identity import Actor, Authentication, Initiator, Kind, Manda
 
 TYPE: Final = "at+jwt"
 """RFC 9068, 2.1: `typ`; no ID token has it, so neither passes for the other."""
+DELEGATION: Final = "ostiary-delegation+jwt"
+"""`typ` of a delegation, so that it never passes for a token that opens sessions."""
 MAX_MINUTES: Final = 24 * 60
+MAX_DELEGATION: Final = 31 * 24 * 3600
+"""Seconds that a delegation may last."""
 MAX_FAMILY: Final = 16
 """Exchanges in a row. Each chain link needs at most one, and there are never more than eight."""
 
 
-class OriginClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OriginClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The `ostiary` claim."""
 
     iss: str
@@ -44,6 +49,9 @@ class OriginClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connections: list[str] | None
     """The audience; None: those that policy allows."""
     family: list[str]
+    account: str | None = None
+    purpose: str = ""
+    ticket: str = ""
 
 
 class ActClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -52,6 +60,36 @@ class ActClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     iss: str
     sub: str
     act: ActClaim | None = None
+
+
+class MayAct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """RFC 8693, 4.4: who may ask for a token with this one as its subject."""
+
+    iss: str
+    sub: str
+
+
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """RFC 7800, 3.1 and RFC 9449, 6.1: the key that whoever shows the token has to prove."""
+
+    jkt: str
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fresh token is narrowed to, and what else it carries."""
+
+    acting: tuple[Actor, ...]
+    audience: frozenset[str]
+    mandate: Mandate | None
+    account: str | None = None
+    account_token: str | None = None
+    """Id hash of the service account: revoking that revokes what was made under it."""
+    key: str | None = None
+    """RFC 7638 thumbprint of the key that it is bound to."""
+    purpose: str = ""
+    ticket: str = ""
+    seconds: int | None = None
+    """Lifetime, if shorter than usual."""
 
 
 class GatewayClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -71,6 +109,8 @@ class GatewayClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     groups: list[str] = []
     act: ActClaim | None = None
     authorization_details: list[dict[str, Any]] | None = None
+    may_act: MayAct | None = None
+    cnf: Confirmation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,45 +127,76 @@ class Minted:
 class TokenSigner:
     """Mints gateway tokens. Lives in the control process only."""
 
-    def __init__(self, key: TokenKey, *, issuer: str, audience: str, minutes: int) -> None:
+    def __init__(
+        self, key: TokenKey, *, issuer: str, audience: str, minutes: int, older: Sequence[Mapping[str, str]] = ()
+    ) -> None:
         if not 1 <= minutes <= MAX_MINUTES:
             raise ValueError("token lifetime must be 1 to 1440 minutes")
         self.key = key
         self.issuer = issuer
         self.audience = audience
         self._seconds = minutes * 60
+        self._older = older
+
+    def public_keys(self) -> list[dict[str, str]]:
+        """The key that signs, and those that signed tokens which may still be good: RFC 7517, 5."""
+        return [self.key.public_jwk(), *(dict(jwk) for jwk in self._older if jwk.get("kid") != self.key.kid)]
 
     def mint(
-        self,
-        parent: VerifiedIdentity,
-        *,
-        now: float,
-        acting: tuple[Actor, ...],
-        audience: frozenset[str],
-        mandate: Mandate | None,
-        actor: VerifiedIdentity | None = None,
+        self, parent: VerifiedIdentity, bounds: Bounds, *, now: float, actor: VerifiedIdentity | None = None
     ) -> Minted:
-        """A token for `parent`'s subject, `acting` for it, bounded by `audience` and `mandate`.
+        """A token for `parent`'s subject within `bounds`.
 
         The caller has narrowed those (`ostiary.identity.exchange`), with the token of `actor` where there was one; what
         is held here is that nothing outlives either, that both are of its family, and that the chain is sound. Raises
         `NotAdmitted`.
         """
-        check_chain((parent.issuer, parent.subject), acting)
         parents = (parent,) if actor is None else (parent, actor)
-        ends = min(int(now) + self._seconds, *(each.expires for each in parents))
+        ends = min(int(now) + min(self._seconds, bounds.seconds or self._seconds), *(each.expires for each in parents))
+        family = [token for each in parents for token in (*each.auth.family, each.auth.token)]
+        return self._sign(TYPE, parent, bounds, now=now, ends=ends, family=family, may_act=None)
+
+    def mint_delegation(
+        self, parent: VerifiedIdentity, bounds: Bounds, may_act: MayAct, *, now: float, seconds: int
+    ) -> Minted:
+        """A delegation: it lets `may_act` ask for tokens of `parent`'s subject within `bounds`.
+
+        A person's own outlives the login in which it was given, as a written authority does, and ends by being revoked; one
+        that an agent gives onward ends with the token that the agent has.
+        """
+        ends = int(now) + seconds
+        family: list[str] = []
+        if parent.acting or parent.account is not None:
+            ends = min(ends, parent.expires)
+            family = [*parent.auth.family, parent.auth.token]
+        return self._sign(DELEGATION, parent, bounds, now=now, ends=ends, family=family, may_act=may_act)
+
+    def _sign(
+        self,
+        typ: str,
+        parent: VerifiedIdentity,
+        bounds: Bounds,
+        *,
+        now: float,
+        ends: int,
+        family: list[str],
+        may_act: MayAct | None,
+    ) -> Minted:
+        acting, mandate = bounds.acting, bounds.mandate
+        check_chain((parent.issuer, parent.subject), acting)
         if ends <= now:
             raise NotAdmitted(Reason.EXPIRED_TOKEN, "nothing is left of its lifetime")
-        family = list(dict.fromkeys(token for each in parents for token in (*each.auth.family, each.auth.token)))
+        if bounds.account_token is not None:
+            family = [*family, bounds.account_token]
+        family = list(dict.fromkeys(family))
         if len(family) > MAX_FAMILY:
             bad_token("exchanged too often")
-        jti = secrets.token_urlsafe(18)
         claims = GatewayClaims(
             iss=self.issuer,
             aud=self.audience,
             sub=parent.subject,
             client_id=acting[0].sub if acting else parent.subject,
-            jti=jti,
+            jti=secrets.token_urlsafe(18),
             iat=int(now),
             exp=ends,
             auth_time=parent.auth.at,
@@ -137,20 +208,24 @@ class TokenSigner:
                 names=[actor.name for actor in acting],
                 initiator=parent.initiator,
                 task=parent.task if parent.task is not None or mandate is None else mandate.id,
-                connections=sorted(audience) or None,
+                connections=sorted(bounds.audience) or None,
                 family=family,
+                account=bounds.account or parent.account,
+                purpose=bounds.purpose or parent.purpose,
+                ticket=bounds.ticket or parent.ticket,
             ),
             email=parent.email,
             groups=sorted(parent.groups),
             act=_nested(acting),
             authorization_details=None if mandate is None else details_of(mandate),
+            may_act=may_act,
+            cnf=None if bounds.key is None else Confirmation(jkt=bounds.key),
         )
-        header = {"alg": ALGORITHM, "typ": TYPE, "kid": self.key.kid}
         built: dict[str, object] = msgspec.to_builtins(claims)
-        token = sign_compact(header, built, self.key.key)
+        token = sign_compact({"alg": ALGORITHM, "typ": typ, "kid": self.key.kid}, built, self.key.key)
         if len(token) > MAX_TOKEN:
             bad_token("too many groups or too large a mandate for a token of 16 KiB")
-        return Minted(token, _identity(claims, built, token_id(Jws(ALGORITHM, None, TYPE, built, b"", b""))))
+        return Minted(token, _identity(claims, built, token_id(Jws(ALGORITHM, None, typ, built, b"", b""))))
 
 
 class GatewayTokens:
@@ -163,7 +238,7 @@ class GatewayTokens:
 
     def verify(self, jws: Jws, now: float) -> Proved:
         """`jws` as proved at `now` (seconds since 1970), or `NotAdmitted`. Whether it was revoked is the verifier's to say."""
-        if jws.typ != TYPE:
+        if jws.typ not in (TYPE, DELEGATION):
             bad_token("typ is not at+jwt")
         key = self._ring.find(jws)
         if key is None or jws.kid is None:
@@ -177,9 +252,13 @@ class GatewayTokens:
             raise NotAdmitted(Reason.UNKNOWN_ISSUER, "iss is not this gateway")
         if claims.aud != self._audience:
             raise NotAdmitted(Reason.WRONG_AUDIENCE, "aud is not this gateway")
-        check_times(jws.claims, now, leeway=5, longest=MAX_MINUTES * 60)
-        token = token_id(jws)
-        return Proved(identity=_identity(claims, jws.claims, token), may_act=None, own=True)
+        delegated = jws.typ == DELEGATION
+        check_times(jws.claims, now, leeway=5, longest=MAX_DELEGATION if delegated else MAX_MINUTES * 60)
+        if delegated is (claims.may_act is None):
+            bad_token("may_act does not fit its typ")
+        identity = _identity(claims, jws.claims, token_id(jws))
+        may_act = None if claims.may_act is None else msgspec.to_builtins(claims.may_act)
+        return Proved(identity=identity, may_act=may_act, own=True, is_delegation=delegated)
 
 
 def _nested(acting: tuple[Actor, ...]) -> ActClaim | None:
@@ -213,10 +292,17 @@ def _identity(claims: GatewayClaims, raw: dict[str, Any], token: str) -> Verifie
         acting=tuple(acting),
         initiator=origin.initiator,
         task=origin.task,
-        mandate=mandate_from(raw.get("authorization_details"), fallback_id=f"mandate-{token[:24]}"),
+        mandate=mandate_from(raw.get("authorization_details"), fallback_id=f"mandate-{token[:24]}", own=True),
         auth=Authentication(
-            method="gateway-token", token=token, key=None, at=claims.auth_time, family=tuple(origin.family)
+            method="gateway-token",
+            token=token,
+            key=None if claims.cnf is None else claims.cnf.jkt,
+            at=claims.auth_time,
+            family=tuple(origin.family),
         ),
         expires=claims.exp,
         audience=frozenset(origin.connections or ()),
+        account=origin.account,
+        purpose=origin.purpose,
+        ticket=origin.ticket,
     )

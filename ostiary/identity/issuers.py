@@ -56,6 +56,7 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     initiator_proof: dict[str, Condition] = {}
     """And only where these hold: `{ run_attempt = "1" }` leaves out re-runs."""
     task_claim: str | None = None
+    subject_prefix: str | None = None
     actor_kind: Kind = Kind.AGENT
     actor_issuers: tuple[str, ...] = ()
     """Other issuers that this one may name inside `act`; its own is always fine."""
@@ -121,6 +122,7 @@ def issuer_configured(section: config.Issuer, key: str = "issuers") -> Issuer:
         actor_kind=section.actor_kind,
         actor_issuers=section.actor_issuers,
         task_claim=section.task_claim,
+        subject_prefix=section.subject_prefix,
         leeway_seconds=section.leeway_seconds,
         max_lifetime_seconds=section.max_token_seconds,
         keys_fresh_seconds=section.jwks_seconds,

@@ -175,6 +175,24 @@ def parse_compact(token: str) -> Jws:
 
     Reads, and proves nothing: see `PinnedKey.check`.
     """
+    return _parse(token)[0]
+
+
+def parse_proof(token: str) -> tuple[Jws, PinnedKey]:
+    """Read a DPoP proof (RFC 9449, 4.2), the one JWS that brings its own key, and check that it is signed with that.
+
+    It proves that somebody holds the key, and nothing about who. Raises `NotAdmitted`.
+    """
+    jws, jwk = _parse(token, brings_key=True)
+    try:
+        key = pin(jwk, (jws.alg,))
+    except UnusableKey as error:
+        bad_token(f"the key of the proof cannot be used: {error}")
+    key.check(jws)
+    return jws, key
+
+
+def _parse(token: str, *, brings_key: bool = False) -> tuple[Jws, object]:
     if len(token) > MAX_TOKEN:
         bad_token("longer than 16 KiB")
     parts = token.split(".", 5)
@@ -193,8 +211,9 @@ def parse_compact(token: str) -> Jws:
         claims = strict_object(raw_claims)
     except ValueError as error:
         bad_token(f"not strict JSON: {quoted(str(error))}")
+    jwk = header.pop("jwk", None) if brings_key else None
     alg, kid, typ = _read_header(header)
-    return Jws(
+    jws = Jws(
         alg=alg,
         kid=kid,
         typ=typ,
@@ -202,6 +221,7 @@ def parse_compact(token: str) -> Jws:
         signing_input=f"{parts[0]}.{parts[1]}".encode("ascii"),
         signature=signature,
     )
+    return jws, jwk
 
 
 def _read_header(header: dict[str, Any]) -> tuple[str, str | None, str]:

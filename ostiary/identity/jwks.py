@@ -127,20 +127,20 @@ class HttpSource:
     async def fetch(self) -> bytes:
         """Fetch the key set, through discovery where no URL is configured."""
         try:
-            verify = _tls(self._issuer.ca_file)
+            verify = trust(self._issuer.ca_file)
             async with (
                 asyncio.timeout(FETCH_SECONDS),
                 httpx.AsyncClient(follow_redirects=False, trust_env=False, verify=verify, timeout=5.0) as client,
             ):
                 url = self._issuer.jwks_url or await self._discover(client)
-                return await _document(client, url)
+                return await fetch_document(client, url)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
             raise FetchFailed(type(error).__name__) from None
 
     async def _discover(self, client: httpx.AsyncClient) -> str:
         """OpenID Connect Discovery 1.0, 4: the document must name the very issuer that was asked (4.3)."""
         issuer = self._issuer.issuer
-        raw = await _document(client, issuer.rstrip("/") + "/.well-known/openid-configuration")
+        raw = await fetch_document(client, issuer.rstrip("/") + "/.well-known/openid-configuration")
         try:
             found = strict_object(raw)
         except ValueError:
@@ -156,12 +156,13 @@ class HttpSource:
 
 
 @cache
-def _tls(ca_file: str | None) -> ssl.SSLContext:
+def trust(ca_file: str | None) -> ssl.SSLContext:
     """Trust for `ca_file`, else the system's roots; read once, for it costs 25 ms and the loop waits."""
     return ssl.create_default_context(cafile=ca_file)
 
 
-async def _document(client: httpx.AsyncClient, url: str) -> bytes:
+async def fetch_document(client: httpx.AsyncClient, url: str) -> bytes:
+    """Fetch a JSON document of at most 256 KiB over https, following no redirect. Raises `FetchFailed`."""
     if not is_safe_url(url):
         raise FetchFailed("not an https URL")
     headers = {"accept": "application/json", "accept-encoding": "identity"}

@@ -23,6 +23,8 @@ from ostiary.model.errors import ConfigError
 
 ALGORITHM: Final = "EdDSA"
 MAX_KEY_FILE: Final = 4096
+MAX_PUBLISHED: Final = 4
+"""Keys in the public set: rotate no oftener than tokens live, and none is dropped too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,26 @@ def load_or_create_token_key(path: Path) -> TokenKey:
     if not public.exists() or key.kid not in {known.kid for known in load_token_ring(path).keys}:
         older = json.loads(public.read_bytes())["keys"] if public.exists() else []
         _write(public, json.dumps({"keys": [key.public_jwk(), *older]}, indent=1).encode() + b"\n", 0o644)
+    return key
+
+
+def older_keys(path: Path) -> list[dict[str, str]]:
+    """The public keys beside the one at `path` that signed before it, as JWKs: they are published until they are removed."""
+    found: list[dict[str, str]] = json.loads(public_path(path).read_bytes())["keys"][1:]
+    return found
+
+
+def rotate_token_key(path: Path) -> TokenKey:
+    """Sign with a fresh key from the next start on. The old one's public half stays until `MAX_PUBLISHED` came after it.
+
+    The public set is written first: a worker that meets a token of the new key must know it.
+    """
+    public = public_path(path)
+    load_or_create_token_key(path)
+    older = json.loads(public.read_bytes())["keys"]
+    key = new_token_key()
+    _write(public, json.dumps({"keys": [key.public_jwk(), *older][:MAX_PUBLISHED]}, indent=1).encode() + b"\n", 0o644)
+    _write(path, key.key.as_pem(private=True), 0o600)
     return key
 
 

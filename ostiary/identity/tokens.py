@@ -8,7 +8,8 @@ loses a restriction on its way in. The caller hears one generic sentence; the `N
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ostiary.identity.chain import acting_from, display_name, mandate_from, text_of
@@ -43,6 +44,10 @@ class Proved:
     """RFC 8693, 4.4, unread; None: absent."""
     own: bool
     """Whether the gateway minted it."""
+    is_delegation: bool = False
+    """It lets the actor that it names ask for a token, and opens no session by itself."""
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """All of an issuer's claims; empty for the gateway's own."""
 
 
 def prove(
@@ -60,6 +65,9 @@ def prove(
     auth: Authentication,
     expires: int,
     audience: frozenset[str],
+    account: str | None = None,
+    purpose: str = "",
+    ticket: str = "",
 ) -> VerifiedIdentity:
     """The one place that builds a `VerifiedIdentity`; callers have verified a signature over every field."""
     digest = identity_digest({
@@ -76,6 +84,7 @@ def prove(
         "method": auth.method,
         "key": auth.key,
         "audience": sorted(audience),
+        "account": account,
     })  # fmt: skip
     return VerifiedIdentity(
         issuer=issuer,
@@ -91,6 +100,9 @@ def prove(
         auth=auth,
         expires=expires,
         audience=audience,
+        account=account,
+        purpose=purpose,
+        ticket=ticket,
         digest=digest,
     )
 
@@ -125,6 +137,8 @@ class IssuerTokens:
             if not holds(claims, name, condition):
                 bad_token(f"trust condition on {name} does not hold")
         subject = text_of(claims.get("sub"), "sub")
+        if issuer.subject_prefix is not None and not subject.startswith(issuer.subject_prefix):
+            bad_token("its subject does not begin as this issuer's must")
         if "act" in claims and claims["act"] is None:
             bad_token("act is not an object")
         acting = acting_from(
@@ -151,7 +165,7 @@ class IssuerTokens:
             expires=expires,
             audience=frozenset(),
         )
-        return Proved(identity=identity, may_act=claims.get("may_act"), own=False)
+        return Proved(identity=identity, may_act=claims.get("may_act"), own=False, claims=claims)
 
     def _kind(self, claims: dict[str, Any]) -> Kind:
         name = self.issuer.kind_claim

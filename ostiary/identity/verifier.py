@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from ostiary.identity.dpop import KeyProofs
 from ostiary.identity.gateway import GatewayTokens
 from ostiary.identity.issuers import Issuer, check_issuers
 from ostiary.identity.jose import parse_compact, quoted
@@ -30,6 +31,7 @@ class Verifier:
         check_issuers(configured, gateway.issuer if gateway is not None else None)
         self._gateway = gateway
         self._standing = standing
+        self.proofs = KeyProofs()
         self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock)) for issuer in configured}
 
     async def verify(self, claims: Claims, now: float) -> VerifiedIdentity:
@@ -37,13 +39,26 @@ class Verifier:
 
         Raises `NotAdmitted`. The caller hears its `reason` at most; `detail` is for the log.
         """
-        identity = (await self.verify_token(claims.token.reveal(), now)).identity
+        token, tilde, proof = claims.token.reveal().partition("~")
+        # A tilde stands in no token: behind it comes the proof of the key that the token is bound to.
+        key = self.proofs.check(proof, "CONNECT", f"ostiary:{claims.connection}", token, now) if tilde else None
+        proved = await self.verify_token(token, now, key=key)
+        if proved.is_delegation:
+            raise NotAdmitted(Reason.BAD_TOKEN, "a delegation opens no session: exchange it with the actor's own token")
+        identity = proved.identity
         if identity.audience and claims.connection not in identity.audience:
             raise NotAdmitted(Reason.WRONG_AUDIENCE, "the token is for other connections")
         return identity
 
-    async def verify_token(self, token: str, now: float) -> Proved:
-        """What `token` proves, whatever connection it is for. Raises `NotAdmitted`."""
+    def check(self, who: VerifiedIdentity) -> None:
+        """Raise `NotAdmitted` where `who` was stopped."""
+        self._standing.check(who)
+
+    async def verify_token(self, token: str, now: float, *, key: str | None = None) -> Proved:
+        """What `token` proves, whatever connection it is for. Raises `NotAdmitted`.
+
+        `key`: the thumbprint of the key that whoever shows it has proved; a token that is bound to one needs that.
+        """
         if not token:
             raise NotAdmitted(Reason.NO_TOKEN)
         jws = parse_compact(token)
@@ -55,5 +70,11 @@ class Verifier:
             if issuer is None:
                 raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
             proved = await issuer.verify(jws, now)
+        if proved.identity.auth.key not in (None, key):
+            raise NotAdmitted(
+                Reason.BAD_TOKEN,
+                "bound to a key, and shown without proof of it",
+                "use `ostiary connect`, which has the key",
+            )
         self._standing.check(proved.identity)
         return proved

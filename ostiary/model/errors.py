@@ -72,7 +72,7 @@ class Reason(enum.Enum):
     UNSUPPORTED = "the session asks for something that is not allowed here"
     NOT_PERMITTED = "policy does not permit this connection"
     STOPPED_ACTOR = "whoever acts here was stopped"
-    LOST_OWNER = "whoever owned this account or delegation is disabled"
+    LOST_OWNER = "whoever acts here, or owns what it acts with, is disabled"
     CONTROL_UNREACHABLE = "the gateway cannot check the token now"
 
 

@@ -39,6 +39,21 @@ class Initiator(msgspec.Struct, frozen=True):
     proved: bool
 
 
+class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much may be done under one mandate in all, over every session; `None` leaves that open."""
+
+    id: str
+    """The mandate that it stands in. One that was narrowed spends from its own and from all that it was made of."""
+    calls: int | None = None
+    """Operations."""
+    rows: int | None = None
+    """Rows that come back."""
+    bytes: int | None = None
+    """Bytes that come back."""
+    objects: int | None = None
+    """Different things touched: tables, files, buckets."""
+
+
 class Mandate(msgspec.Struct, frozen=True):
     """What a session declared that it will need: RFC 9396 `authorization_details`. Policy never grants more.
 
@@ -49,6 +64,8 @@ class Mandate(msgspec.Struct, frozen=True):
     connections: tuple[str, ...] | None
     actions: tuple[str, ...] | None
     resources: tuple[str, ...] | None
+    budgets: tuple[Budget, ...] = ()
+    """Each of them holds."""
 
 
 class Authentication(msgspec.Struct, frozen=True):
@@ -86,6 +103,11 @@ class VerifiedIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970; a session ends when its identity does."""
     audience: frozenset[str]
     """Connections that the token is for; empty: those that policy allows."""
+    account: str | None = None
+    """The service account that a workload was proved to be entitled to use; None: it comes as itself."""
+    purpose: str = ""
+    """What whoever got the token said that it is for. Said, and never decided on."""
+    ticket: str = ""
     digest: bytes
     """SHA-256 over everything above that policy can see: see `identity_digest`."""
 

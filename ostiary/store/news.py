@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +32,10 @@ AREA: Final = Area(
         ),
     ),
 )
+
+
+Piece = tuple[str, str, dict[str, Any] | None, int]
+"""Topic, key, body, until: see `News`."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -90,43 +94,51 @@ class NewsBoard:
         (news,) = await self.tell_all([(topic, key, body, until)])
         return news
 
-    async def tell_all(
-        self, pieces: list[tuple[str, str, dict[str, Any] | None, int]], beside: Work[object] | None = None
-    ) -> list[News]:
+    async def tell_all(self, pieces: Sequence[Piece], beside: Work[object] | None = None) -> list[News]:
         """Tell several pieces as one transaction, together with the changes that `beside` makes."""
-        if len(self._known) + len(pieces) > MAX_NEWS:
-            self._forget()
-            if len(self._known) + len(pieces) > MAX_NEWS:
-                raise StoreFailed(f"more than {MAX_NEWS} revocations and the like are in force")
-        encoded = [None if body is None else msgspec.json.encode(body) for _, _, body, _ in pieces]
-        if any(body is not None and len(body) > MAX_BODY for body in encoded):
-            raise StoreFailed(f"news of more than {MAX_BODY} bytes")
 
-        def work(connection: sqlite3.Connection) -> list[int]:
+        def work(connection: sqlite3.Connection) -> Sequence[Piece]:
             if beside is not None:
                 beside(connection)
-            found = []
-            for (topic, key, _, until), body in zip(pieces, encoded, strict=True):
-                # REPLACE takes a fresh sequence number, so whoever asks for what came later gets it.
-                done = connection.execute(
-                    "INSERT OR REPLACE INTO news (topic, key, body, until) VALUES (?, ?, ?, ?)",
-                    (topic, key, body, until),
-                )
-                found.append(int(done.lastrowid or 0))
-            return found
+            return pieces
 
-        seqs = await self._database.transact(work)
-        told = [News(seq, topic, key, body, until) for seq, (topic, key, body, until) in zip(seqs, pieces, strict=True)]
+        return await self.change(work)
+
+    async def change(self, work: Work[Sequence[Piece]]) -> list[News]:
+        """Run `work` as a transaction, and tell the pieces that it returns, durable in the same one."""
+
+        def whole(connection: sqlite3.Connection) -> list[News]:
+            return [_write(connection, piece) for piece in self._bounded(work(connection))]
+
+        told = await self._database.transact(whole)
         for news in told:
             self._keep(news)
             for tell in self._told:
                 tell(news)
         return told
 
+    def _bounded(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        if len(self._known) + len(pieces) > MAX_NEWS:
+            now = self._clock()
+            if sum(news.until > now for news in list(self._known.values())) + len(pieces) > MAX_NEWS:
+                raise StoreFailed(f"more than {MAX_NEWS} revocations and the like are in force")
+        return pieces
+
     def _keep(self, news: News) -> None:
         self._known[news.topic, news.key] = news
         self.latest = max(self.latest, news.seq)
+        if len(self._known) > MAX_NEWS:
+            now = self._clock()
+            self._known = {key: held for key, held in self._known.items() if held.until > now}
 
-    def _forget(self) -> None:
-        now = self._clock()
-        self._known = {key: news for key, news in self._known.items() if news.until > now}
+
+def _write(connection: sqlite3.Connection, piece: Piece) -> News:
+    topic, key, body, until = piece
+    encoded = None if body is None else msgspec.json.encode(body)
+    if encoded is not None and len(encoded) > MAX_BODY:
+        raise StoreFailed(f"news of more than {MAX_BODY} bytes")
+    # REPLACE takes a fresh sequence number, so whoever asks for what came later gets it.
+    done = connection.execute(
+        "INSERT OR REPLACE INTO news (topic, key, body, until) VALUES (?, ?, ?, ?)", (topic, key, encoded, until)
+    )
+    return News(int(done.lastrowid or 0), topic, key, body, until)

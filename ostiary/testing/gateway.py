@@ -202,6 +202,7 @@ def gateway(
     sections: Mapping[str, Mapping[str, object]] | None = None,
     secrets_by_name: Mapping[str, str] | None = None,
     issuer: Mapping[str, object] | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     state_bytes: int | None = None,
@@ -211,7 +212,8 @@ def gateway(
     """Start a gateway with these connections (as in `ostiary.toml`) under this Cedar policy; stop and delete it at the end.
 
     `sections` are merged over the configuration made here, by section. `secrets_by_name` become files 0600 in `secrets/`,
-    so a connection's password is `file:secrets/NAME` with `@HOME@` for the folder. `prefix` goes before the command
+    so a connection's password is `file:secrets/NAME` with `@HOME@` for the folder. `tables` are added to arrays of
+    tables (`issuers`, `clients`). `prefix` goes before the command
     (`strace`, `nice`). `state_bytes` puts the state on a file system of that size (needs root). `deaf`: once it is ready,
     nobody reads its stdout and stderr any more. `on_disk` keeps the state under /tmp; else it is in memory, so that a busy
     disk of the machine that tests does not make the gateway refuse.
@@ -232,6 +234,8 @@ def gateway(
         document = _document(home, tail, port, api_port, connections, dict(issuer or {}))
         for section, settings in (sections or {}).items():
             _merge(document, section, settings)
+        for name, items in (tables or {}).items():
+            document[name] = [*document.get(name, []), *items]
         config = home / "ostiary.toml"
         config.write_text(to_toml(document).replace("@HOME@", str(home)))
         env = _environment(home) | dict(environment or {})

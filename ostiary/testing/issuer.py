@@ -10,6 +10,8 @@ Run as `python -m ostiary.testing.issuer` it stays up and hands out Ana's, her a
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
 import secrets
 import sys
@@ -19,7 +21,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
@@ -74,6 +76,13 @@ class LocalIssuer:
         """Path to body: what to serve instead of the truth."""
         self.redirects: dict[str, str] = {}
         """Path to Location."""
+        self.person: Mapping[str, Any] = ANA
+        """Who is logged in at it, whatever browser comes: it asks for no password."""
+        self.disabled: set[str] = set()
+        """Subjects whose refresh tokens are good no more."""
+        self._codes: dict[str, dict[str, str]] = {}
+        self.over: dict[str, Any] = {}
+        """What its ID tokens say instead of the truth."""
         self.rotate()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -153,6 +162,34 @@ class LocalIssuer:
         """A token of a pipeline's run, as CI systems issue them."""
         return self.mint(PIPELINE, **over)
 
+    def authorize(self, query: Mapping[str, str]) -> str:
+        """Log `person` in: the address that the browser is sent back to (OpenID Connect Core, 3.1.2)."""
+        code = secrets.token_urlsafe(12)
+        self._codes[code] = dict(query)
+        return (
+            f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query.get('state', ''), 'iss': self.issuer})}"
+        )
+
+    def grant(self, form: Mapping[str, str]) -> tuple[int, bytes]:
+        """Its token endpoint: codes with PKCE, and refresh tokens."""
+        refused = 400, b'{"error":"invalid_grant"}'
+        if form.get("grant_type") == "refresh_token":
+            subject = form.get("refresh_token", "").removeprefix("refresh-")
+            return (
+                refused
+                if subject in self.disabled
+                else (200, json.dumps({"refresh_token": form["refresh_token"]}).encode())
+            )
+        asked = self._codes.pop(form.get("code", ""), None)
+        if asked is None or asked["redirect_uri"] != form.get("redirect_uri"):
+            return refused
+        made = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).rstrip(b"=")
+        if made.decode() != asked.get("code_challenge"):
+            return refused
+        claims = {"aud": asked["client_id"], "nonce": asked.get("nonce")} | self.over
+        answer = {"id_token": self.mint(self.person, **claims), "refresh_token": f"refresh-{self.person['sub']}"}
+        return 200, json.dumps(answer).encode()
+
     def respond(self, path: str) -> tuple[int, bytes, str | None]:
         """What the server answers: status, body, Location."""
         parts = urlsplit(path)
@@ -166,8 +203,16 @@ class LocalIssuer:
             return 200, self.documents[parts.path], None
         match parts.path:
             case "/.well-known/openid-configuration":
-                found = {"issuer": self.issuer, "jwks_uri": self.jwks_url, "id_token_signing_alg_values_supported": []}
+                found = {
+                    "issuer": self.issuer,
+                    "jwks_uri": self.jwks_url,
+                    "id_token_signing_alg_values_supported": [],
+                    "authorization_endpoint": f"{self.issuer}/authorize",
+                    "token_endpoint": f"{self.issuer}/grant",
+                }
                 return 200, json.dumps(found).encode(), None
+            case "/authorize":
+                return 302, b"", self.authorize({name: values[0] for name, values in parse_qs(parts.query).items()})
             case "/jwks.json":
                 return 200, json.dumps(self.jwks()).encode(), None
             case "/token":
@@ -181,7 +226,14 @@ class LocalIssuer:
 def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body, location = issuer.respond(self.path)
+            self._answer(*issuer.respond(self.path))
+
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
+            form = {name: values[0] for name, values in parse_qs(raw).items()}
+            self._answer(*(issuer.grant(form) if self.path == "/grant" else (501, b"<html>")), None)
+
+        def _answer(self, status: int, body: bytes, location: str | None) -> None:
             self.send_response(status)
             if location is not None:
                 self.send_header("location", location)

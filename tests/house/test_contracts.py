@@ -32,6 +32,9 @@ SPAWN = "ostiary/driver/"
 # Every place that opens a secret, and why. A new one is a place to review: add it here with its reason.
 REVEALS: dict[str, str] = {
     "ostiary/api/client.py": "sends the caller's own token to the API",
+    "ostiary/app/control.py": "hashes the identity provider's bearer token, to compare with",
+    "ostiary/cli/held.py": "puts the token of a login into the file or keyring that is for it",
+    "ostiary/identity/oidc.py": "sends our client secret, and a person's refresh token, to their issuer",
     "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
     "ostiary/identity/verifier.py": "checks the token that somebody showed",
     "ostiary/protocols/postgres/login.py": "answers a target that asks for the password",

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ostiary.identity.chain import common_mandate, mandate_from, narrow_mandate
-from ostiary.identity.exchange import DetailsRefused, TargetRefused, exchange
+from ostiary.identity.exchange import DetailsRefused, TargetRefused, Wanted, exchange
 from ostiary.identity.jose import decode_base64url, sign_compact
 from ostiary.identity.keys import new_token_key
 from ostiary.identity.standing import REVOKED, STOPPED, actor_key, stop_body
@@ -33,9 +33,8 @@ def trade(house, subject, actor=None, *, connections=(), details=None, now=None)
         house.signer,
         subject,
         actor,
-        connections=frozenset(connections),
+        Wanted(connections=frozenset(connections), details=details),
         known=KNOWN,
-        details=details,
         now=house.now if now is None else now,
     )
 
@@ -241,6 +240,10 @@ def forged(house, **over):
         ({}, {"ostiary": {}}),
         ({}, {"sub": 5}),
         ({}, {"authorization_details": [{"type": "ostiary", "rows": 1}]}),
+        ({}, {"authorization_details": [{"type": "ostiary", "effects": {"rows": -1}}]}),
+        ({}, {"authorization_details": [{"type": "ostiary", "within": [{"id": "x"}]}]}),
+        ({}, {"may_act": {"iss": "a", "sub": "b"}}),
+        ({"typ": "ostiary-delegation+jwt"}, {}),
     ],
 )
 def test_even_our_own_key_does_not_make_every_token_ours(house, header, over):

@@ -537,3 +537,9 @@ def test_nothing_of_a_login_shows_the_password():
 )
 def test_passwords_are_prepared_as_postgresql_does(typed, used):
     assert prepared(typed) == used.encode()
+
+
+def test_every_reason_can_be_told_in_this_protocol():
+    from ostiary.protocols.postgres.refusals import SQLSTATES
+
+    assert set(SQLSTATES) >= set(Reason)

@@ -43,6 +43,9 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.IDLE: "57P05",
     Reason.UNSUPPORTED: "0A000",
     Reason.NOT_PERMITTED: "42501",
+    Reason.STOPPED_ACTOR: "57P01",
+    Reason.LOST_OWNER: "57P01",
+    Reason.CONTROL_UNREACHABLE: "58000",
 }
 """invalid_password, invalid_authorization, invalid_catalog_name, io_error, too_many_connections and their like."""
 

@@ -1,0 +1,153 @@
+"""What the API needs of the rest, and how every area of it says who asks and what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ostiary.api.events import Record, TokenEvent
+from ostiary.api.forms import NO_STORE, Form, FormRefused, single
+from ostiary.identity.clients import Clients
+from ostiary.identity.gateway import TokenSigner
+from ostiary.identity.oidc import Login
+from ostiary.identity.records import Records
+from ostiary.identity.tokens import Proved
+from ostiary.identity.verifier import Verifier
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.identity import Kind, Said, VerifiedIdentity
+
+MAX_SAID: Final = 512
+"""Characters of what a caller claims."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """What the API needs of the rest."""
+
+    verifier: Verifier
+    signer: TokenSigner
+    revoke: Callable[[str, int], Awaitable[None]]
+    """Ends a token and all that was made from it, durably: the hash of its id, and when it expires anyway."""
+    connections: frozenset[str]
+    record: Record
+    registry: CollectorRegistry
+    records: Records
+    clients: Clients
+    base_url: str
+    """How clients reach this API, without a slash at the end: the issuer of the gateway's tokens."""
+    logins: tuple[Login, ...] = ()
+    """Issuers at which people can log in with a browser."""
+    admin_groups: frozenset[str] = frozenset()
+    admin_issuer: str | None = None
+    scim_token: str | None = None
+    """Hex SHA-256 of the bearer token of the identity provider."""
+    scim_issuer: str = ""
+    scim_subject: str = "externalId"
+    clock: Callable[[], float] = time.time
+
+    def is_admin(self, who: VerifiedIdentity) -> bool:
+        """Whether this is a person of an administrators' group, at the keyboard themselves."""
+        trusted = self.admin_issuer is None or who.issuer == self.admin_issuer
+        alone = who.kind is Kind.HUMAN and not who.acting and who.mandate is None
+        return trusted and alone and not self.admin_groups.isdisjoint(who.groups)
+
+
+class Desk:
+    """What handlers of every area share: who asks, and the record of it."""
+
+    def __init__(self, deps: Deps) -> None:
+        self.deps = deps
+        self._count = Counter(
+            "ostiary_token_requests", "Requests to the token endpoints.", ["action", "result"], registry=deps.registry
+        )
+
+    def count(self, kind: str, result: str) -> None:
+        """Count a request that was not recorded."""
+        self._count.labels(kind, result).inc()
+
+    async def bearer(self, request: Request) -> Proved:
+        """Who makes this request: RFC 6750, 2.1, or RFC 9449, 7.1. Raises `NotAdmitted`."""
+        deps, now = self.deps, self.deps.clock()
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() not in ("bearer", "dpop") or not token:
+            raise NotAdmitted(Reason.NO_TOKEN, "no bearer token")
+        key = None
+        if scheme.lower() == "dpop":
+            key = self.proved_key(request, token, now)
+            if key is None:
+                raise NotAdmitted(Reason.BAD_TOKEN, "no proof of the key")
+        proved = await deps.verifier.verify_token(token, now, key=key)
+        if not proved.own or proved.is_delegation:
+            raise NotAdmitted(Reason.BAD_TOKEN, "not a token of the gateway's")
+        return proved
+
+    def proved_key(self, request: Request, token: str | None, now: float) -> str | None:
+        """The key that this request proves (RFC 9449, 4.3); None: it brings no proof. Raises `NotAdmitted`."""
+        proofs = request.headers.getlist("dpop")
+        if not proofs:
+            return None
+        if len(proofs) > 1:
+            raise NotAdmitted(Reason.BAD_TOKEN, "more than one proof")
+        target = self.deps.base_url + request.url.path
+        return self.deps.verifier.proofs.check(proofs[0], request.method, target, token, now)
+
+    async def recorded(
+        self,
+        action: str,
+        said: Said,
+        who: VerifiedIdentity | None,
+        refused: NotAdmitted | None,
+        connections: frozenset[str] = frozenset(),
+        detail: str = "",
+    ) -> bool:
+        """Put it on record, durably; False: that cannot be done, so nothing may be issued or promised."""
+        event = TokenEvent(
+            action=action,
+            said=said,
+            who=who,
+            connections=tuple(sorted(connections)),
+            reason=None if refused is None else refused.reason,
+            detail=detail if refused is None else refused.detail,
+        )
+        kind = action.removeprefix("token.")
+        try:
+            await self.deps.record(event)
+        except Exception:  # noqa: BLE001 - whatever stops the record stops the token
+            self._count.labels(kind, "unrecorded").inc()
+            return False
+        self._count.labels(kind, "done" if refused is None else refused.reason.name.lower()).inc()
+        return True
+
+
+def said_by(request: Request, form: Form | None = None) -> Said:
+    """What the caller claims: recorded as said, proved by nothing."""
+    peer = request.client
+    return Said(
+        address="local" if peer is None else f"{peer.host}:{peer.port}",
+        application=request.headers.get("user-agent", ""),
+        purpose=_claimed(form or {}, "purpose"),
+        ticket=_claimed(form or {}, "ticket"),
+    )
+
+
+def _claimed(form: Form, name: str) -> str:
+    value = single(form, name) or ""
+    if len(value) > MAX_SAID:
+        raise FormRefused(f"{name} is longer than {MAX_SAID} characters")
+    return value
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """JSON that no cache keeps."""
+    return JSONResponse(content, status, NO_STORE)
+
+
+def refused_json(sentence: str, status: int) -> Response:
+    """Say no, with a sentence fit for the caller."""
+    return answer({"error": sentence}, status)
