@@ -17,6 +17,7 @@ from ostiary.identity.clients import Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.oidc import Login
 from ostiary.identity.records import Records
+from ostiary.identity.saml import SamlLogin
 from ostiary.identity.tokens import Proved
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
@@ -41,7 +42,7 @@ class Deps:
     clients: Clients
     base_url: str
     """How clients reach this API, without a slash at the end: the issuer of the gateway's tokens."""
-    logins: tuple[Login, ...] = ()
+    logins: tuple[Login | SamlLogin, ...] = ()
     """Issuers at which people can log in with a browser."""
     admin_groups: frozenset[str] = frozenset()
     admin_issuer: str | None = None

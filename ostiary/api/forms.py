@@ -42,11 +42,11 @@ class Unreadable(Exception):
 Form = dict[str, list[str]]
 
 
-async def form_of(request: Request) -> Form:
+async def form_of(request: Request, most: int = MAX_BODY) -> Form:
     """The request's form; raises `FormRefused`. Empty values count as absent (RFC 6749, 3.2)."""
     if _FORM.fullmatch(request.headers.get("content-type", "")) is None:
         raise FormRefused("send application/x-www-form-urlencoded", 415)
-    body = await _body(request)
+    body = await _body(request, most)
     try:
         fields = parse_qsl(
             body.decode("ascii"),
@@ -73,7 +73,7 @@ async def json_of(request: Request) -> bytes:
     return await _body(request)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int = MAX_BODY) -> bytes:
     if "content-encoding" in request.headers:
         raise FormRefused("content encodings are not accepted", 415)
     body = bytearray()
@@ -81,8 +81,8 @@ async def _body(request: Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY:
-                    raise FormRefused("the request is larger than 64 KiB", 413)
+                if len(body) > most:
+                    raise FormRefused(f"the request is larger than {most // 1024} KiB", 413)
     except (TimeoutError, ClientDisconnect):
         raise FormRefused("the request did not arrive in time", 408) from None
     return bytes(body)

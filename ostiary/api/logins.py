@@ -40,6 +40,7 @@ from ostiary.identity.gateway import MayAct
 from ostiary.identity.jose import encode_base64url
 from ostiary.identity.oidc import Attempt, Login
 from ostiary.identity.records import Refused
+from ostiary.identity.saml import MAX_RESPONSE, SamlLogin
 from ostiary.identity.tokens import Proved
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.store.database import StoreFailed
@@ -50,6 +51,7 @@ CODE_SECONDS: Final = 60
 MAX_PENDING: Final = 1000
 POLL_SECONDS: Final = 2
 DELEGATION_SECONDS: Final = 3600
+NOT_BEGUN: Final = "This login was not begun in this browser, is too old, or was used already. Begin again."
 COOKIE: Final = "ostiary_login"
 _USER_CODE: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """RFC 8628, 6.1: no vowels, nothing that looks like something else; 20^8 of them."""
@@ -70,7 +72,7 @@ class Pending:
     until: float
     browser: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     """What the cookie of the browser holds that began it."""
-    login: Login | None = None
+    login: Login | SamlLogin | None = None
     attempt: Attempt | None = None
     person: Proved | None = None
     """Who logged in."""
@@ -100,6 +102,9 @@ class Logins:
         return [
             Route("/oauth/authorize", self.authorize, methods=["GET"]),
             Route("/oauth/callback", self.callback, methods=["GET"]),
+            Route("/saml/acs", self.acs, methods=["POST"]),
+            Route("/saml/metadata", self.saml_metadata, methods=["GET"]),
+            Route("/oauth/resume", self.resume, methods=["GET"]),
             Route("/oauth/consent", self.consent, methods=["POST"]),
             Route("/oauth/device_authorization", self.device_authorization, methods=["POST"]),
             Route("/device", self.device_page, methods=["GET"]),
@@ -238,31 +243,69 @@ class Logins:
         return address
 
     async def callback(self, request: Request) -> Response:
-        """The person is back from their issuer."""
-        query, now = request.query_params, self._clock()
+        """The person is back from their OpenID provider."""
+        query = request.query_params
         pending = self._by_state.pop(query.get("state", ""), None)
-        begun = pending is not None and pending.until > now
-        if pending is None or not begun or not hmac.compare_digest(request.cookies.get(COOKIE, ""), pending.browser):
-            return pages.problem(
-                "This login was not begun in this browser, is too old, or was used already. Begin again."
-            )
-        if pending.login is None or pending.attempt is None or "code" not in query:
+        if pending is None or pending.until <= self._clock() or not _is_its_browser(request, pending):
+            return pages.problem(NOT_BEGUN)
+        if not isinstance(pending.login, Login) or "code" not in query:
             return pages.problem("Your organisation's login page did not let you in.", 403)
+        problem = await self._finish(request, pending, query["code"], query.get("iss"))
+        return self._consent_page(pending) if problem is None else problem
+
+    async def acs(self, request: Request) -> Response:
+        """A SAML response (SAML Bindings, 3.5.4). Another site posts it, so no cookie comes with it: the next request brings it."""
+        form = await form_of(request, 4 * MAX_RESPONSE)
+        pending = self._by_state.pop(single(form, "RelayState") or "", None)
+        response = single(form, "SAMLResponse")
+        if pending is None or pending.until <= self._clock() or isinstance(pending.login, Login) or response is None:
+            return pages.problem(NOT_BEGUN)
+        problem = await self._finish(request, pending, response, None)
+        if problem is not None:
+            return problem
+        ticket = secrets.token_urlsafe(24)
+        self._by_state[ticket] = pending
+        return RedirectResponse(f"/oauth/resume?{urlencode({'ticket': ticket})}", 303, headers=pages.HEADERS)
+
+    async def resume(self, request: Request) -> Response:
+        """Go on after a SAML login, in the browser that began it."""
+        pending = self._by_state.pop(request.query_params.get("ticket", ""), None)
+        if pending is None or pending.person is None or not _is_its_browser(request, pending):
+            return pages.problem(NOT_BEGUN)
+        return self._consent_page(pending)
+
+    async def saml_metadata(self, _: Request) -> Response:
+        """What SAML identity providers are told of us."""
+        for login in self._desk.deps.logins:
+            if not isinstance(login, Login):
+                return Response(login.metadata(), media_type="application/samlmetadata+xml")
+        return pages.problem("No SAML identity provider is configured.", 404)
+
+    async def _finish(self, request: Request, pending: Pending, code: str, iss: str | None) -> Response | None:
+        """Prove who came back; None: `pending.person` is set, and that is on record. Else the page to show."""
+        if pending.login is None or pending.attempt is None:
+            return pages.problem(NOT_BEGUN)
         refused: NotAdmitted | None = None
         try:
-            provided = await pending.login.finish(pending.attempt, query["code"], query.get("iss"), now)
+            provided = await pending.login.finish(pending.attempt, code, iss, self._clock())
             self._desk.deps.verifier.check(provided.proved.identity)
             pending.person = provided.proved
         except NotAdmitted as error:
             refused = error
         who = None if pending.person is None else pending.person.identity
         if not await self._desk.recorded("login", said_by(request), who, refused, detail=f"for {pending.client}"):
+            pending.person = None
             return pages.problem("The login cannot be recorded, so it did not happen. Try again.", 503)
-        if pending.person is None:
-            unreachable = refused is not None and refused.reason is Reason.ISSUER_UNREACHABLE
+        if refused is not None:
+            unreachable = refused.reason is Reason.ISSUER_UNREACHABLE
             return pages.problem(
-                "The login was not accepted." if not unreachable else "Your issuer cannot be reached.", 403
+                "Your issuer cannot be reached." if unreachable else "The login was not accepted.", 403
             )
+        return None
+
+    def _consent_page(self, pending: Pending) -> Response:
+        if pending.person is None:
+            return pages.problem(NOT_BEGUN)
         pending.consent = secrets.token_urlsafe(24)
         self._by_consent[pending.consent] = pending
         return pages.consent(
@@ -282,7 +325,7 @@ class Logins:
             pending is None
             or pending.person is None
             or pending.until <= self._clock()
-            or not hmac.compare_digest(request.cookies.get(COOKIE, ""), pending.browser)
+            or not _is_its_browser(request, pending)
         ):
             return pages.problem("This page is too old, or was answered already. Begin again.")
         if single(form, "answer") != "yes":
@@ -396,6 +439,11 @@ class Logins:
                     del held[key]
             full = full or len(held) >= MAX_PENDING
         return not full
+
+
+def _is_its_browser(request: Request, pending: Pending) -> bool:
+    """Whether this is the browser that began the login."""
+    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), pending.browser.encode())
 
 
 def _mark(secret: str) -> str:

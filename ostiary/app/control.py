@@ -25,6 +25,7 @@ from ostiary.identity.issuers import Issuer, issuer_configured
 from ostiary.identity.keys import load_or_create_token_key, older_keys
 from ostiary.identity.oidc import Login
 from ostiary.identity.records import Records
+from ostiary.identity.saml import SamlLogin
 from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
 from ostiary.listener.accept import bind
@@ -86,7 +87,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             records=Records(database, board),
             clients=Clients(
                 [Client(section, f"clients[{n}]") for n, section in enumerate(config.clients)],
-                issuer=own, audiences=audiences,
+                issuer=own,
+                audiences=audiences,
             ),
             base_url=own,
             logins=logins(config, issuers, believes),
@@ -122,9 +124,9 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await sealing.close()
 
 
-def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[Login, ...]:
+def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[Login | SamlLogin, ...]:
     """The issuers at which people can log in with a browser."""
-    found = []
+    found: list[Login] = []
     for section, issuer in zip(config.issuers, issuers, strict=True):
         if section.login_client_id is not None:
             place = section.login_client_secret
@@ -138,7 +140,8 @@ def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[L
                     scopes=section.login_scopes,
                 )
             )
-    return tuple(found)
+    saml = (SamlLogin(section, config.api.base_url, f"saml[{n}]") for n, section in enumerate(config.saml))
+    return (*found, *saml)
 
 
 def scim_token(settings: Scim) -> str:

@@ -426,6 +426,8 @@ def _who(who: VerifiedIdentity) -> Json:
     if who.initiator is not None:
         initiator = who.initiator
         shaped["initiator"] = {"sub": text(initiator.sub), "name": text(initiator.name), "proved": initiator.proved}
+    if who.account is not None:
+        shaped["account"] = text(who.account)
     if who.mandate is not None:
         mandate = who.mandate
         bounds = {"connections": mandate.connections, "actions": mandate.actions, "resources": mandate.resources}

@@ -36,6 +36,7 @@ def create(
     api: Api = None,
     ca_file: CaFile = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> None:
     """Make a service account that the workloads described may use: they stay themselves, and wear it."""
     conditions: dict[str, Any] = {}
@@ -57,6 +58,8 @@ def create(
         "connections": connection or [],
     }
     found = asked(api, config, ca_file, "POST", "/v1/accounts", body=body)
+    if output is Output.JSON:
+        emit_json(found)
     say(f"{found['name']} may be used until {found['expires']}")
 
 
@@ -88,9 +91,12 @@ def end(
     api: Api = None,
     ca_file: CaFile = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> None:
     """End a service account, and every session under it, at once."""
-    asked(api, config, ca_file, "POST", "/v1/accounts/end", body={"name": name, "reason": reason})
+    found = asked(api, config, ca_file, "POST", "/v1/accounts/end", body={"name": name, "reason": reason})
+    if output is Output.JSON:
+        emit_json(found)
     say(f"{name} has ended")
 
 

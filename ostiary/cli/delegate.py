@@ -39,10 +39,6 @@ def create(
         list[str] | None, typer.Option(help="A thing that it may touch, as policy names it: public.orders, or public.*")
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, max=7 * 24 * 60, help="How long it holds.")] = 60,
-    calls: Annotated[int | None, typer.Option(min=0, help="How many operations in all.")] = None,
-    rows: Annotated[int | None, typer.Option(min=0, help="How many rows may come back in all.")] = None,
-    size: Annotated[int | None, typer.Option("--bytes", min=0, help="How many bytes may come back in all.")] = None,
-    objects: Annotated[int | None, typer.Option(min=0, help="How many different things may be touched in all.")] = None,
     details: Annotated[
         Path | None, typer.Option(help="JSON file with authorization_details (RFC 9396), instead of the options above.")
     ] = None,
@@ -65,11 +61,7 @@ def create(
         "purpose": purpose,
         "ticket": ticket,
     }
-    if details is not None:
-        wanted = read_details(details)
-    else:
-        effects = {"calls": calls, "rows": rows, "bytes": size, "objects": objects}
-        wanted = _details(connection or [], action or [], resource, effects)
+    wanted = read_details(details) if details is not None else _details(connection or [], action or [], resource)
     form["authorization_details"] = json.dumps(wanted)
     token = None if subject is None else held_at("--from", subject)
     found = asked(api, config, ca_file, "POST", "/v1/delegations", form=form, token=token)
@@ -80,17 +72,12 @@ def create(
     say(f"{to} may act until {found['expires']}; end it with: ostiary delegate revoke {str(found['id'])[:12]}")
 
 
-def _details(
-    connections: list[str], actions: list[str], resources: list[str] | None, effects: dict[str, int | None]
-) -> list[dict[str, Any]]:
+def _details(connections: list[str], actions: list[str], resources: list[str] | None) -> list[dict[str, Any]]:
     if not connections or not actions:
         raise typer.BadParameter("say on which --connection and for which --action it holds, or give --details FILE")
     item: dict[str, Any] = {"type": "ostiary", "connections": connections, "actions": sorted({"connect", *actions})}
     if resources is not None:
         item["resources"] = resources
-    bounded = {name: most for name, most in effects.items() if most is not None}
-    if bounded:
-        item["effects"] = bounded
     return [item]
 
 
@@ -132,9 +119,12 @@ def revoke(
     api: Api = None,
     ca_file: CaFile = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> None:
     """End a delegation, and every session under it, at once."""
     token = None if subject is None else held_at("--from", subject)
     form = {"id": name, "reason": reason}
     found = asked(api, config, ca_file, "POST", "/v1/delegations/revoke", form=form, token=token)
+    if output is Output.JSON:
+        emit_json(found)
     say(f"revoked {found['revoked'][:12]}")

@@ -26,6 +26,7 @@ from ostiary.config.types import (
     Listener,
     PostgresTarget,
     Protect,
+    Saml,
     Scim,
     Section,
     Target,
@@ -63,6 +64,7 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         policy=msgspec.structs.replace(written.policy, files=_policy_files(written.policy.files, folder)),
         issuers=_issuers(written.issuers, folder),
         tokens=written.tokens,
+        saml=_saml(written, folder),
         clients=_clients(written.clients, folder),
         scim=_scim(written, folder),
         admin=_admin(written),
@@ -200,6 +202,19 @@ def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
                 else _secret(f"{key}.login_client_secret", issuer.login_client_secret, folder),
             )
         )
+    return tuple(made)
+
+
+def _saml(written: File, folder: Path) -> tuple[Saml, ...]:
+    made = []
+    taken = {issuer.issuer for issuer in written.issuers}
+    for index, each in enumerate(written.saml):
+        key = f"saml[{index}]"
+        if each.issuer in taken:
+            raise ConfigError(f"{key}.issuer", "is an issuer that is configured already; each needs its own name")
+        taken.add(each.issuer)
+        _check_url(f"{key}.sso_url", each.sso_url)
+        made.append(msgspec.structs.replace(each, cert_file=_file(f"{key}.cert_file", each.cert_file, folder)))
     return tuple(made)
 
 

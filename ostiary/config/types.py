@@ -237,6 +237,27 @@ class Issuer(Section, frozen=True):
     """Defaults for an issuer of this sort, each of which a setting here overrides: `github`, `gitlab`, `kubernetes`, `spiffe`, `entra` or `gcp`."""
 
 
+class Saml(Section, frozen=True):
+    """A SAML 2.0 identity provider at which people log in with a browser."""
+
+    issuer: Text
+    """Its entity id, exactly: the `Issuer` of its assertions."""
+    sso_url: Text
+    """Where it takes requests (HTTP-Redirect). `https` only, except on loopback."""
+    cert_file: Path
+    """PEM file with the certificates that its assertions may be signed with; two while it changes from one to the other."""
+    audience: Text | None = None
+    """Our entity id there; `<api url>/saml/metadata` if not set."""
+    subject_attribute: Text | None = None
+    """Attribute that names the person; the NameID if not set."""
+    name_attribute: Text = "displayName"
+    """Attribute with the display name."""
+    email_attribute: Text = "mail"
+    """Attribute with the e-mail address."""
+    groups_attribute: Text = "groups"
+    """Attribute with the groups."""
+
+
 class Client(Section, frozen=True):
     """An agent or a workload that proves itself to the gateway with a key of its own (`private_key_jwt`)."""
 
@@ -352,6 +373,7 @@ class File(Section, frozen=True, kw_only=True):
     policy: Policy
     issuers: tuple[Issuer, ...] = ()
     tokens: Tokens = msgspec.field(default_factory=Tokens)
+    saml: tuple[Saml, ...] = ()
     clients: tuple[Client, ...] = ()
     scim: Scim | None = None
     admin: Admin = msgspec.field(default_factory=Admin)
@@ -369,6 +391,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     issuers: tuple[Issuer, ...]
     tokens: Tokens
+    saml: tuple[Saml, ...]
     clients: tuple[Client, ...]
     scim: Scim | None
     admin: Admin

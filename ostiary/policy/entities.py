@@ -211,6 +211,7 @@ def circumstances(
         "acting": [_actor(actor) for actor in who.acting],
         "kinds": sorted({who.kind.value, *(actor.kind.value for actor in who.acting)}),
         "approved_by": sorted(approved_by),
+        "bound": who.auth.key is not None,
         "now": {"__extn": {"fn": "datetime", "arg": minute.strftime("%Y-%m-%dT%H:%M:%SZ")}},
         "weekday": minute.isoweekday(),
         "said": {
@@ -225,6 +226,8 @@ def circumstances(
     if who.initiator is not None:
         started = who.initiator
         found["initiator"] = {"subject": started.sub, "name": started.name, "proved": started.proved}
+    if who.account is not None:
+        found["account"] = who.account
     if who.task is not None:
         found["task"] = who.task
     if who.mandate is not None:
