@@ -89,6 +89,12 @@ class Reception:
         self._ids = ids
         self._open_stream = open_stream
 
+    @property
+    def discovery(self) -> str:
+        """Where a client learns how to get a token (OpenID Connect Discovery, 4); empty: nowhere."""
+        issuer = self._verifier.own_issuer
+        return "" if issuer is None else f"{issuer}/.well-known/openid-configuration"
+
     async def identify(self, claims: Claims) -> VerifiedIdentity:
         """Prove who it is. Raises `NotAdmitted`, without saying which check failed; that is on record."""
         try:

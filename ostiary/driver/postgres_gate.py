@@ -167,7 +167,9 @@ class PostgresGate:
     async def _negotiate(self, sock: socket.socket, address: str) -> tuple[Doorstep, logins.ServerLogin] | None:
         """Answer what comes before the startup packet, and put a transport on the socket. None: it is over already."""
         local = address.startswith(("127.", "::1:"))
-        login = logins.ServerLogin(address=address, offers_tls=self._tls is not None, is_local=local)
+        login = logins.ServerLogin(
+            address=address, offers_tls=self._tls is not None, is_local=local, discovery=self._reception.discovery
+        )
         try:
             first = await peek(sock, 1)
             direct = first[:1] == TLS_RECORD

@@ -34,6 +34,11 @@ class Verifier:
         self.proofs = KeyProofs()
         self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock)) for issuer in configured}
 
+    @property
+    def own_issuer(self) -> str | None:
+        """The gateway's own issuer, where it has one."""
+        return None if self._gateway is None else self._gateway.issuer
+
     async def verify(self, claims: Claims, now: float) -> VerifiedIdentity:
         """Who shows `claims.token` for `claims.connection`, at `now` in seconds since 1970.
 

@@ -10,6 +10,10 @@ behind an SSLRequest was put there by somebody else (CVE-2021-23214). So `receiv
 None. Startup parameters are an allow-list: what is not on it is refused by name, because a setting that nobody looked
 at changes how statements are read. `options` is taken apart as the server would, and may set the same few.
 
+A client that names itself `OAUTH_USER` is asked for SASL OAUTHBEARER instead (RFC 7628), where `discovery` says where its tokens come from. The
+server chooses the method and cannot offer two, and the user's name is all that the client has said by then. One that shows no token is told
+where to get one, as libpq 18 expects, and turned away; it comes back with it.
+
 **Towards the target** the gateway proves who it is and demands the same: with SCRAM the server's signature must come
 and be right before AuthenticationOk counts. A password in clear goes out only inside TLS, or where the operator says so.
 A target that asks for nothing (`trust`) is let be. Protocol 3.0 is asked for: every server speaks it, and its cancel
@@ -52,6 +56,10 @@ ALLOWED_PARAMETERS: Final[dict[str, str]] = {
     )
 }
 """Settings a client may choose at startup, by lower-case name (PostgreSQL compares them without case), as written."""
+OAUTHBEARER: Final = "OAUTHBEARER"
+"""RFC 7628."""
+OAUTH_USER: Final = "oauth"
+"""`user` of a client that wants to be asked for OAUTHBEARER."""
 MAX_VALUE: Final = 256
 """Characters of a startup parameter's value."""
 ENCODINGS: Final = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "UTF8"}
@@ -107,17 +115,27 @@ class ServerLogin:
     __slots__ = (
         "_address",
         "_buf",
+        "_discovery",
         "_finished",
         "_gssenc_asked",
         "_local",
         "_offers_tls",
+        "_sasl",
         "_secured",
         "_startup",
         "_tls_asked",
     )
 
-    def __init__(self, *, address: str, offers_tls: bool, is_local: bool, is_secured: bool = False) -> None:
-        """`address`: the peer's, for the record. `is_local`: it is on loopback. `is_secured`: TLS came first."""
+    def __init__(
+        self, *, address: str, offers_tls: bool, is_local: bool, is_secured: bool = False, discovery: str = ""
+    ) -> None:
+        """`address`: the peer's, for the record. `is_local`: it is on loopback. `is_secured`: TLS came first.
+
+        `discovery`: where a client that asks for OAUTHBEARER learns how to log in; empty: it is not offered.
+        """
+        self._discovery = discovery
+        self._sasl = ""
+        """Where a SASL exchange stands: empty (none), `asked`, `told` where to get a token."""
         self._address = address
         self._offers_tls = offers_tls
         self._local = is_local
@@ -189,9 +207,28 @@ class ServerLogin:
             refused = exc
         self._startup = version, connection, user, settings, refused
         reply = encode.CLEARTEXT_PASSWORD
+        if user == OAUTH_USER and self._discovery:
+            self._sasl = "asked"
+            reply = encode.encode(m.AuthenticationSASL((OAUTHBEARER,)))
         if version != message.version or unknown:
             reply = encode.encode(m.NegotiateProtocolVersion(version, unknown)) + reply
         return Reply(reply)
+
+    def _told(self, message: m.AuthenticationData) -> Reply | bytes:
+        """One step of OAUTHBEARER: the token, or where to get one (RFC 7628, 3.2.2; PostgreSQL 18, 55.2.6)."""
+        if self._sasl == "told":
+            if decode.sasl_response(message).data != b"\x01":
+                raise PeerMisbehaved(Misdeed.BAD_FIELD, "OAUTHBEARER: something else than the end of a failed exchange")
+            raise NotAdmitted(Reason.NO_TOKEN, hint="log in first: libpq 18 does so by itself, with oauth_issuer set")
+        first = decode.sasl_initial_response(message)
+        if first.mechanism != OAUTHBEARER or first.data is None:
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "another SASL mechanism than the one offered")
+        token = bearer_token(first.data)
+        if token:
+            return token
+        self._sasl = "told"
+        told = {"status": "invalid_token", "openid-configuration": self._discovery, "scope": ""}
+        return Reply(encode.encode(m.AuthenticationSASLContinue(msgspec.json.encode(told))))
 
     def _password(self, startup: _Startup) -> Step | None:
         if self._buf and self._buf[0] != ord("p"):
@@ -204,7 +241,13 @@ class ServerLogin:
         self._nothing_behind()
         if not isinstance(message, m.AuthenticationData):
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, type(message).__name__)
-        raw = decode.password_message(message).password
+        if self._sasl:
+            told = self._told(message)
+            if isinstance(told, Reply):
+                return told
+            raw = told
+        else:
+            raw = decode.password_message(message).password
         self._finished = True
         version, connection, user, settings, refused = startup
         if not raw:
@@ -214,6 +257,26 @@ class ServerLogin:
             raise NotAdmitted(Reason.BAD_TOKEN)
         said = Said(address=self._address, user=user, application=settings.get("application_name", ""))
         return Present(Claims(connection=connection, token=Secret(token), said=said), settings, refused, version)
+
+
+def bearer_token(response: bytes) -> bytes:
+    """The token in a client's OAUTHBEARER message (RFC 7628, 3.1); empty: it shows none. Raises `PeerMisbehaved`."""
+    header, *parts = response.split(b"\x01")
+    if header not in (b"n,,", b"y,,") or parts[-2:] != [b"", b""]:
+        raise PeerMisbehaved(Misdeed.BAD_FIELD, "OAUTHBEARER: not a client's first message")
+    found: dict[bytes, bytes] = {}
+    for pair in parts[:-2]:
+        name, equals, value = pair.partition(b"=")
+        if not equals or not name.isalpha() or name in found:
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "OAUTHBEARER: a pair that is none, or stands twice")
+        found[name] = value
+    auth = found.get(b"auth", b"")
+    if not auth:
+        return b""
+    scheme, _, token = auth.partition(b" ")
+    if scheme.lower() != b"bearer" or not token or b" " in token:
+        raise PeerMisbehaved(Misdeed.BAD_FIELD, "OAUTHBEARER: not a bearer token")
+    return token
 
 
 def startup_settings(given: Mapping[str, str]) -> dict[str, str]:
