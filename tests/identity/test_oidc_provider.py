@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from ostiary.identity.issuers import issuer_from
+from ostiary.identity.oidc import Login
 from ostiary.identity.standing import Standing
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
@@ -48,8 +49,27 @@ def provider(tmp_path_factory):
         running.terminate()
 
 
+def through_the_pages(browser: httpx.Client, at: httpx.URL | str, user: str) -> dict[str, str]:
+    """Go through the provider's pages as a browser would; what it sends back to the client."""
+    answer = browser.get(at)
+    for _ in range(20):
+        if answer.is_redirect:
+            at = urljoin(str(answer.url), answer.headers["location"])
+            if urlsplit(at).path == "/cb":
+                break
+            answer = browser.get(at)
+            continue
+        assert answer.status_code == 200, answer.text
+        action = re.search(r'<form[^>]*action="([^"]+)"', answer.text)
+        assert action is not None, answer.text
+        inputs = dict(re.findall(r'<input[^>]*name="(\w+)"[^>]*value="([^"]*)"', answer.text))
+        filled = inputs | ({"login": user, "password": "any"} if inputs.get("prompt") == "login" else {})
+        answer = browser.post(urljoin(str(answer.url), html.unescape(action[1])), data=filled)
+    return {name: values[0] for name, values in parse_qs(urlsplit(str(at)).query).items()}
+
+
 def log_in(issuer: str, client_id: str, user: str) -> str:
-    """Go through the provider's pages as a browser would; the ID token."""
+    """A login by a client of the test's own; the ID token."""
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     with httpx.Client(trust_env=False, timeout=20) as browser:
@@ -65,24 +85,9 @@ def log_in(issuer: str, client_id: str, user: str) -> str:
                 "state": "s",
             },
         )
-        answer = browser.get(at)
-        for _ in range(20):
-            if answer.is_redirect:
-                at = urljoin(str(answer.url), answer.headers["location"])
-                if urlsplit(at).path == "/cb":
-                    break
-                answer = browser.get(at)
-                continue
-            assert answer.status_code == 200, answer.text
-            action = re.search(r'<form[^>]*action="([^"]+)"', answer.text)
-            assert action is not None, answer.text
-            inputs = dict(re.findall(r'<input[^>]*name="(\w+)"[^>]*value="([^"]*)"', answer.text))
-            filled = inputs | ({"login": user, "password": "any"} if inputs.get("prompt") == "login" else {})
-            answer = browser.post(urljoin(str(answer.url), html.unescape(action[1])), data=filled)
-        code = parse_qs(urlsplit(str(at)).query)["code"][0]
         form = {
             "grant_type": "authorization_code",
-            "code": code,
+            "code": through_the_pages(browser, at, user)["code"],
             "client_id": client_id,
             "redirect_uri": "http://127.0.0.1/cb",
             "code_verifier": verifier,
@@ -109,3 +114,29 @@ def test_a_login_for_another_application_is_refused(provider, tmp_path):
     with pytest.raises(NotAdmitted) as caught:
         asyncio.run(verifier_for(provider, tmp_path).verify_token(token, time.time()))
     assert caught.value.reason is Reason.WRONG_AUDIENCE
+
+
+def test_our_own_login_goes_through_a_certified_provider_and_its_code_is_good_once(provider, tmp_path):
+    table = {"issuer": provider, "audience": "ostiary", "kind": "human", "algorithms": ["RS256"]}
+    issuer = issuer_from(table)
+    tokens = verifier_for(provider, tmp_path).issuers[provider]
+    login = Login(
+        issuer, tokens, client_id="ostiary", client_secret=lambda: None, scopes=("openid", "profile", "email", "groups")
+    )
+
+    async def go() -> None:
+        url, attempt = await login.begin("http://127.0.0.1/cb")
+        with httpx.Client(trust_env=False, timeout=20) as browser:
+            back = through_the_pages(browser, url, "ana")
+        assert (back["state"], back["iss"]) == (attempt.state, provider)
+        who = (await login.finish(attempt, back["code"], back["iss"], time.time())).proved.identity
+        assert (who.subject, who.email, who.groups) == ("ana", "ana@shop.example", {"support"})
+        with pytest.raises(NotAdmitted):
+            await login.finish(attempt, back["code"], back["iss"], time.time())
+        _, another = await login.begin("http://127.0.0.1/cb")
+        with httpx.Client(trust_env=False, timeout=20) as browser:
+            stolen = through_the_pages(browser, url, "ana")
+        with pytest.raises(NotAdmitted):
+            await login.finish(another, stolen["code"], None, time.time())
+
+    asyncio.run(go())
