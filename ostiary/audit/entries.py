@@ -454,7 +454,12 @@ def _op(facts: Facts, free: Callable[[str], Json]) -> Json:
         "effects": sorted({resource.action.value for resource in facts.resources}),
         "objects": [_object(resource, free) for resource in facts.resources],
     }
-    for name, values in (("functions", facts.functions), ("opaque", facts.opaque), ("unmask", facts.unmask)):
+    for name, values in (
+        ("functions", facts.functions),
+        ("opaque", facts.opaque),
+        ("unmask", facts.unmask),
+        ("infer", facts.infer),
+    ):
         if values:
             shaped[name] = [free(value) for value in values]
     if facts.arguments:

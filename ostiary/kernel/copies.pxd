@@ -31,7 +31,7 @@ cdef class CopyMasker(RowMasker):
     cdef Py_ssize_t csv_end(self, Py_ssize_t at, Py_ssize_t end) except -1
     @cython.locals(c=int)
     cdef Py_ssize_t after_quote(self, Py_ssize_t at, Py_ssize_t end) except -1
-    @cython.locals(quoted=bint, escaped=bint, treatment=int, family=int, put=Py_ssize_t, found=Py_ssize_t, edge=Py_ssize_t)
+    @cython.locals(quoted=bint, escaped=bint, treatment=int, family=int, put=Py_ssize_t, found=Py_ssize_t, edge=Py_ssize_t, empty=bint)
     cdef field(self, Py_ssize_t column, Py_ssize_t start, Py_ssize_t stop)
     cdef bint is_null(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef bint is_found(self, bytes value, int family, Py_ssize_t known) except -1

@@ -169,7 +169,8 @@ class CopyMasker(RowMasker):
         family = self.families[column]
         quoted = self.quoted
         escaped = self.escaped
-        if treatment == _KEEP or start == stop or (self.null_is_known and not quoted and self.is_null(start, stop)):
+        empty = start == stop and treatment < _NULL
+        if treatment == _KEEP or empty or (self.null_is_known and not quoted and self.is_null(start, stop)):
             self.move(start, stop - start)
             return
         if treatment != _SCAN:

@@ -166,7 +166,8 @@ class RowMasker:
             length = self.i32(take)
             if length < -1 or length > end - take - 4:
                 raise PeerMisbehaved(Misdeed.BAD_LENGTH, "column")
-            if length > 0 and self.treatments[column] != _KEEP:
+            # An empty text is a value: where all become NULL, it does, too.
+            if self.treatments[column] != _KEEP and (length > 0 or (length == 0 and self.treatments[column] >= _NULL)):
                 if not moved:
                     self.put = take
                 self.take = take

@@ -9,6 +9,7 @@ from ostiary.kernel.detect import NAMES
 from ostiary.kernel.rows import mask_copy_rows, mask_rows
 from ostiary.masking.detectors import wanted
 from ostiary.masking.messages import mask_message
+from ostiary.masking.plan import JOIN
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Masked, RowPlan, Treatment
 from ostiary.model.results import CopyPlan
@@ -130,5 +131,6 @@ def _named(plan: RowPlan, counts: tuple[int, ...]) -> tuple[tuple[str, int], ...
     names = (*(name or "" for name in plan.classes), *NAMES)
     for name, number in zip(names, counts, strict=True):
         if number:
-            total[name] = total.get(name, 0) + number
+            for each in name.split(JOIN):
+                total[each] = total.get(each, 0) + number
     return tuple(sorted(total.items()))

@@ -1,8 +1,12 @@
 """How the columns of a result are masked: made once for each description, used for every batch.
 
-Which columns hold a protected value is known by table OID and column number, never by a label: an alias changes a label.
-What is protected takes its strategy if its type is text, and becomes NULL if not: a star is no integer. What is not
-protected is looked at by the detectors if its type can hold what they find.
+Which columns hold a protected value is known twice over: by the table OID and column number that the target says of a plain
+column, and by the lineage that the judge of the statement made (`Shown`), never by a label: an alias changes a label. Both
+hold; where it cannot be told how many columns there are, any that the target names no table of may be protected.
+
+What is protected takes its strategy if its type is text, and becomes NULL if not: a star is no integer. What was computed
+with a protected value becomes NULL whatever it is. What is not protected is looked at by the detectors if its type can hold
+what they find.
 
 What the types of a result can hold, by OID (src/include/catalog/pg_type.dat; OIDs of built-in types never change):
 
@@ -26,6 +30,7 @@ from ostiary.kernel.values import BPCHAR, BYTEA, INT8, JSON, JSONB, LITERAL, NUM
 from ostiary.masking.detectors import wanted
 from ostiary.model.connections import Strategy
 from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.operations import Shown
 from ostiary.model.proofs import RowPlan, Treatment
 from ostiary.model.results import ColumnDescription, CopyPlan
 
@@ -67,6 +72,8 @@ _TREATMENTS: Final = {
     Strategy.LAST4: Treatment.LAST4,
     Strategy.NULL: Treatment.NULL,
 }
+JOIN: Final = "+"
+"""Between the names of several data classes of one column. No name of a class holds it."""
 _TEXTUAL: Final = frozenset({TEXT, BPCHAR, JSON, JSONB})
 
 
@@ -76,12 +83,14 @@ def plan_rows(
     clear: frozenset[str],
     detect: frozenset[str],
     formats: tuple[int, ...],
+    shown: Shown | None = None,
 ) -> RowPlan:
     """Plan the rows of one result.
 
     `clear` holds the data classes that the reader may see (and detectors that do not run for them); `detect` the
     connection's detectors. `formats` are the result formats that Bind asked for: none (all text), one for all, or one a
-    column (PostgreSQL 18, 54.7 `Bind`); any other number raises PeerMisbehaved, since no target sends such rows.
+    column (PostgreSQL 18, 54.7 `Bind`); any other number raises PeerMisbehaved, since no target sends such rows. `shown` is the
+    lineage of the statement's result; None: nothing in it hangs on anything protected but plain columns.
     """
     count = len(columns)
     if len(formats) > 1 and len(formats) != count:
@@ -93,18 +102,37 @@ def plan_rows(
     treatments = bytearray()
     families = bytearray()
     classes: list[str | None] = []
-    for column, form in zip(columns, each, strict=True):
+    for at, (column, form) in enumerate(zip(columns, each, strict=True)):
         kind = family(column.type_oid, form)
         treatment = Treatment.SCAN if bits and column.type_oid not in _PLAIN else Treatment.KEEP
-        known = protected.get((column.table_oid, column.column)) if column.table_oid else None
-        if known is not None:
+        of, strategy = _protection(column, at, count, protected, shown)
+        hidden = tuple(name for name in of if name not in clear)
+        if of:
             # In clear is in clear: the detectors do not take back what policy grants by name.
-            treatment = Treatment.KEEP if known[0] in clear else _treatment(known[1], kind)
+            treatment = _treatment(strategy, kind) if hidden else Treatment.KEEP
         treatments.append(treatment)
         families.append(kind)
-        classes.append(None if known is None else known[0])
+        classes.append(JOIN.join(hidden or of) or None)
     active = any(treatments)
     return RowPlan(bytes(treatments), tuple(classes), active, bytes(families))
+
+
+def _protection(
+    column: ColumnDescription, at: int, count: int, protected: Protection, shown: Shown | None
+) -> tuple[tuple[str, ...], Strategy]:
+    """Data classes of one column, and how it is masked."""
+    known = protected.get((column.table_oid, column.column)) if column.table_oid else None
+    own = () if known is None else (known[0],)
+    strategy = Strategy.NULL if known is None else known[1]
+    if shown is None:
+        return own, strategy
+    if shown.columns is None or len(shown.columns) != count:
+        # A column that the target names the table of is that table's own: nothing else is known of any other.
+        return (own, strategy) if column.table_oid else (shown.every, Strategy.NULL)
+    origin = shown.columns[at]
+    if not own or own == origin.classes:
+        return origin.classes, origin.strategy if known is None else strategy
+    return tuple(sorted({*own, *origin.classes})), strategy if not origin.classes else Strategy.NULL
 
 
 def plan_copy(
@@ -113,12 +141,13 @@ def plan_copy(
     clear: frozenset[str],
     detect: frozenset[str],
     copy: CopyPlan | None,
+    shown: Shown | None = None,
 ) -> RowPlan:
     """Plan the rows of COPY ... TO STDOUT: `columns` in the order in which they are copied; `copy` None: binary format.
 
     Columns whose type nobody knows have type OID 0.
     """
-    plan = plan_rows(columns, protected, clear, detect, (1 if copy is None else 0,))
+    plan = plan_rows(columns, protected, clear, detect, (1 if copy is None else 0,), shown)
     if copy is not None:
         copy = structs.replace(copy, names=tuple(column.name for column in columns))
     return RowPlan(plan.treatments, plan.classes, plan.active, plan.families, copy)

@@ -97,6 +97,11 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         raise NotImplementedError
 
     @property
+    def inferable(self) -> frozenset[str]:
+        """Those of them by which callers may filter, join, sort and group, whatever policy says."""
+        return frozenset()
+
+    @property
     def secrets(self) -> tuple[SecretRef, ...]:
         """Every credential that it needs."""
         raise NotImplementedError

@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from ostiary.model.connections import Strategy
+
 MAX_HEAD: Final = 512
 """Bytes of normalised statement that may stand in a log entry: `audit-log.md`, "Entry"."""
 
@@ -31,7 +33,9 @@ class Action(enum.StrEnum):
     OPAQUE = "opaque"
     """What cannot be seen through; policy must permit it by name."""
     UNMASK = "unmask"
-    """See, or compute with, values of a data class in clear. Asked of policy, never by a client."""
+    """See values of a data class in clear, store them or pass them on. Asked of policy, never by a client."""
+    INFER = "infer"
+    """Let values of a data class decide which rows come, or in which order. Asked of policy, never by a client."""
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -75,6 +79,26 @@ class Unjudgeable(enum.Enum):
     UNSAFE_SETTING = "the statement changes how statements are read"
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """One column of a result, and what its values hang on."""
+
+    name: str
+    type_oid: int
+    """0: not known."""
+    classes: tuple[str, ...]
+    """Data classes of the protected columns among it, sorted; empty: nothing protected."""
+    strategy: Strategy
+    """How it is masked: as its column is while it is that column's own value, else `null`."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """The lineage of what one statement shows."""
+
+    columns: tuple[Origin, ...] | None
+    """None: it cannot be told how many columns there are, or in which order. Then any may hang on `every`."""
+    every: tuple[str, ...]
+
+
 Arguments = tuple[tuple[str, tuple[str, ...]], ...]
 """(name, values) sorted by name."""
 
@@ -93,7 +117,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     opaque: tuple[str, ...]
     """What could not be seen through, one phrase each."""
     unmask: tuple[str, ...]
-    """Data classes whose protected columns it uses in more than a plain select list: only with `unmask` may it run."""
+    """Data classes whose protected columns it puts where nobody masks them: only with `unmask` may it run."""
     harmless: bool
     """Proven free of effects: only reads, and every function, operator and type built in and not volatile."""
     touches_protected: bool
@@ -105,6 +129,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """It is DDL: once it ran, the catalogue snapshot is stale."""
     digest: bytes
     """SHA-256 over all that policy can see: see `facts_digest`."""
+    infer: tuple[str, ...] = ()
+    """Data classes on whose protected columns it hangs which rows come, in which order, or whether it fails: inference."""
+    shown: tuple[Shown | None, ...] = ()
+    """Of each statement, the lineage of its result; None: nothing protected in it. Empty: in none of them."""
     arguments: Arguments = ()
     """What was passed by name, for policies that look at it: query parameters, parameters of an API call, shell words. Names and
     values that policy may see and the log may hold, so never what is protected. Part of `digest`."""

@@ -117,7 +117,7 @@ def explain(
 ) -> list[Opinion]:
     """Say what Cedar thinks of every resource of an operation, and of `unmask` for each class that it needs."""
     facts = operation.facts
-    asked = questions(facts, connection) + _classes(facts.unmask)
+    asked = questions(facts, connection) + _classes(facts.unmask) + _classes(facts.infer, Action.INFER)
     return _ask(_Case(policies, who, facts, connection, approved_by, now, said), asked)
 
 
@@ -150,10 +150,12 @@ def _put_to_cedar(case: _Case, asked: list[Resource]) -> Verdict:
     opinions = _ask(case, asked)
     unmasking = _unmasking(case)
     missing = [each for each in unmasking if each.resource.name in case.facts.unmask and not each.permitted]
+    inferring = _inferring(case, unmasking)
+    missing += [each for each in inferring if not each.permitted]
     denied = [each for each in opinions if not each.permitted]
     if not denied and not missing:
         touched = {name for resource in asked for name in resource.classes} | set(case.facts.unmask)
-        shown = [each for each in unmasking if each.permitted and each.resource.name in touched]
+        shown = [each for each in unmasking if each.permitted and each.resource.name in touched] + inferring
         return _yes(
             case, asked, opinions + shown, frozenset(each.resource.name for each in unmasking if each.permitted)
         )
@@ -173,7 +175,8 @@ def _watched(case: _Case, asked: list[Resource], verdict: Verdict) -> Verdict:
     unhindered = verdict.permitted and verdict.grounds.row_limit is None
     if unhindered or not case.policies.observes:
         return verdict
-    opinions = _ask(case, [*asked, *_classes(case.facts.unmask)], watching=True)
+    uses = [*_classes(case.facts.unmask), *_classes(case.facts.infer, Action.INFER)]
+    opinions = _ask(case, [*asked, *uses], watching=True)
     if not all(each.permitted for each in opinions):
         return verdict
     if verdict.permitted:
@@ -229,13 +232,25 @@ def _opinion(resource: Resource, result: cedarpy.AuthzResult) -> Opinion:
     return Opinion(resource, permitted, tuple(sorted(result.diagnostics.reasons)), errors)
 
 
-def _classes(names: tuple[str, ...] | list[str]) -> list[Resource]:
-    return [Resource("class", name, Action.UNMASK, (), (name,)) for name in names]
+def _classes(names: tuple[str, ...] | list[str], action: Action = Action.UNMASK) -> list[Resource]:
+    return [Resource("class", name, action, (), (name,)) for name in names]
+
+
+def _inferring(case: _Case, unmasking: list[Opinion]) -> list[Opinion]:
+    """What Cedar says of inferring each class that the facts infer, unless the class permits it, or it is shown in clear."""
+    if not case.facts.infer:
+        return []
+    clear = {each.resource.name for each in unmasking if each.permitted}
+    needed = [name for name in case.facts.infer if name not in clear and name not in case.connection.inferable]
+    asked = _classes(needed, Action.INFER)
+    inside = [resource for resource in asked if _outside_bounds(case.who, case.connection, [resource]) is None]
+    outside = [resource for resource in asked if resource not in inside]
+    return [*_ask(case, inside), *(Opinion(each, permitted=False, policies=(), errors=()) for each in outside)]
 
 
 def _unmasking(case: _Case) -> list[Opinion]:
     """What Cedar says of seeing each data class in clear: those of the connection, and those that the facts need."""
-    known = case.connection.classes | case.connection.detect | set(case.facts.unmask)
+    known = case.connection.classes | case.connection.detect | set(case.facts.unmask) | set(case.facts.infer)
     asked = _classes(sorted(known))
     if not case.policies.unmasks:
         return [Opinion(resource, permitted=False, policies=(), errors=()) for resource in asked]
@@ -380,15 +395,27 @@ def _person(who: VerifiedIdentity) -> str:
 
 
 def _protected(case: _Case, missing: list[Opinion]) -> Verdict:
-    classes = [opinion.resource.name for opinion in missing]
+    """Say what a statement does with protected columns that it may not; keeping what it must not keep is said first."""
+    kept = [each for each in missing if each.resource.action is Action.UNMASK]
+    used = kept or missing
+    classes = [opinion.resource.name for opinion in used]
     word = "class" if len(classes) == 1 else "classes"
-    forbidding = tuple(sorted({name for opinion in missing for name in opinion.policies}))
+    forbidding = tuple(sorted({name for opinion in used for name in opinion.policies}))
+    written_class = written(case.connection, used[0].resource)
+    if kept:
+        return _no(
+            case,
+            forbidding,
+            f"the statement puts values of a protected column of {word} {_list(classes)} where nobody masks them",
+            "Select them, and they come back masked; to store or pass them on, policy must"
+            f' permit action Ostiary::Action::"unmask" on {written_class}.',
+        )
     return _no(
         case,
         forbidding,
-        f"the statement uses a protected column of {word} {_list(classes)} in more than a plain select list",
-        "Select the column plainly, and it comes back masked; to compute with it, filter or sort by it, policy must"
-        f' permit action Ostiary::Action::"unmask" on {written(case.connection, missing[0].resource)}.',
+        f"a protected column of {word} {_list(classes)} decides what the statement returns, or whether it fails",
+        "Select the column, or an expression of it, and it comes back masked; to filter, join, sort or group by it, policy must"
+        f' permit action Ostiary::Action::"infer" on {written_class}.',
     )
 
 

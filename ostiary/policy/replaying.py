@@ -82,6 +82,7 @@ def recall(entry: Mapping[str, Any]) -> Recalled:
                 functions=tuple(text_of(each) for each in op.get("functions", ())),
                 opaque=tuple(text_of(each) for each in op.get("opaque", ())),
                 unmask=tuple(text_of(each) for each in op.get("unmask", ())),
+                infer=tuple(text_of(each) for each in op.get("infer", ())),
                 arguments={
                     text_of(name): tuple(text_of(value) for value in values) for name, values in op.get("arguments", ())
                 },

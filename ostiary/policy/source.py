@@ -21,7 +21,7 @@ from ostiary.model.operations import Action
 MAX_TEXT: Final = 16 << 20
 """Characters of the largest policy file: some ten thousand policies."""
 MAX_LIMIT: Final = 2**53
-BY_NAME: Final = frozenset({Action.OPAQUE, Action.UNMASK})
+BY_NAME: Final = frozenset({Action.OPAQUE, Action.UNMASK, Action.INFER})
 """Actions that a permit must name in its head; `permit (principal, action, resource)` does not grant them."""
 
 ANNOTATIONS: Final = {

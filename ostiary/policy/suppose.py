@@ -66,6 +66,7 @@ class SupposedFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     functions: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
     unmask: tuple[str, ...] = ()
+    infer: tuple[str, ...] = ()
     arguments: dict[str, tuple[str, ...]] = {}
 
 
@@ -74,7 +75,7 @@ def action_named(text: str) -> Action:
     try:
         return Action(text)
     except ValueError:
-        known = ", ".join(each.value for each in Action if each is not Action.UNMASK)
+        known = ", ".join(each.value for each in Action if each not in {Action.UNMASK, Action.INFER})
         raise Supposition(f"there is no action {text!r}; there are {known}") from None
 
 
@@ -98,7 +99,7 @@ def resource_named(text: str, *, otherwise: Action | None = None) -> Resource:
 
 _GRAVITY: Final = (
     Action.OPAQUE, Action.ADMINISTER, Action.DEFINE, Action.DELETE, Action.WRITE, Action.TRANSFER, Action.EXECUTE,
-    Action.READ, Action.CONNECT, Action.UNMASK,
+    Action.READ, Action.CONNECT, Action.INFER, Action.UNMASK,
 )  # fmt: skip
 
 
@@ -110,10 +111,11 @@ def supposed_operation(connection: Connection, touched: tuple[Resource, ...], fa
     gravest = min((each.action for each in touched), key=_GRAVITY.index, default=Action.READ)
     name = facts.name or gravest.value.upper()
     arguments = tuple(facts.arguments.items())
-    seen = (facts.has_where, facts.functions, facts.opaque, facts.unmask, arguments)
+    seen = (facts.has_where, facts.functions, facts.opaque, facts.unmask, arguments, facts.infer)
     made: Facts = msgspec.structs.replace(
         asked.facts, action=gravest, name=name, resources=touched, has_where=facts.has_where, functions=facts.functions,
-        opaque=facts.opaque, unmask=facts.unmask, arguments=arguments, digest=facts_digest(gravest, name, touched, seen),
+        opaque=facts.opaque, unmask=facts.unmask, infer=facts.infer, arguments=arguments,
+        digest=facts_digest(gravest, name, touched, seen),
     )  # fmt: skip
     return msgspec.structs.replace(asked, facts=made)
 

@@ -83,8 +83,9 @@ def operation(*resources: Resource, **changes: Any) -> Operation:
         "functions": (),
         "opaque": (),
         "unmask": (),
+        "infer": (),
     } | changes
-    seen = tuple(fields[name] for name in ("has_where", "functions", "opaque", "unmask"))
+    seen = tuple(fields[name] for name in ("has_where", "functions", "opaque", "unmask", "infer"))
     digest = facts_digest(fields["action"], fields["name"], fields["resources"], seen)
     facts = Facts(
         **{"harmless": False, "touches_protected": False, "head": "", "objection": None, "invalidates_catalogue": False}

@@ -161,14 +161,32 @@ def test_masking_is_on_until_a_policy_permits_unmask_by_name() -> None:
     assert decide(error, identity("dba"), asked, connection()).grounds.clear == frozenset()
 
 
-def test_computing_with_a_protected_column_needs_unmask_on_its_class() -> None:
+INFER_PII = '@id("sort-pii") permit (principal in Ostiary::Group::"dba", action == Ostiary::Action::"infer", resource == Ostiary::DataClass::"pii");'
+
+
+def test_filtering_by_a_protected_column_needs_infer_or_unmask_on_its_class() -> None:
+    asked = operation(touch(READ, "public.customers", classes=("pii",)), infer=("pii",))
+    refusal = decide(rules(ALL, UNMASK_PII, INFER_PII), identity(), asked, connection())
+    assert isinstance(refusal, Refusal)
+    assert "a protected column of class pii decides what the statement returns" in refusal.grounds.message
+    assert 'Ostiary::Action::"infer" on Ostiary::DataClass::"pii"' in refusal.grounds.hint
+    dba = identity("dba")
+    inferred = decide(rules(ALL, INFER_PII), dba, asked, connection())
+    assert isinstance(inferred, Permit)
+    assert inferred.grounds.clear == frozenset()
+    assert "sort-pii" in inferred.grounds.because
+    assert isinstance(decide(rules(ALL, UNMASK_PII), dba, asked, connection()), Permit)
+
+
+def test_storing_a_protected_column_needs_unmask_on_its_class() -> None:
     asked = operation(touch(READ, "public.customers", classes=("pii",)), unmask=("pii",))
     refusal = decide(rules(ALL, UNMASK_PII), identity(), asked, connection())
     assert isinstance(refusal, Refusal)
     assert (
-        refusal.grounds.message == "the statement uses a protected column of class pii in more than a plain select list"
+        refusal.grounds.message
+        == "the statement puts values of a protected column of class pii where nobody masks them"
     )
-    assert "Select the column plainly" in refusal.grounds.hint
+    assert "they come back masked" in refusal.grounds.hint
     assert isinstance(decide(rules(ALL, UNMASK_PII), identity("dba"), asked, connection()), Permit)
     two = operation(touch(READ, "public.customers"), unmask=("pci", "pii"))
     assert isinstance(decide(rules(ALL, UNMASK_PII), identity("dba"), two, connection()), Refusal)
@@ -462,14 +480,17 @@ def test_policy_sees_what_was_passed_by_name(pages: tuple[str, ...], allowed: bo
         ' context.arguments.getTag("limit").contains("10") };'
     )
     facts = plain_facts(
-        action=Action.READ, name="GET", resources=(Resource("path", "/orders", Action.READ, (), ()),),
+        action=Action.READ,
+        name="GET",
+        resources=(Resource("path", "/orders", Action.READ, (), ()),),
         arguments=(("limit", pages),) if pages else (),
     )
     assert isinstance(decide(held, identity(), Operation(facts, b"", None, b""), connection()), Permit) is allowed
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/orders/17", True), ("/orders", True), ("/orders/17/", True), ("/ordersx", False), ("/", False)]
+    ("path", "allowed"),
+    [("/orders/17", True), ("/orders", True), ("/orders/17/", True), ("/ordersx", False), ("/", False)],
 )
 def test_a_path_is_in_all_paths_above_it(path: str, allowed: bool) -> None:
     held = rules('permit (principal, action, resource in Ostiary::Path::"orders-db/orders");')

@@ -24,7 +24,7 @@ SHOWN = {"PGM-002", "PGM-003", "PGM-035", "PGM-036", "PGM-038", "PGM-039", "PGM-
 
 def _is_permitted(facts: Facts, profile: str) -> bool:
     """The corpus's profiles, as a function: `pg-base.cedar` and `pg-readonly.cedar` say the same."""
-    if facts.objection is not None or facts.opaque or facts.unmask:
+    if facts.objection is not None or facts.opaque or facts.unmask or facts.infer:
         return False
     for resource in facts.resources:
         writes = profile == "pg-base" and resource.kind == "relation" and resource.name != "public.victim"
@@ -44,9 +44,13 @@ def _text(step: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("item", ITEMS, ids=[item["id"] for item in ITEMS])
 def test_what_must_not_pass_does_not(run: Callable[[bytes], Understood], item: dict[str, Any]) -> None:
     texts = [_text(step) for step in item["steps"] if "sql" in step or "python" in step]
-    permitted = [_is_permitted(run(text).facts, item["profile"]) for text in texts]
+    judged = [run(text).facts for text in texts]
+    permitted = [_is_permitted(facts, item["profile"]) for facts in judged]
+    masked = any(shown is not None for facts in judged for shown in facts.shown)
     outcome = item["required_outcome"]
     if outcome.startswith("ALLOW") or item["id"] in SHOWN:
         assert all(permitted)
-    elif outcome.startswith(("DENY", "NO-LEAK")):
+    elif outcome.startswith("DENY"):
         assert not all(permitted)
+    elif outcome.startswith("NO-LEAK"):
+        assert masked or not all(permitted)

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from ostiary.kernel.frames import Inbox, Run, frame_size, scan
 from ostiary.model.connections import Strategy
 from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
+from ostiary.model.operations import Facts, Shown
 from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
 from ostiary.model.results import ColumnDescription, CopyPlan
 from ostiary.protocols.postgres import decode, refusals
@@ -48,13 +49,25 @@ class Plans(Protocol):
     """What this needs of `ostiary.masking`; handed in, because stages do not import one another."""
 
     def plan_rows(
-        self, columns: Columns, protected: Protection, clear: frozenset[str], detect: frozenset[str], formats: tuple[int, ...]
+        self,
+        columns: Columns,
+        protected: Protection,
+        clear: frozenset[str],
+        detect: frozenset[str],
+        formats: tuple[int, ...],
+        shown: Shown | None = None,
     ) -> RowPlan:
         """See `ostiary.masking.plan.plan_rows`."""
         ...
 
     def plan_copy(
-        self, columns: Columns, protected: Protection, clear: frozenset[str], detect: frozenset[str], copy: CopyPlan | None
+        self,
+        columns: Columns,
+        protected: Protection,
+        clear: frozenset[str],
+        detect: frozenset[str],
+        copy: CopyPlan | None,
+        shown: Shown | None = None,
     ) -> RowPlan:
         """See `ostiary.masking.plan.plan_copy`."""
         ...
@@ -62,8 +75,8 @@ class Plans(Protocol):
 
 Under = Intended | None
 
-_PlanKey = tuple[Columns, tuple[int, ...], frozenset[str], frozenset[tuple[int, int]], int]
-"""Columns, formats, classes in clear, columns of unknown origin, version of the catalogue."""
+_PlanKey = tuple[Columns, tuple[int, ...], frozenset[str], frozenset[tuple[int, int]], int, Shown | None]
+"""Columns, formats, classes in clear, columns of unknown origin, version of the catalogue, lineage."""
 UNKNOWN: Final = "unknown"
 """The data class of a column of which nothing is known."""
 NOTHING: Final[frozenset[tuple[int, int]]] = frozenset()
@@ -199,7 +212,11 @@ class Answering:
             if whole is None:
                 return
             frames, count = whole
-            if count and tag not in (DATA_ROW, COPY_DATA) and not self._control_frame(tag, frames, (tag, 0, len(frames), 1), turn):
+            if (
+                count
+                and tag not in (DATA_ROW, COPY_DATA)
+                and not self._control_frame(tag, frames, (tag, 0, len(frames), 1), turn)
+            ):
                 yield self._control(frames, 0, len(frames), None if turn is None else turn.work)
                 return
         work = None if turn is None else turn.work
@@ -209,7 +226,12 @@ class Answering:
         if tag == DATA_ROW:
             plan = self._row_plan(turn)
             active = plan is not None and plan.active and count > 0
-            yield Batch(frames, Content.ROWS if active else Content.CONTROL, plan if active else None, count, strip=False), under
+            yield (
+                Batch(
+                    frames, Content.ROWS if active else Content.CONTROL, plan if active else None, count, strip=False
+                ),
+                under,
+            )
         elif tag == COPY_DATA:
             content = self._copy_content if count else Content.CONTROL
             yield Batch(frames, content, self._copy_plan if count else None, count, strip=False), under
@@ -237,7 +259,9 @@ class Answering:
                     turn.work.rows += 1
                 return piece, 0
             if frame_size(piece) > MAX_GATHERED:
-                raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a value of more than {MAX_GATHERED >> 20} MiB cannot be masked")
+                raise PeerMisbehaved(
+                    Misdeed.TOO_COSTLY, f"a value of more than {MAX_GATHERED >> 20} MiB cannot be masked"
+                )
             self._gathered = bytearray()
         self._gathered += piece
         if self._inbox.left:
@@ -273,7 +297,9 @@ class Answering:
         if isinstance(status, m.ParameterStatus):
             held = SETTINGS_HELD.get(status.name)
             if held is not None and status.value not in held:
-                raise PeerMisbehaved(Misdeed.BAD_FIELD, f"the target changed {status.name}: statements would be read otherwise")
+                raise PeerMisbehaved(
+                    Misdeed.BAD_FIELD, f"the target changed {status.name}: statements would be read otherwise"
+                )
 
     def _ready(self, frame: bytes, turn: Turn | None) -> None:
         talk = self._talk
@@ -320,7 +346,13 @@ class Answering:
             assert isinstance(message, m.RowDescription)  # noqa: S101 - by its tag
             columns = tuple(
                 ColumnDescription(
-                    f.name.decode("utf-8", "replace"), f.table, f.attribute, f.type, f.type_size, f.type_modifier, f.format
+                    f.name.decode("utf-8", "replace"),
+                    f.table,
+                    f.attribute,
+                    f.type,
+                    f.type_size,
+                    f.type_modifier,
+                    f.format,
                 )
                 for f in message.fields
             )
@@ -332,7 +364,8 @@ class Answering:
         if turn.kind is Kind.QUERY:
             assert turn.work is not None  # noqa: S101 - a query that was not refused has one
             turn.work.columns = named
-            turn.plan = self._plan(columns, tuple(c.format for c in columns), turn.work)
+            shown = shown_by(turn.work.facts, len(turn.work.tags))
+            turn.plan = self._plan(columns, tuple(c.format for c in columns), turn.work, shown)
             return
         if turn.kind is Kind.DESCRIBE_STATEMENT:
             if turn.statement is not None:
@@ -341,7 +374,7 @@ class Answering:
             turn.portal.statement.columns = columns
         self._talk.pending.popleft()
 
-    def _plan(self, columns: Columns, formats: tuple[int, ...], work: Work) -> RowPlan | None:
+    def _plan(self, columns: Columns, formats: tuple[int, ...], work: Work, shown: Shown | None) -> RowPlan | None:
         if not self._masking:
             return None
         clear = work.intended.permit.grounds.clear
@@ -351,10 +384,10 @@ class Answering:
         if strange:
             self._talk.outdated = True
             protected = {**protected, **dict.fromkeys(strange, (UNKNOWN, Strategy.NULL))}
-        key = (columns, formats, clear, strange, self._understanding.version)
+        key = (columns, formats, clear, strange, self._understanding.version, shown)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans_by.plan_rows(columns, protected, clear, self._detect, formats)
+            plan = self._plans_by.plan_rows(columns, protected, clear, self._detect, formats, shown)
             if len(self._plans) >= MAX_DESCRIPTIONS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -380,7 +413,7 @@ class Answering:
                 formats = (0,) * len(columns)
             elif len(formats) == 1:
                 formats = formats * len(columns)
-            portal.plan = self._plan(columns, formats, turn.work)
+            portal.plan = self._plan(columns, formats, turn.work, shown_by(turn.work.facts, 0))
             turn.work.columns = tuple((c.name, c.type_oid) for c in columns)
         return portal.plan
 
@@ -450,8 +483,10 @@ class Answering:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CopyOutResponse")
         self._copy_plan, self._copy_content = None, Content.CONTROL
         operation = turn.work.intended.permit.operation
+        step = len(turn.work.tags)
+        shown = shown_by(operation.facts, step)
         layout = self._understanding.copy_layout(
-            operation.statement, len(turn.work.tags), len(message.columns), operation.facts, binary=message.format == 1
+            operation.statement, step, len(message.columns), shown, binary=message.format == 1
         )
         self._copy_header = layout.written is not None and layout.written.header
         if self._masking:
@@ -462,6 +497,7 @@ class Answering:
                 turn.work.intended.permit.grounds.clear,
                 self._detect,
                 layout.written,
+                shown,
             )
 
     # --- what masking did ---
@@ -480,6 +516,17 @@ class Answering:
             report = decode.backend(masked.frames)
             if isinstance(report, m.ErrorResponse):
                 work.error_text = report.text("M")[:1000]
+
+
+def shown_by(facts: Facts, step: int) -> Shown | None:
+    """The lineage of what statement `step` shows. One that was not judged (a text has fewer) may show anything."""
+    if not facts.shown:
+        return None
+    return (
+        facts.shown[step]
+        if step < len(facts.shown)
+        else Shown(None, tuple(sorted({n for s in facts.shown if s for n in s.every})))
+    )
 
 
 # --- which frame may answer which turn ---

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Protected, Strategy
-from ostiary.model.operations import Facts, Objection
+from ostiary.model.operations import Facts, Objection, Shown
 from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres import copying
 from ostiary.protocols.postgres import operations as ops
@@ -17,6 +17,20 @@ Columns = tuple[ColumnDescription, ...]
 def objection_facts(objection: Objection) -> Facts:
     """Facts of a message that cannot be judged, and has no statement."""
     return ops.objection_facts(objection, "")
+
+
+def relations_of(facts: Facts, snapshot: Snapshot) -> list[int]:
+    """All relations that the resources may be: a schema's name and a table's may hold dots, so every cut counts."""
+    found = []
+    for resource in facts.resources:
+        name = resource.name
+        at = name.find(".")
+        while at >= 0:
+            oid = snapshot.relation_oids.get((name[:at], name[at + 1 :]))
+            if oid is not None:
+                found.append(oid)
+            at = name.find(".", at + 1)
+    return found
 
 
 class Knowledge:
@@ -93,12 +107,14 @@ class Understanding:
             return frozenset()
         known = {
             (oid, column.number)
-            for oid in copying.relations_of(facts, self._snapshot)
+            for oid in relations_of(facts, self._snapshot)
             for column in self._snapshot.relations[oid].columns
         }
         # Numbers below 0 are system columns (ctid, xmin, ...): they hold no values.
         return frozenset(
-            (c.table_oid, c.column) for c in columns if c.table_oid and c.column > 0 and (c.table_oid, c.column) not in known
+            (c.table_oid, c.column)
+            for c in columns
+            if c.table_oid and c.column > 0 and (c.table_oid, c.column) not in known
         )
 
     def is_prepared_in_sql(self, name: bytes) -> bool:
@@ -144,7 +160,8 @@ class Understanding:
             else:
                 self._view.idle()
 
-    def copy_layout(self, sql: bytes, step: int, count: int, facts: Facts, *, binary: bool) -> copying.CopyLayout:
+    def copy_layout(
+        self, sql: bytes, step: int, count: int, shown: Shown | None, *, binary: bool
+    ) -> copying.CopyLayout:
         """How the rows of a COPY ... TO STDOUT are laid out."""
-        snapshot = self._snapshot
-        return copying.layout(sql, step, count, binary, facts, snapshot, self._knowledge.protected(snapshot))
+        return copying.layout(sql, step, count, shown, binary=binary)

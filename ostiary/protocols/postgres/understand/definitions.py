@@ -172,7 +172,7 @@ class Definitions(Tables):
         self.ddl("ALTER DOMAIN")
         parts = strings(node.get("typeName", ()))
         scope = Scope()
-        scope.entries.append(Entry("", None, None, None, None, plain=False))
+        scope.entries.append(Entry("", None, None, None, None))
         definition = node.get("def", {})
         if "Constraint" in definition:
             self._constraint(definition["Constraint"], scope)
@@ -201,7 +201,7 @@ class Definitions(Tables):
     def _create_function(self, node: Node) -> None:
         self.ddl("CREATE PROCEDURE" if node.get("is_procedure") else "CREATE FUNCTION")
         scope = Scope()
-        scope.entries.append(Entry("", None, None, None, None, plain=False))
+        scope.entries.append(Entry("", None, None, None, None))
         for each in node.get("parameters", ()):
             parameter = each["FunctionParameter"]
             self.type_name(parameter.get("argType"))
@@ -245,9 +245,7 @@ class Definitions(Tables):
         scope = self._over(node["relation"])
         for name in ("old", "new"):
             scope.entries += [
-                Entry(name, None, e.relation, e.columns, None, plain=False, hidden=True)
-                for e in scope.entries
-                if not e.hidden
+                Entry(name, None, e.relation, e.columns, None, hidden=True) for e in scope.entries if not e.hidden
             ]
         self.expression(node.get("whenClause"), scope)
         self._call(strings(node["funcname"]), [])
@@ -260,9 +258,7 @@ class Definitions(Tables):
         scope = self._over(node["relation"])
         for name in ("old", "new"):
             scope.entries += [
-                Entry(name, None, e.relation, e.columns, None, plain=False, hidden=True)
-                for e in scope.entries
-                if not e.hidden
+                Entry(name, None, e.relation, e.columns, None, hidden=True) for e in scope.entries if not e.hidden
             ]
         self.expression(node.get("whereClause"), scope)
         for each in node.get("actions", ()):
@@ -276,7 +272,7 @@ class Definitions(Tables):
     def _create_domain(self, node: Node) -> None:
         self.ddl("CREATE DOMAIN")
         scope = Scope()
-        scope.entries.append(Entry("", None, None, None, None, plain=False))
+        scope.entries.append(Entry("", None, None, None, None))
         self.type_name(node.get("typeName"))
         for each in node.get("constraints", ()):
             self._constraint(each["Constraint"], scope)

@@ -1,8 +1,8 @@
 """Expressions: every node type that the grammar can put into one has a rule here; one that has none is an objection.
 
 Walking an expression notes columns that are read, functions, operators and types, and gives the type of the value as
-far as it can be told (see `names.Type`). A column of a protected class that is met here is *used*: only a plain select
-list shows it without using it, and that is `queries.py`'s business.
+far as it can be told (see `names.Type`). What becomes of the value of a protected column that is met here is
+`lineage.py`'s business.
 """
 
 # ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above
@@ -35,8 +35,9 @@ from ostiary.protocols.postgres.understand.builtins import (
 )
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import WHOLE
-from ostiary.protocols.postgres.understand.names import CATALOG, Names, Type, strings
-from ostiary.protocols.postgres.understand.scopes import Entry, Scope
+from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS, Lineage
+from ostiary.protocols.postgres.understand.names import CATALOG, Type, strings
+from ostiary.protocols.postgres.understand.scopes import Entry, Label, Scope
 from ostiary.protocols.postgres.understand.settings import judge_setting
 
 SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
@@ -44,18 +45,14 @@ BETWEEN: Final = frozenset({"AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN
 INT4_MAX, INT8_MAX = 2**31 - 1, 2**63 - 1
 
 
-class Expressions(Names):
+class Expressions(Lineage):
     """Walks expressions."""
 
     parameter_types: tuple[int, ...] = ()
-    outputs: tuple[Type, ...] = ()
-    """Types of the output columns of the query walked last; empty: not known."""
-    copying: bool = False
-    """COPY has no RowDescription: a column is only known by its own name."""
 
     # --- to be supplied by queries.py ---
 
-    def query(self, node: Node, outer: Scope | None, *, plain: bool = False) -> tuple[str, ...] | None:
+    def query(self, node: Node, outer: Scope | None) -> tuple[str, ...] | None:
         """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told."""
         raise NotImplementedError
 
@@ -69,7 +66,10 @@ class Expressions(Names):
         rule = RULES.get(kind)
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind} in an expression")
-        return rule(self, inner, scope)
+        type_ = rule(self, inner, scope)
+        if self.sink and kind not in CARRYING:
+            self.computed()
+        return type_
 
     def expressions(self, nodes: Iterable[Node], scope: Scope) -> None:
         """Walk several."""
@@ -143,6 +143,7 @@ class Expressions(Names):
             for entry in level.entries:
                 if entry.alias == name:
                     self.use_row(entry)
+                    self.computed()
             level = level.outer
         return None
 
@@ -173,23 +174,42 @@ class Expressions(Names):
             # `t.f` may be the function f of the row t (PostgreSQL 18, 8.16.5)
             for entry in entries:
                 self.use_row(entry)
+            self.computed()
             self._call([name], [None])
         return types[0] if len(types) == 1 else None
 
-    def use(self, entry: Entry, column: Column | None, name: str, *, plain: bool = False) -> Type:
-        """Note that a column is read; unless `plain`, what is protected needs `unmask`."""
+    def use(self, entry: Entry, column: Column | None, name: str) -> Type:
+        """Note that a column is read, and where its value goes."""
         if entry.touched is not None:
             entry.touched.add(column.name if column is not None else name)
         if entry.relation is None or column is None:
+            self.flow(entry.label_of(name))
             return entry.types.get(name)
         self.touch_type(column.type_oid)
         protection = self.protected.by_column.get((entry.relation.oid, column.number))
         if protection is not None:
             self.found.touches_protected = True
             self.note_class(entry, protection[0])
-            if not (plain and entry.plain) or (self.copying and name != column.name):
-                self.found.unmask.add(protection[0])
+            self.flow((protection,))
         return column.type_oid
+
+    def column(self, entry: Entry, name: str) -> tuple[Type, Label]:
+        """Read one known column of an entry as a value of its own: its type and label."""
+        outer, self.sink = self.sink, set()
+        try:
+            type_ = self.use(entry, (entry.columns or {})[name], name)
+            return type_, frozenset(self.sink)
+        finally:
+            self.sink = outer
+
+    def row(self, entry: Entry) -> Label:
+        """Read all columns of an entry: their labels in one."""
+        outer, self.sink = self.sink, set()
+        try:
+            self.use_row(entry)
+            return frozenset(self.sink)
+        finally:
+            self.sink = outer
 
     def note_class(self, entry: Entry, data_class: str) -> None:
         """Put a class on the resource of the entry's relation."""
@@ -200,15 +220,16 @@ class Expressions(Names):
     def _use_any(self, entry: Entry, name: str) -> None:
         if entry.touched is not None:
             entry.touched.add(name)
+        self.flow(entry.every)
 
-    def use_row(self, entry: Entry, *, plain: bool = False) -> None:
+    def use_row(self, entry: Entry) -> None:
         """Note that all columns are read."""
         if entry.columns is None:
             self._use_any(entry, WHOLE)
             return
         self.spend(len(entry.columns))
         for name, column in entry.columns.items():
-            self.use(entry, column, name, plain=plain)
+            self.use(entry, column, name)
 
     def star(self, parts: Sequence[str], scope: Scope) -> list[Entry]:
         """The entries that `*` or `t.*` stands for."""
@@ -227,25 +248,30 @@ class Expressions(Names):
     def _star_used(self, parts: Sequence[str], scope: Scope) -> None:
         for entry in self.star(parts, scope):
             self.use_row(entry)
+        self.computed()
 
     # --- operators ---
 
     def _operation(self, node: Node, scope: Scope) -> Type:
         kind = node["kind"]
         parts = strings(node.get("name", ()))
-        left = self.expression(node.get("lexpr"), scope)
+        compares = kind != "AEXPR_OP" or parts[-1] in COMPARISONS
+        walk = self.condition if compares else self.expression
+        left = walk(node.get("lexpr"), scope)
         right_node = node.get("rexpr")
         if kind in BETWEEN:
             for item in _items(right_node):
-                bound = self.expression(item, scope)
+                bound = walk(item, scope)
                 for sign in ("<=", ">=", "<", ">"):
                     self.operator([sign], left, bound)
             return BOOL
         if kind == "AEXPR_IN" and right_node is not None and "List" in right_node:
-            for other in {self.expression(item, scope) for item in _items(right_node)}:
+            for other in {walk(item, scope) for item in _items(right_node)}:
                 self.operator(parts, left, other)
             return BOOL
-        right = self.expression(right_node, scope)
+        right = walk(right_node, scope)
+        if not compares:
+            self.note_operator(parts[-1])
         if kind in {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}:
             self.operator(parts, left, self._element(right))
             return BOOL
@@ -259,27 +285,34 @@ class Expressions(Names):
         return (type_.element or None) if type_ is not None else None
 
     def _boolean(self, node: Node, scope: Scope) -> Type:
-        self.expressions(node.get("args", ()), scope)
+        for each in node.get("args", ()):
+            self.condition(each, scope)
         return BOOL
 
     def _test(self, node: Node, scope: Scope) -> Type:
-        self.expression(node.get("arg"), scope)
+        self.condition(node.get("arg"), scope)
         return BOOL
 
     def _sublink(self, node: Node, scope: Scope) -> Type:
-        left = self.expression(node.get("testexpr"), scope)
+        left = self.condition(node.get("testexpr"), scope)
         self.query(node["subselect"], scope)
         kind = node.get("subLinkType")
+        if kind != "EXISTS_SUBLINK":
+            self.flow(self.every)
+        if "testexpr" in node:
+            self.infer(self.every)
+        if kind != "EXPR_SUBLINK":
+            self.computed()
         if kind in {"ANY_SUBLINK", "ALL_SUBLINK"}:
             right = self.outputs[0] if len(self.outputs) == 1 else None
             self.operator(strings(node.get("operName", ())) or ["="], left, right)
         return BOOL if kind in {"ANY_SUBLINK", "ALL_SUBLINK", "EXISTS_SUBLINK"} else None
 
     def _case(self, node: Node, scope: Scope) -> Type:
-        tested = self.expression(node.get("arg"), scope)
+        tested = self.condition(node.get("arg"), scope)
         for when in node.get("args", ()):
             inner = when["CaseWhen"]
-            value = self.expression(inner.get("expr"), scope)
+            value = self.condition(inner.get("expr"), scope)
             if "arg" in node:
                 self.operator(["="], tested, value)
             self.expression(inner.get("result"), scope)
@@ -325,8 +358,10 @@ class Expressions(Names):
     # --- types ---
 
     def _cast(self, node: Node, scope: Scope) -> Type:
-        self.expression(node.get("arg"), scope)
-        return self.type_name(node.get("typeName"))
+        given = self.expression(node.get("arg"), scope)
+        wanted = self.type_name(node.get("typeName"))
+        self.note_cast(node, given, wanted)
+        return wanted
 
     def _collate(self, node: Node, scope: Scope) -> Type:
         return self.expression(node.get("arg"), scope)
@@ -337,17 +372,24 @@ class Expressions(Names):
         """Walk a FuncCall: its arguments, then what its name may run."""
         parts = strings(node.get("funcname", ()))
         arguments = node.get("args", ())
-        types: list[Type] = [self.expression(argument, scope) for argument in arguments]
+        types, label = self.values(arguments, scope)
+        foreign = self.foreign
+        if node.get("agg_distinct"):
+            self.infer(label)
         for sort in node.get("agg_order", ()):
-            value = self.sort(sort, scope)
+            value = self.condition(sort, scope)
             if node.get("agg_within_group"):
                 types.append(value)
-        self.expression(node.get("agg_filter"), scope)
+        self.condition(node.get("agg_filter"), scope)
         if "over" in node:
             self.window(node["over"], scope)
         if node.get("func_variadic"):
             types = [None] * (len(types))
-        return self._call(parts, types, arguments=arguments, scope=scope)
+        result = self._call(parts, types, arguments=arguments)
+        if self.foreign != foreign:
+            self.write(label)
+        self.flow(label)
+        return result
 
     def _call(
         self,
@@ -355,7 +397,6 @@ class Expressions(Names):
         types: Sequence[Type],
         *,
         arguments: Sequence[Node] = (),
-        scope: Scope | None = None,
         only_foreign: bool = False,
     ) -> Type:
         candidates, made = self.functions(parts, types)
@@ -363,6 +404,7 @@ class Expressions(Names):
             self.found.touch("function", name, Action.EXECUTE)
             self.found.functions.add(name)
             self.found.cacheable = False
+            self.foreign += 1
         results: set[int] = set()
         for function in candidates:
             if function.oid >= FIRST_NORMAL_OID:
@@ -371,7 +413,8 @@ class Expressions(Names):
                     self.touch_type(wanted)
             elif not only_foreign or function.name in RUNS_TEXT:
                 self.found.functions.add(f"{function.schema}.{function.name}")
-                self._builtin(function.name, function.volatility, arguments, scope)
+                self._builtin(function.name, function.volatility, arguments)
+                self.note_function(function.name, function.volatility, arguments, innocent=function.name in INNOCENT)
             results.add(function.result)
         if not candidates and not made and not only_foreign:
             self._no_function(parts, types)
@@ -388,10 +431,11 @@ class Expressions(Names):
                 self.touch_type(oid)
                 return
         name = ".".join(parts)
+        self.foreign += 1
         self.found.touch("function", name, Action.EXECUTE)
         self.found.functions.add(name)
 
-    def _builtin(self, name: str, volatility: str, arguments: Sequence[Node], scope: Scope | None) -> None:
+    def _builtin(self, name: str, volatility: str, arguments: Sequence[Node]) -> None:
         if name == "set_config":
             self._set_config(arguments)
         elif name in {"nextval", "setval", "currval"}:
@@ -403,6 +447,7 @@ class Expressions(Names):
         elif name in ADMINISTRATIVE or name.startswith(ADMINISTRATIVE_PREFIXES):
             self.found.touch("function", f"{CATALOG}.{name}", Action.ADMINISTER)
         elif name in RUNS_TEXT or name.startswith("dblink"):
+            self.foreign += 1
             self.found.cannot_see(f"{name} runs statements or reads relations that are named in values")
             self.found.unmask.update(self.protected.classes)
         elif name in LARGE_OBJECTS:
@@ -411,7 +456,6 @@ class Expressions(Names):
             self.found.unmask.update(self.protected.classes)
         elif name in RUNS_TYPES or (volatility == "v" and name not in INNOCENT):
             self.found.touch("function", f"{CATALOG}.{name}", Action.EXECUTE)
-        del scope
 
     def _large_object(self, name: str) -> None:
         reads = name in {"lo_get", "loread", "lo_open", "lo_close", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64"}
@@ -463,11 +507,12 @@ class Expressions(Names):
 
     def window(self, node: Node, scope: Scope) -> None:
         """Walk a WindowDef."""
-        self.expressions(node.get("partitionClause", ()), scope)
+        for each in node.get("partitionClause", ()):
+            self.decides(each, scope)
         for sort in node.get("orderClause", ()):
-            self.sort(sort, scope)
-        self.expression(node.get("startOffset"), scope)
-        self.expression(node.get("endOffset"), scope)
+            self.decides({"SortBy": sort["SortBy"]}, scope)
+        self.decides(node.get("startOffset"), scope)
+        self.decides(node.get("endOffset"), scope)
 
     def sort(self, node: Node, scope: Scope) -> Type:
         """Walk a SortBy (wrapped) whose expression is no output column."""
@@ -478,9 +523,13 @@ class Expressions(Names):
             self.operator(using, value, value)
         return value
 
+    def _sort_by(self, node: Node, scope: Scope) -> Type:
+        return self.sort({"SortBy": node}, scope)
+
     # --- XML and JSON ---
 
     def _xml(self, node: Node, scope: Scope) -> Type:
+        self.raised += 1
         self.expressions(node.get("args", ()), scope)
         self.expressions(node.get("named_args", ()), scope)
         return None
@@ -508,6 +557,7 @@ class Expressions(Names):
 
         Before PostgreSQL 16 and 17 these were no syntax, but calls of functions that anybody could make.
         """
+        self.raised += 1
         output = node.get("output")
         type_ = self.type_name(output.get("typeName")) if output else None
         for key in ("exprs", "passing"):
@@ -519,6 +569,7 @@ class Expressions(Names):
         self.expression(node.get("pathspec"), scope)
         if "query" in node:
             self.query(node["query"], scope)
+            self.flow(self.every)
         for key in ("on_empty", "on_error"):
             self.json_behavior(node.get(key), scope)
         if "constructor" in node:
@@ -549,9 +600,9 @@ class Expressions(Names):
     def _json_aggregate(self, node: Node, scope: Scope) -> None:
         if "output" in node:
             self.type_name(node["output"].get("typeName"))
-        self.expression(node.get("agg_filter"), scope)
+        self.condition(node.get("agg_filter"), scope)
         for sort in node.get("agg_order", ()):
-            self.sort(sort, scope)
+            self.condition(sort, scope)
         if "over" in node:
             self.window(node["over"], scope)
 
@@ -695,6 +746,7 @@ RULES: Final[dict[str, Rule]] = {
     "JsonKeyValue": _E._json_pair,
     "JsonValueExpr": _E._json_value,
     "JsonArgument": _E._json_argument,
+    "SortBy": _E._sort_by,
 }
 """Node type to rule. What is not here cannot stand in an expression of a raw parse tree, or is refused."""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from ostiary.model.connections import Strategy
 from ostiary.model.operations import (
     MAX_HEAD,
     Action,
     Facts,
     Objection,
+    Origin,
     Resource,
+    Shown,
     Unjudgeable,
     facts_digest,
 )
@@ -46,6 +49,11 @@ class Finding:
         self.functions: set[str] = set()
         self.opaque: dict[str, None] = {}
         self.unmask: set[str] = set()
+        self.infer: set[str] = set()
+        self.shown: Shown | None = None
+        """What the statement at hand shows; None: no rows that hang on anything protected."""
+        self.steps: list[Shown | None] = []
+        """The same of each statement before it."""
         self.has_where = True
         self.harmless = True
         self.touches_protected = False
@@ -74,6 +82,17 @@ class Finding:
         self.opaque[phrase] = None
         self.touch("other", phrase.partition(" ")[0], Action.OPAQUE)
 
+    def shows(self, columns: tuple[Origin, ...] | None, every: tuple[str, ...]) -> None:
+        """Note the output columns of the statement at hand; of several meanings, all hold."""
+        shown = Shown(columns, every)
+        self.shown = shown if self.shown is None else either(self.shown, shown)
+
+    def step(self) -> None:
+        """The statement at hand has been walked."""
+        shown = self.shown
+        self.steps.append(shown if shown is not None and shown.every else None)
+        self.shown = None
+
     def add(self, facts: Facts, *, as_read: bool = False) -> None:
         """Take over another statement's facts: of EXECUTE, FETCH, a temporary view."""
         for r in facts.resources:
@@ -83,6 +102,7 @@ class Finding:
         self.functions.update(facts.functions)
         self.opaque.update(dict.fromkeys(facts.opaque))
         self.unmask.update(facts.unmask)
+        self.infer.update(facts.infer)
         self.has_where &= facts.has_where
         self.harmless &= facts.harmless
         self.touches_protected |= facts.touches_protected
@@ -103,7 +123,8 @@ class Finding:
         name = "; ".join(dict.fromkeys(self.names))[:MAX_HEAD]
         functions = tuple(sorted(self.functions))
         opaque, unmask = tuple(self.opaque), tuple(sorted(self.unmask))
-        rest = (self.has_where, functions, opaque, unmask, self.harmless)
+        infer = tuple(sorted(self.infer - self.unmask))
+        rest = (self.has_where, functions, opaque, unmask, self.harmless, infer)
         return Facts(
             action=action,
             name=name,
@@ -112,6 +133,8 @@ class Finding:
             functions=functions,
             opaque=opaque,
             unmask=unmask,
+            infer=infer,
+            shown=tuple(self.steps) if any(self.steps) else (),
             harmless=self.harmless and not opaque,
             touches_protected=self.touches_protected,
             head=head,
@@ -137,4 +160,37 @@ def objection_facts(objection: Objection, head: str) -> Facts:
         objection=objection,
         invalidates_catalogue=False,
         digest=facts_digest(Action.OPAQUE, "", (), (objection.reason.name, objection.message)),
+    )
+
+
+def both(ones: list[Shown | None], others: list[Shown | None]) -> list[Shown | None]:
+    """What each statement of a text shows whose names may mean one thing or another."""
+    nothing = Shown(None, ())
+    longer = max(len(ones), len(others))
+    padded = [(each + [None] * longer)[:longer] for each in (ones, others)]
+    return [
+        None if one is None and other is None else either(one or nothing, other or nothing)
+        for one, other in zip(*padded, strict=True)
+    ]
+
+
+def either(one: Shown, other: Shown) -> Shown:
+    """What a statement shows that is one of two."""
+    every = tuple(sorted({*one.every, *other.every}))
+    if one.columns is None or other.columns is None or len(one.columns) != len(other.columns):
+        return Shown(None, every)
+    return Shown(tuple(map(_either, one.columns, other.columns)), every)
+
+
+def _either(one: Origin, other: Origin) -> Origin:
+    if one == other:
+        return one
+    same = (one.type_oid, one.strategy) == (other.type_oid, other.strategy) or not one.classes or not other.classes
+    strategy = (one if one.classes else other).strategy if same else Strategy.NULL
+    classes = tuple(sorted({*one.classes, *other.classes}))
+    return Origin(
+        one.name if one.name == other.name else "",
+        one.type_oid if one.type_oid == other.type_oid else 0,
+        classes,
+        strategy if len(classes) == 1 else Strategy.NULL,
     )

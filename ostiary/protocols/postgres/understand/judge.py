@@ -12,7 +12,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
 from ostiary.protocols.postgres import grammar
 from ostiary.protocols.postgres.grammar import NotParsed, Statement
-from ostiary.protocols.postgres.understand.findings import Objected, objection_facts
+from ostiary.protocols.postgres.understand.findings import Objected, both, objection_facts
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
 from ostiary.protocols.postgres.understand.utility import Utility
@@ -88,6 +88,7 @@ def _study(
     for walker in walkers[1:]:
         each = walker.found
         found.add(each.facts(""))
+        found.steps = both(found.steps, each.steps)
         found.names += [name for name in each.names if name not in found.names]
         found.effects += [effect for effect in each.effects if effect not in found.effects]
         found.cacheable &= each.cacheable
@@ -104,6 +105,7 @@ def _judge(walker: Utility, statements: tuple[Statement, ...]) -> None:
         end = statement.start + statement.length if statement.length else len(walker.text)
         walker.step, walker.source = step, walker.text[statement.start : end]
         walker.statement(statement.kind, statement.node)
+        walker.found.step()
         if not walker.view.fog and any(_is_foreign_code(*resource) for resource in walker.found.resources):
             # It may make temporary tables, prepared statements, anything.
             walker.effect("fog", depends=False)

@@ -61,6 +61,9 @@ def strings(nodes: Sequence[Node]) -> list[str]:
 class Names:
     """Resolves names and notes what touching their bearers means."""
 
+    foreign = 0
+    """How many things were met that may store or send what they are given."""
+
     def __init__(self, text: bytes, view: View, path: Path, snapshot: Snapshot, protected: ProtectedColumns) -> None:
         self.text = text
         self.view = view
@@ -278,6 +281,7 @@ class Names:
     def run_functions(self, oids: Iterable[int]) -> None:
         """Note that functions of somebody's own may run."""
         for oid in oids:
+            self.foreign += 1
             function = self.snapshot.functions.get(oid)
             name = f"{function.schema}.{function.name}" if function is not None else f"oid {oid}"
             self.found.touch("function", name, Action.EXECUTE)
@@ -359,6 +363,7 @@ class Names:
         made = self.view.made_named("operator", name) if self.view.made else ()
         for each in made:
             for function in each.calls:
+                self.foreign += 1
                 self.found.touch("function", function, Action.EXECUTE)
             self.found.harmless = False
         left, right = (0, right) if unary else (left, right)

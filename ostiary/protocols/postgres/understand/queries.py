@@ -1,8 +1,8 @@
-"""SELECT, INSERT, UPDATE, DELETE, MERGE and their FROM: relations, scopes, and which columns are merely shown.
+"""SELECT, INSERT, UPDATE, DELETE, MERGE and their FROM: relations, scopes, and where the values of columns go.
 
-A protected column is *shown* where RowDescription will name its origin, so that masking finds it: a bare column
-reference, or a star, in the select list of a plain SELECT (no set operation, DISTINCT or grouping) or of RETURNING,
-over a base relation that stands directly in FROM. Everywhere else it is *used*, and its class goes into `unmask`.
+A select list, RETURNING and VALUES show values: each output column gets a label (see `lineage.py`). WHERE, HAVING, ON, USING,
+GROUP BY, ORDER BY, DISTINCT, LIMIT, set operations that compare rows, and functions in FROM decide: what they use is
+inferred. INSERT, UPDATE and MERGE write values where nobody masks them.
 """
 
 # ruff: noqa: SLF001 -- the tables of rules at the end name methods of the class above
@@ -19,8 +19,17 @@ from ostiary.protocols.postgres.understand.builtins import UNKNOWN
 from ostiary.protocols.postgres.understand.expressions import Expressions, constant_text
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.lineage import substitute
 from ostiary.protocols.postgres.understand.names import DELETE, INSERT, SELECT, UPDATE, Target, Type, strings
-from ostiary.protocols.postgres.understand.scopes import Cte, Entry, Scope, distinct
+from ostiary.protocols.postgres.understand.scopes import (
+    NOTHING,
+    Cte,
+    Entry,
+    Label,
+    Mark,
+    Scope,
+    distinct,
+)
 from ostiary.protocols.postgres.understand.view import Made
 
 OutputColumns = tuple[str, ...] | None
@@ -29,64 +38,98 @@ OutputColumns = tuple[str, ...] | None
 class Queries(Expressions):
     """Walks queries and DML."""
 
-    def query(self, node: Node, outer: Scope | None, *, plain: bool = False) -> OutputColumns:
-        """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told."""
+    def query(self, node: Node, outer: Scope | None) -> OutputColumns:
+        """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told.
+
+        `outputs`, `labels` and `every` then say their types and what they hang on.
+        """
         ((kind, inner),) = node.items()
-        if kind == "SelectStmt":
-            return self.select(inner, outer, plain=plain)
         dml = DML.get(kind)
-        if dml is None:
+        if kind != "SelectStmt" and dml is None:
             raise unsupported(f"the gateway has no rule for {kind} as a query")
-        return dml(self, inner, outer, plain=plain)
+        around, self.sink = self.sink, None
+        try:
+            return self.select(inner, outer) if dml is None else dml(self, inner, outer)
+        finally:
+            self.sink = around
 
     # --- SELECT ---
 
-    def select(self, node: Node, outer: Scope | None, *, plain: bool) -> OutputColumns:
+    def select(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a SelectStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
         if node.get("op", "SETOP_NONE") != "SETOP_NONE":
             return self._set_operation(node, scope)
-        self.outputs = ()
         if "valuesLists" in node:
-            width = 0
-            for row in node["valuesLists"]:
-                self.expression(row, scope)
-                width = len(row.get("List", {}).get("items", ()))
-            self._order_and_limit(node, scope, plain=False)
-            self.outputs = ()
-            return tuple(f"column{i + 1}" for i in range(width))
+            return self._values(node, scope)
         for item in node.get("fromClause", ()):
             self.from_item(item, scope)
-        scope.targets = node.get("targetList", [])
-        plain = plain and not any(k in node for k in ("distinctClause", "groupClause", "havingClause", "intoClause"))
-        columns = self.target_list(scope.targets, scope, plain=plain)
-        outputs = self.outputs
+        columns = self.target_list(node.get("targetList", ()), scope)
+        result = self._keep(columns, scope)
         self.expression(node.get("whereClause"), scope)
         self._group(node, scope)
         self.expression(node.get("havingClause"), scope)
         for window in node.get("windowClause", ()):
             self.window(window["WindowDef"], scope)
-        for each in node.get("distinctClause", ()):
-            self._output_or_expression(each, scope)
-        self._order_and_limit(node, scope, plain=plain)
+        if node.get("distinctClause") == [{}]:
+            self.infer(scope.every)
+        else:
+            for each in node.get("distinctClause", ()):
+                self._output_or_expression(each, scope)
+        self._order_and_limit(node, scope)
         self._locking(node, scope)
         if "intoClause" in node:
+            self.write(scope.every)
             self.into(node["intoClause"], columns)
-        self.outputs = outputs
+        self.outputs, self.labels, self.every = result
         return columns
+
+    def _keep(self, columns: OutputColumns, scope: Scope) -> tuple[tuple[Type, ...], tuple[Label, ...], Label]:
+        """Let clauses that name output columns find them, and give what is to be said of the query in the end."""
+        scope.every = self.every
+        known = columns is not None and len(columns) == len(self.labels)
+        scope.shown = tuple(zip(columns or (), self.labels, strict=True)) if known else None
+        return self.outputs, self.labels, self.every
+
+    def _values(self, node: Node, scope: Scope) -> OutputColumns:
+        labels: list[Label] = []
+        for row in node["valuesLists"]:
+            items = row.get("List", {}).get("items", ())
+            labels += [NOTHING] * (len(items) - len(labels))
+            for at, item in enumerate(items):
+                labels[at] |= self.value(item, scope)[1]
+        names = tuple(f"column{i + 1}" for i in range(len(labels)))
+        self.outputs, self.labels, self.every = (), tuple(labels), NOTHING.union(*labels)
+        result = self._keep(names, scope)
+        self._order_and_limit(node, scope)
+        self.outputs, self.labels, self.every = result
+        return names
 
     def into(self, clause: Node, columns: OutputColumns) -> None:
         """SELECT ... INTO, CREATE TABLE AS: a relation is made of the result."""
         raise NotImplementedError
 
     def _set_operation(self, node: Node, scope: Scope) -> OutputColumns:
-        columns = self.select(node["larg"], scope, plain=False)
-        self.select(node["rarg"], scope, plain=False)
-        # ORDER BY of a set operation names output columns, all of which are used already.
-        self._order_and_limit(node, scope, plain=False)
-        self._locking(node, scope)
+        columns = self.select(node["larg"], scope)
+        left, every = self.labels, self.every
+        self.select(node["rarg"], scope)
+        self.every |= every
         self.outputs = ()
+        if len(left) == len(self.labels):
+            self.labels = tuple(one | other for one, other in zip(left, self.labels, strict=True))
+        else:
+            self.labels, columns = (), None
+        if node["op"] != "SETOP_UNION" or not node.get("all"):
+            # Rows are compared: which of them come back tells which are equal.
+            self.infer(self.every)
+        result = self._keep(columns, scope)
+        self._order_and_limit(node, scope)
+        self._locking(node, scope)
+        if "intoClause" in node:
+            self.write(scope.every)
+            self.into(node["intoClause"], columns)
+        self.outputs, self.labels, self.every = result
         return columns
 
     def _with(self, node: Node, scope: Scope) -> None:
@@ -95,31 +138,47 @@ class Queries(Expressions):
             return
         recursive = clause.get("recursive", False)
         ctes = [each["CommonTableExpr"] for each in clause.get("ctes", ())]
+        symbol = self.symbol()
         if recursive:
             # WITH RECURSIVE: each sees itself and all others, also those behind it.
             for cte in ctes:
-                scope.ctes[cte["ctename"]] = Cte(cte["ctename"], None)
+                scope.ctes[cte["ctename"]] = Cte(cte["ctename"], None, every=frozenset({symbol}))
         for cte in ctes:
             inner = Scope(scope)
             columns = self.query(cte["ctequery"], inner)
             types = () if recursive else self.outputs
+            labels, every = self.labels, self.every
             names = tuple(strings(cte.get("aliascolnames", ())))
             if names:
                 columns = None if columns is None else (*names, *columns[len(names) :])
             if "search_clause" in cte or "cycle_clause" in cte:
                 self._search_and_cycle(cte, inner)
-                columns = None
-            scope.ctes[cte["ctename"]] = Cte(cte["ctename"], columns, types)
+                self.infer(every)
+                columns, labels = None, ()
+            scope.ctes[cte["ctename"]] = Cte(cte["ctename"], columns, types, labels, every)
+        if recursive:
+            self._close_recursion(symbol, [scope.ctes[cte["ctename"]] for cte in ctes])
+
+    def _close_recursion(self, symbol: Mark, ctes: list[Cte]) -> None:
+        """What any of them shows, all may show that read one of them before it was known."""
+        marks = NOTHING.union(*(cte.every for cte in ctes)) - {symbol}
+        gone = frozenset((name, None) for name, _ in marks if name)
+        self.resolve(symbol, gone)
+        for cte in ctes:
+            cte.every = substitute(cte.every, symbol, gone)
+            cte.labels = tuple(substitute(label, symbol, gone) for label in cte.labels)
 
     def _search_and_cycle(self, cte: Node, scope: Scope) -> None:
         cycle = cte.get("cycle_clause", {})
         self.expression(cycle.get("cycle_mark_value"), scope)
         self.expression(cycle.get("cycle_mark_default"), scope)
 
-    def target_list(self, targets: Sequence[Node], scope: Scope, *, plain: bool) -> OutputColumns:
+    def target_list(self, targets: Sequence[Node], scope: Scope) -> OutputColumns:
         """Walk a select list or RETURNING; gives the output columns' names."""
         names: list[str] = []
         types: list[Type] = []
+        labels: list[Label] = []
+        every = NOTHING
         known = True
         for target in targets:
             inner = target["ResTarget"]
@@ -127,57 +186,34 @@ class Queries(Expressions):
             column = value.get("ColumnRef")
             if column is not None and "A_Star" in column["fields"][-1]:
                 entries = self.star(strings(column["fields"]), scope)
+                known = known and bool(entries) and not scope.merged
                 for entry in entries:
-                    self.use_row(entry, plain=plain)
                     if entry.columns is None:
+                        every |= self.row(entry)
                         known = False
-                    else:
-                        names += entry.columns
-                        types += [entry.type_of(name) for name in entry.columns]
-                known = known and bool(entries)
+                        continue
+                    names += entry.columns
+                    self.spend(len(entry.columns))
+                    for name in entry.columns:
+                        type_, label = self.column(entry, name)
+                        types.append(type_)
+                        labels.append(label)
                 continue
-            type_: Type = None
-            if column is None or not (plain and self._show(column, scope)):
-                type_ = self.expression(value, scope)
+            type_, label = self.value(value, scope)
             types.append(type_)
+            labels.append(label)
             names.append(inner.get("name") or _figure_name(value))
         # A literal of unknown type becomes text on its way out of a subquery.
-        told = known and not scope.merged
-        self.outputs = tuple(None if each == UNKNOWN else each for each in types) if told else ()
+        self.outputs = tuple(None if each == UNKNOWN else each for each in types) if known else ()
+        self.labels = tuple(labels) if known else ()
+        self.every = every.union(*labels)
         return tuple(names) if known else None
-
-    def _show(self, column: Node, scope: Scope) -> bool:
-        """A bare column reference of this very level, found in exactly one entry: it is shown, not used."""
-        parts = strings(column["fields"])
-        if len(parts) != len(column["fields"]) or not parts:
-            return False
-        name = parts[-1]
-        hits: list[Entry] = []
-        self.spend(len(scope.entries))
-        for entry in scope.entries:
-            if len(parts) == 1 and entry.hidden:
-                continue
-            if len(parts) > 1 and entry.alias != parts[-2]:
-                continue
-            if len(parts) > 2 and entry.schema != parts[-3]:
-                continue
-            if entry.columns is None:
-                return False
-            if name in entry.columns:
-                hits.append(entry)
-        if len(hits) != 1:
-            return False
-        columns = hits[0].columns
-        if columns is not None:
-            self.use(hits[0], columns[name], name, plain=True)
-        return True
 
     def _group(self, node: Node, scope: Scope) -> None:
         for each in node.get("groupClause", ()):
             self._output_or_expression(each, scope)
 
-    def _order_and_limit(self, node: Node, scope: Scope, *, plain: bool) -> None:
-        del plain
+    def _order_and_limit(self, node: Node, scope: Scope) -> None:
         for each in node.get("sortClause", ()):
             inner = each["SortBy"]
             value = self._output_or_expression(inner.get("node", {}), scope)
@@ -207,46 +243,20 @@ class Queries(Expressions):
         return self.expression(node, scope)
 
     def _use_output(self, number: int, scope: Scope) -> None:
-        """An output column by number. Where a star's width is not known, all from it on are meant."""
-        if number in scope.ordered:
-            return
-        scope.ordered.add(number)
-        self.spend(len(scope.targets))
-        left = number
-        exact = True
-        for target in scope.targets:
-            value = target["ResTarget"]["val"]
-            column = value.get("ColumnRef")
-            if column is not None and "A_Star" in column["fields"][-1]:
-                for entry in self.star(strings(column["fields"]), scope):
-                    exact = exact and entry.columns is not None and not scope.merged
-                    self.spend(len(entry.columns or ()))
-                    for name, each in (entry.columns or {}).items():
-                        left -= 1
-                        if left == 0 or not exact:
-                            self.use(entry, each, name)
-            else:
-                left -= 1
-                if left == 0 or not exact:
-                    self._use_target(value, scope)
+        """An output column by number. Where it cannot be told which that is, it may be any."""
+        if scope.shown is None:
+            self.infer(scope.every)
+        elif 0 < number <= len(scope.shown):
+            self.infer(scope.shown[number - 1][1])
 
     def _use_named_output(self, name: str, scope: Scope) -> None:
-        if name in scope.ordered:
+        if scope.shown is None:
+            self.infer(scope.every)
             return
-        scope.ordered.add(name)
-        self.spend(len(scope.targets))
-        for target in scope.targets:
-            inner = target["ResTarget"]
-            if inner.get("name") == name:
-                self._use_target(inner["val"], scope)
-
-    def _use_target(self, value: Node, scope: Scope) -> None:
-        """What was shown is used now. Any other expression was used when the select list was walked.
-
-        To walk it again would double the time for each level of subqueries that are ordered so.
-        """
-        if "ColumnRef" in value:
-            self.expression(value, scope)
+        self.spend(len(scope.shown))
+        for shown, label in scope.shown:
+            if shown == name:
+                self.infer(label)
 
     def _locking(self, node: Node, scope: Scope) -> None:
         """FOR UPDATE and its kin write to the rows' headers and need UPDATE on the table: they count as a write."""
@@ -277,7 +287,7 @@ class Queries(Expressions):
         if "schemaname" not in node:
             cte = scope.cte(name)
             if cte is not None:
-                return [_derived(alias or name, cte.columns, names, cte.types)]
+                return [_derived(alias or name, cte.columns, names, cte.types, (cte.labels, cte.every))]
         inherit = node.get("inh", False)
         return [
             self.entry(target, alias, names, self.touch_relation(target, SELECT, inherit=inherit))
@@ -290,10 +300,10 @@ class Queries(Expressions):
             made: dict[str, Column | None] | None = None
             if target.columns is not None and not target.opaque:
                 made = dict.fromkeys(distinct((*names, *target.columns[len(names) :])))
-            return Entry(alias or target.name, target.schema, None, made, touched, plain=False)
+            return Entry(alias or target.name, target.schema, None, made, touched)
         shown = distinct((*names, *(column.name for column in target.columns[len(names) :])))
         columns: dict[str, Column | None] = dict(zip(shown, target.columns, strict=False))
-        return Entry(alias or target.name, None if alias else target.schema, target, columns, touched, plain=True)
+        return Entry(alias or target.name, None if alias else target.schema, target, columns, touched)
 
     def _join(self, node: Node, scope: Scope) -> list[Entry]:
         left = self.from_item(node["larg"], scope)
@@ -307,18 +317,22 @@ class Queries(Expressions):
         if not alias and not merged:
             return [*left, *right]
         if alias:
-            # Through the alias of a join, columns keep no origin that we rely on; renamed ones cannot be told apart.
+            # Columns that the alias renames cannot be told apart.
             for entry in (*left, *right):
                 if names:
-                    self.use_row(entry)
-                    entry.columns = None
+                    entry.every = self.row(entry)
+                    entry.columns, entry.relation = None, None
                 scope.entries.append(
-                    Entry(alias, None, entry.relation, entry.columns, entry.touched, plain=False, hidden=True)
-                )
+                    Entry(
+                        alias, None, entry.relation, entry.columns, entry.touched,
+                        hidden=True, types=entry.types, labels=entry.labels, every=entry.every,
+                    )
+                )  # fmt: skip
                 # The alias of a join hides the names inside: they mean what is outside now.
-                entry.plain, entry.alias, entry.schema = False, "", None
+                entry.alias, entry.schema = "", None
         if merged:
-            scope.entries.append(Entry(merged.get("aliasname", ""), None, None, None, None, plain=False, hidden=True))
+            every = NOTHING.union(*(self.row(entry) for entry in (*left, *right)))
+            scope.entries.append(Entry(merged.get("aliasname", ""), None, None, None, None, hidden=True, every=every))
         return [*left, *right]
 
     def _joined(self, entries: list[Entry], name: str) -> Type:
@@ -346,20 +360,26 @@ class Queries(Expressions):
         sees = scope if node.get("lateral") else Scope(scope.outer, [], scope.ctes)
         columns = self.query(node["subquery"], sees)
         alias, names = _alias(node)
-        return [_derived(alias, columns, names, self.outputs)]
+        return [_derived(alias, columns, names, self.outputs, (self.labels, self.every))]
 
     def _range_function(self, node: Node, scope: Scope) -> list[Entry]:
         single = ""
+        marks = NOTHING
         for item in node.get("functions", ()):
             call, *definitions = item["List"].get("items", ())
-            self.expression(call, scope)
+            marks |= self.value(call, scope)[1]
             single = _figure_name(call)
             for definition in definitions:
                 self._column_definitions(definition)
         for definition in node.get("coldeflist", ()):
             self._column_definitions(definition)
         alias, names = _alias(node)
-        return [_derived(alias or single, None, names)]
+        return [self._made_of(alias or single, names, marks)]
+
+    def _made_of(self, alias: str, names: tuple[str, ...], marks: Label) -> Entry:
+        """Rows that something in FROM makes of a value: how many there are says something of it."""
+        self.infer(marks)
+        return _derived(alias, None, names, (), ((), _computed(marks)))
 
     def _column_definitions(self, node: Node) -> None:
         if "List" in node:
@@ -376,26 +396,29 @@ class Queries(Expressions):
         return entries
 
     def _range_table_func(self, node: Node, scope: Scope) -> list[Entry]:
-        self.expression(node.get("docexpr"), scope)
-        self.expression(node.get("rowexpr"), scope)
+        marks = self.value(node.get("docexpr"), scope)[1] | self.value(node.get("rowexpr"), scope)[1]
         self.expressions(node.get("namespaces", ()), scope)
         for each in node.get("columns", ()):
             column = each["RangeTableFuncCol"]
             self.type_name(column.get("typeName"))
-            self.expression(column.get("colexpr"), scope)
-            self.expression(column.get("coldefexpr"), scope)
+            marks |= self.value(column.get("colexpr"), scope)[1] | self.value(column.get("coldefexpr"), scope)[1]
         alias, names = _alias(node)
-        return [_derived(alias or "xmltable", None, names)]
+        return [self._made_of(alias or "xmltable", names, marks)]
 
     def _json_table(self, node: Node, scope: Scope) -> list[Entry]:
-        self.json_value(node.get("context_item"), scope)
-        self._json_path(node, scope)
-        self.expressions(node.get("passing", ()), scope)
-        self.json_behavior(node.get("on_error"), scope)
-        for each in node.get("columns", ()):
-            self._json_table_column(each["JsonTableColumn"], scope)
+        around, self.sink = self.sink, set()
+        try:
+            self.json_value(node.get("context_item"), scope)
+            self._json_path(node, scope)
+            self.expressions(node.get("passing", ()), scope)
+            self.json_behavior(node.get("on_error"), scope)
+            for each in node.get("columns", ()):
+                self._json_table_column(each["JsonTableColumn"], scope)
+            marks = frozenset(self.sink)
+        finally:
+            self.sink = around
         alias, names = _alias(node)
-        return [_derived(alias or "json_table", None, names)]
+        return [self._made_of(alias or "json_table", names, marks)]
 
     def _json_table_column(self, node: Node, scope: Scope) -> None:
         self.type_name(node.get("typeName"))
@@ -444,12 +467,13 @@ class Queries(Expressions):
                 if protection is not None:
                     classes.add(protection[0])
 
-    def insert(self, node: Node, outer: Scope | None, *, plain: bool = False) -> OutputColumns:
+    def insert(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk an InsertStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
         if "selectStmt" in node:
             self.query(node["selectStmt"], scope)
+            self.write(self.every)
         entries = self.target(node, INSERT, scope)
         names = [c["ResTarget"].get("name", "") for c in node.get("cols", ())] or [WHOLE]
         for entry in entries:
@@ -459,7 +483,7 @@ class Queries(Expressions):
         conflict = node.get("onConflictClause")
         if conflict:
             self._on_conflict(conflict, entries, scope)
-        return self._returning(node, entries, scope, plain=plain)
+        return self._returning(node, entries, scope)
 
     def _subscripts(self, target: Node, scope: Scope) -> None:
         for step in target.get("indirection", ()):
@@ -481,7 +505,7 @@ class Queries(Expressions):
         if node.get("action") != "ONCONFLICT_UPDATE":
             return
         # What `excluded` holds came with this very statement, and was judged where it came from.
-        excluded = [Entry("excluded", None, None, None, None, plain=False, hidden=True)]
+        excluded = [Entry("excluded", None, None, None, None, hidden=True)]
         inner.entries += excluded
         for entry in entries:
             if entry.relation is not None:
@@ -499,11 +523,11 @@ class Queries(Expressions):
             inner = each["ResTarget"]
             names.append(inner.get("name", ""))
             self._subscripts(inner, scope)
-            self.expression(inner.get("val"), scope)
+            self.write(self.value(inner.get("val"), scope)[1])
         for entry in entries:
             self._written(entry, names, Action.WRITE)
 
-    def update(self, node: Node, outer: Scope | None, *, plain: bool = False) -> OutputColumns:
+    def update(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk an UpdateStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
@@ -513,7 +537,7 @@ class Queries(Expressions):
             self.from_item(item, scope)
         self._assignments(node.get("targetList", ()), entries, scope)
         self._where(node, scope)
-        return self._returning(node, entries, scope, plain=plain)
+        return self._returning(node, entries, scope)
 
     def _reads_when_needed(self, node: Node, entries: list[Entry]) -> None:
         """As PostgreSQL asks for SELECT on a target only where its columns are read; nearly every WHERE does."""
@@ -530,7 +554,7 @@ class Queries(Expressions):
         else:
             self.found.has_where = False
 
-    def delete(self, node: Node, outer: Scope | None, *, plain: bool = False) -> OutputColumns:
+    def delete(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a DeleteStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
@@ -539,9 +563,9 @@ class Queries(Expressions):
         for item in node.get("usingClause", ()):
             self.from_item(item, scope)
         self._where(node, scope)
-        return self._returning(node, entries, scope, plain=plain)
+        return self._returning(node, entries, scope)
 
-    def merge(self, node: Node, outer: Scope | None, *, plain: bool = False) -> OutputColumns:
+    def merge(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a MergeStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
@@ -556,7 +580,7 @@ class Queries(Expressions):
         self.expression(node.get("joinCondition"), scope)
         for each in node.get("mergeWhenClauses", ()):
             self._merge_when(each["MergeWhenClause"], node, scope, entries)
-        return self._returning(node, entries, scope, plain=plain)
+        return self._returning(node, entries, scope)
 
     def _merge_when(self, when: Node, node: Node, scope: Scope, entries: list[Entry]) -> None:
         self.expression(when.get("condition"), scope)
@@ -569,28 +593,27 @@ class Queries(Expressions):
         for target in self.relation(node["relation"]):
             self.touch_relation(target, operation)
         if operation == INSERT:
-            self.expressions(when.get("values", ()), scope)
+            self.write(self.values(when.get("values", ()), scope)[1])
             names = [c["ResTarget"].get("name", "") for c in when.get("targetList", ())] or [WHOLE]
             for entry in entries:
                 self._written(entry, names, Action.WRITE)
         elif operation == UPDATE:
             self._assignments(when.get("targetList", ()), entries, scope)
 
-    def _returning(self, node: Node, entries: list[Entry], scope: Scope, *, plain: bool) -> OutputColumns:
+    def _returning(self, node: Node, entries: list[Entry], scope: Scope) -> OutputColumns:
         clause = node.get("returningClause")
         if not clause:
+            self.outputs, self.labels, self.every = (), (), NOTHING
             return ()
         self._reads_of(entries)
         names = {"old", "new"}
         for option in clause.get("options", ()):
             names.add(option["ReturningOption"].get("value", ""))
         for name in names:
-            # WITH (OLD AS o): the row before and after. Their columns are used: what RowDescription says of them was not tried.
+            # WITH (OLD AS o): the row before and after.
             for entry in entries:
-                scope.entries.append(
-                    Entry(name, None, entry.relation, entry.columns, entry.touched, plain=False, hidden=True)
-                )
-        return self.target_list(clause.get("exprs", ()), scope, plain=plain)
+                scope.entries.append(Entry(name, None, entry.relation, entry.columns, entry.touched, hidden=True))
+        return self.target_list(clause.get("exprs", ()), scope)
 
 
 def _alias(node: Node) -> tuple[str, tuple[str, ...]]:
@@ -600,14 +623,27 @@ def _alias(node: Node) -> tuple[str, tuple[str, ...]]:
     return alias.get("aliasname", ""), tuple(strings(alias.get("colnames", ())))
 
 
-def _derived(alias: str, columns: OutputColumns, names: tuple[str, ...], types: Sequence[Type] = ()) -> Entry:
+def _derived(
+    alias: str,
+    columns: OutputColumns,
+    names: tuple[str, ...],
+    types: Sequence[Type],
+    lineage: tuple[tuple[Label, ...], Label],
+) -> Entry:
     known: dict[str, Column | None] | None = None
     if columns is not None:
         known = dict.fromkeys(distinct((*names, *columns[len(names) :])))
-    entry = Entry(alias, None, None, known, None, plain=False)
+    labels, every = lineage
+    entry = Entry(alias, None, None, known, None, every=every)
+    if known is not None and len(labels) == len(known):
+        entry.labels = dict(zip(known, labels, strict=True))
     if known is not None and len(types) == len(known):
         entry.types = dict(zip(known, types, strict=True))
     return entry
+
+
+def _computed(marks: Label) -> Label:
+    return frozenset((name, None) for name, _ in marks)
 
 
 def _narrow(scope: Scope, left: list[Entry], right: list[Entry]) -> Scope:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from ostiary.model.catalogue import Column, Relation
-from ostiary.protocols.postgres.grammar import Node
+from ostiary.model.connections import Strategy
+
+Mark = tuple[str, Strategy | None]
+"""A data class, and how its column is masked while a value is still that column's own: see `lineage.py`."""
+Label = frozenset[Mark]
+NOTHING: Final[Label] = frozenset()
 
 
 @dataclass(slots=True)
@@ -17,6 +23,10 @@ class Cte:
     columns: tuple[str, ...] | None
     types: tuple[int | None, ...] = ()
     """Their types' OIDs; empty: not known."""
+    labels: tuple[Label, ...] = ()
+    """Their labels; empty: not known."""
+    every: Label = NOTHING
+    """What any of them hangs on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,12 +42,18 @@ class Entry:
     """Visible name to column of `relation`; None of a derived column. None instead of a dict: it may have any column."""
     touched: set[str] | None
     """Where to note names of columns that are read."""
-    plain: bool
-    """Its columns keep their origin in RowDescription, so that masking finds them."""
     hidden: bool = False
     """Its columns cannot be named without qualification (`excluded`, `old`, `new`)."""
     types: dict[str, int | None] = field(default_factory=dict)
     """Of derived columns: their types' OIDs, as far as they can be told."""
+    labels: dict[str, Label] = field(default_factory=dict)
+    """Of derived columns: their labels."""
+    every: Label = NOTHING
+    """What a derived column hangs on of which nothing else is known."""
+
+    def label_of(self, name: str) -> Label:
+        """The label of a derived column."""
+        return self.labels.get(name, self.every)
 
     def type_of(self, name: str) -> int | None:
         """OID of a column's type; None: it may be any."""
@@ -52,12 +68,12 @@ class Scope:
     outer: Scope | None = None
     entries: list[Entry] = field(default_factory=list)
     ctes: dict[str, Cte] = field(default_factory=dict)
-    targets: list[Node] = field(default_factory=list)
-    """The select list, for ORDER BY and GROUP BY by number or name."""
+    shown: tuple[tuple[str, Label], ...] | None = ()
+    """Names and labels of the output columns, for ORDER BY and GROUP BY by number or name; None: not known which they are."""
+    every: Label = NOTHING
+    """All their labels in one."""
     merged: bool = False
     """A join merged columns, so the order of a star's columns is not that of the tables."""
-    ordered: set[str | int] = field(default_factory=set)
-    """Output columns, by number or name, that ORDER BY and GROUP BY are known to use."""
 
     def cte(self, name: str) -> Cte | None:
         """The CTE that a bare name means, from here outwards."""

@@ -163,12 +163,16 @@ class Tables(Queries):
                 self.found.unmask.update(r[1][1])
             columns: OutputColumns = None
         else:
-            columns = self.query({kind: query}, None, plain=False)
+            columns = self.query({kind: query}, None)
+            self.write(self.every)
+        self.found.unmask |= self.found.infer
         self.into(node["into"], columns)
 
     def _create_view(self, node: Node) -> None:
         self.ddl("CREATE VIEW")
-        columns = self.query(node["query"], None, plain=False)
+        columns = self.query(node["query"], None)
+        self.write(self.every)
+        self.found.unmask |= self.found.infer
         names = tuple(strings(node.get("aliases", ())))
         if names:
             columns = None if columns is None else (*names, *columns[len(names) :])
@@ -181,7 +185,7 @@ class Tables(Queries):
     def _create_table(self, node: Node) -> None:
         self.ddl("CREATE TABLE")
         scope = Scope()
-        scope.entries.append(Entry("", None, None, None, None, plain=False))
+        scope.entries.append(Entry("", None, None, None, None))
         columns: list[str] | None = []
         for element in node.get("tableElts", ()):
             if "ColumnDef" in element and columns is not None:

@@ -26,6 +26,13 @@ SHOWN_TO_ADMINS: Final = frozenset({
 })  # fmt: skip
 
 
+SHOWING: Final = frozenset({
+    "SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "ExplainStmt", "PrepareStmt", "ExecuteStmt",
+    "DeclareCursorStmt", "FetchStmt", "CopyStmt",
+})  # fmt: skip
+"""Statements that run a query, and leave nothing behind that shows again what it hung on."""
+
+
 class Utility(Definitions):
     """Walks whole statements."""
 
@@ -38,15 +45,19 @@ class Utility(Definitions):
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind}")
         self._types.clear()
+        foreign = self.foreign
         rule(self, node)
         self.run_casts()
+        if kind not in SHOWING or self.foreign != foreign:
+            # What is defined by it stays; and a function of somebody's own may keep or send whatever it is given.
+            self.found.unmask |= self.found.infer
 
     # --- queries at the top ---
 
-    def top_query(self, kind: str, node: Node, *, plain: bool = True) -> tuple[str, ...] | None:
+    def top_query(self, kind: str, node: Node) -> None:
         """A query that is a statement of its own."""
         self.found.names.append(tag(kind))
-        return self.query({kind: node}, None, plain=plain)
+        self.outcome(self.query({kind: node}, None))
 
     def _select(self, node: Node) -> None:
         self.top_query("SelectStmt", node)
@@ -65,14 +76,15 @@ class Utility(Definitions):
 
     # --- a query inside of something ---
 
-    def apart(self, kind: str, node: Node, *, plain: bool = True) -> Facts:
+    def apart(self, kind: str, node: Node) -> Facts:
         """Facts of an inner statement alone."""
         outer, touched = self.found, self._touched
         self.found, self._touched = Finding(), set()
         try:
-            self.top_query(kind, node, plain=plain)
+            self.top_query(kind, node)
             self.run_casts()
             inner = self.found
+            inner.step()
         finally:
             self.found, self._touched = outer, touched
         outer.cacheable &= inner.cacheable
@@ -80,6 +92,11 @@ class Utility(Definitions):
         return inner.facts("")
 
     def _explain(self, node: Node) -> None:
+        self._explained(node)
+        # A plan holds what the text holds, and how many rows came: no values.
+        self.found.shown = None
+
+    def _explained(self, node: Node) -> None:
         self.found.names.append("EXPLAIN")
         ((kind, query),) = node["query"].items()
         analyze = False
@@ -89,7 +106,7 @@ class Utility(Definitions):
             if option["defname"].lower() in {"analyze", "analyse"}:
                 analyze = analyze or not _is_false(option.get("arg"))
         if kind in {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"} and not analyze:
-            facts = self.apart(kind, query, plain=True)
+            facts = self.apart(kind, query)
             self._planned(facts)
             return
         if analyze:
@@ -104,7 +121,7 @@ class Utility(Definitions):
                 for facts in self._executed(inner):
                     self._planned(facts)
             elif inner_kind:
-                self._planned(self.apart(inner_kind, inner, plain=True))
+                self._planned(self.apart(inner_kind, inner))
         else:
             raise unsupported(f"the gateway has no rule for EXPLAIN of {kind}")
 
@@ -118,6 +135,7 @@ class Utility(Definitions):
         self.found.functions.update(facts.functions)
         self.found.opaque.update(dict.fromkeys(facts.opaque))
         self.found.unmask.update(facts.unmask)
+        self.found.infer.update(facts.infer)
         self.found.touches_protected |= facts.touches_protected
 
     def _prepare(self, node: Node) -> None:
@@ -163,6 +181,15 @@ class Utility(Definitions):
         self.found.names.append("EXECUTE")
         for facts in self._executed(node):
             self.found.add(facts)
+            self._shows(facts)
+
+    def _shows(self, facts: Facts) -> None:
+        """What a statement or cursor shows that was made before."""
+        shown = facts.shown[0] if facts.shown else None
+        if shown is None:
+            self.found.shows(None, ())
+        else:
+            self.found.shows(shown.columns, shown.every)
 
     def _deallocate(self, node: Node) -> None:
         self._session("DEALLOCATE")
@@ -188,6 +215,7 @@ class Utility(Definitions):
         facts = self.view.cursors.get(name, ())
         for each in facts:
             self.found.add(each.facts)
+            self._shows(each.facts)
         self.found.harmless = False
         if not facts:
             if not self.view.fog:
@@ -235,14 +263,17 @@ class Utility(Definitions):
                 "file", WHOLE if node.get("is_program") else node.get("filename", WHOLE), Action.ADMINISTER
             )
         self.found.touch("connection", "", Action.TRANSFER)
+        masked = "filename" not in node and not node.get("is_program")
         if "query" in node:
             ((kind, query),) = node["query"].items()
-            self.copying = True
-            self.query({kind: query}, None, plain=True)
+            self.outcome(self.query({kind: query}, None))
         elif incoming:
             self._copy_in(node)
         else:
             self._copy_out(node)
+        if not masked and self.found.shown is not None:
+            # It goes into a file of the server's.
+            self.found.unmask.update(self.found.shown.every)
         for each in node.get("options", ()):
             option = each["DefElem"]
             if option["defname"] == "encoding":
@@ -262,17 +293,13 @@ class Utility(Definitions):
 
     def _copy_out(self, node: Node) -> None:
         range_var = node["relation"]
-        scope = Scope()
         for target in self.relation(range_var):
             # COPY of a table does not read its children; but who reads the parent may read them.
             entry = self.entry(target, "", (), self.touch_relation(target, SELECT))
-            scope.entries.append(entry)
             names = strings(node.get("attlist", ()))
-            if not names:
-                self.use_row(entry, plain=True)
-            for name in names:
-                if entry.columns is not None and name in entry.columns:
-                    self.use(entry, entry.columns[name], name, plain=True)
+            listed = [{"String": {"sval": name}} for name in names] or [{"A_Star": {}}]
+            targets = [{"ResTarget": {"val": {"ColumnRef": {"fields": [field]}}}} for field in listed]
+            self.outcome(self.target_list(targets, Scope(None, [entry])))
 
     # --- the session ---
 

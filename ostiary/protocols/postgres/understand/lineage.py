@@ -1,0 +1,241 @@
+"""Where values come from: which protected columns the value of an expression hangs on.
+
+Theory of operation
+-------------------
+A *mark* is a data class, with the strategy of the column while the value is still that column's own (carried), or without
+one once it was computed with. A *label* is the set of marks of one output column. While an expression is walked whose
+value will be shown (a select list, RETURNING, VALUES), marks gather in `sink` and become the label of that column; a derived
+table or a common table expression hands its labels on to whoever reads it. Where there is no sink (a predicate, an
+ordering, a grouping, a join, the arguments of a function in FROM) what is used decides which rows come, or in which order, and
+that is inference: `Finding.infer`.
+
+What is computed is masked whole and becomes NULL whatever its type: the length of a text, or whether there is one, says as much as
+the text itself. It tells nothing then, unless it fails: whether `1 / (length(secret) - 11)`
+raises an error is a predicate. So functions, operators and casts of a masked expression must be *total*, that is never fail
+by what they are given; else the expression counts as inference. What may store or send a value (a function of somebody's own,
+a volatile one) needs the right to see it in clear.
+
+What is not seen: memory that runs out by doubling a text again and again, and time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ostiary.model.connections import Strategy
+from ostiary.model.operations import Origin
+from ostiary.protocols.postgres.grammar import Node
+from ostiary.protocols.postgres.understand.builtins import BPCHAR, NAME, TEXT, VARCHAR
+from ostiary.protocols.postgres.understand.names import Names, Type
+from ostiary.protocols.postgres.understand.scopes import NOTHING, Label, Mark, Scope
+
+RAISES: Final[Mark] = ("", None)
+"""Not a class: reading the column may raise an error, as a planner may move its expression to where it is read."""
+SYMBOL: Final = "\0"
+"""Begins the stand-in for the classes of a recursive query, while it is being walked."""
+
+TEXTUAL: Final = frozenset({TEXT, VARCHAR, BPCHAR, NAME})
+
+CARRYING: Final = frozenset({"ColumnRef", "CollateClause", "TypeCast", "SubLink", "ResTarget"})
+"""Nodes whose value may be a column's own. (The rules of casts and subqueries say when it is not.)"""
+
+TOTAL: Final = frozenset({
+    "lower", "upper", "initcap", "length", "char_length", "character_length", "octet_length", "bit_length", "md5",
+    "btrim", "ltrim", "rtrim", "reverse", "translate", "strpos", "position", "starts_with", "ascii", "concat", "concat_ws",
+    "quote_literal", "quote_nullable", "quote_ident", "hashtext", "to_json", "to_jsonb", "row_to_json",
+    "array_to_json", "array_to_string", "cardinality", "array_length", "num_nulls", "num_nonnulls", "pg_typeof", "left", "right",
+    "count", "min", "max", "avg", "sum", "string_agg", "array_agg", "json_agg", "jsonb_agg", "bool_and", "bool_or", "every",
+    "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "first_value", "last_value", "lag", "lead",
+    "json_typeof", "jsonb_typeof", "jsonb_pretty", "json_strip_nulls", "jsonb_strip_nulls", "now", "current_database",
+    "current_user", "session_user", "version", "pg_backend_pid", "text", "varchar", "bpchar", "name",
+})  # fmt: skip
+"""Built-in functions that never fail by the values that they are given, change nothing, and give one row for one."""
+TOTAL_BY_NUMBER: Final = frozenset({"substr", "substring", "split_part", "lpad", "rpad", "repeat", "overlay"})
+"""And these, where every argument but the first is a small positive number or a literal."""
+TOTAL_BY_KEY: Final = frozenset({"json_build_object", "jsonb_build_object"})
+"""And these, where the keys are literals."""
+COMPARISONS: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*"})
+TOTAL_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
+MOST: Final = 1_000
+
+
+class Lineage(Names):
+    """What the walk of expressions and queries notes of where values go."""
+
+    sink: set[Mark] | None = None
+    """Where marks of a value that will be shown gather; None: the value decides something instead."""
+    raised = 0
+    """How many things were met that may fail by the values that they are given."""
+    outputs: tuple[Type, ...] = ()
+    """Types of the output columns of the query walked last; empty: not known."""
+    labels: tuple[Label, ...] = ()
+    """Their labels, one a column where its columns are known."""
+    every: Label = NOTHING
+    """All of them in one: what any column of it hangs on."""
+    recursions = 0
+
+    def expression(self, node: Node | None, scope: Scope) -> Type:
+        """Walk one expression: `expressions.py`."""
+        raise NotImplementedError
+
+    # --- marks ---
+
+    def flow(self, marks: Iterable[Mark]) -> None:
+        """Note that a value with these marks is used here."""
+        if not marks:
+            return
+        given = set(marks)
+        if RAISES in given:
+            given.discard(RAISES)
+            self.raised += 1
+        if self.sink is None:
+            self.found.infer.update(name for name, _ in given)
+        else:
+            self.sink |= given
+
+    def infer(self, marks: Iterable[Mark]) -> None:
+        """Note that what comes back, or in which order, hangs on values with these marks."""
+        self.found.infer.update(name for name, _ in marks if name)
+
+    def write(self, marks: Iterable[Mark]) -> None:
+        """Note that values with these marks are put where nobody masks them."""
+        self.found.unmask.update(name for name, _ in marks if name)
+
+    def computed(self) -> None:
+        """What has gathered is no column's own value any more."""
+        if self.sink:
+            names = {name for name, _ in self.sink}
+            self.sink.clear()
+            self.sink.update((name, None) for name in names)
+
+    # --- values ---
+
+    def value(self, node: Node | None, scope: Scope) -> tuple[Type, Label]:
+        """Walk an expression whose value goes somewhere, and give its type and label."""
+        raised, foreign = self.raised, self.foreign
+        outer, self.sink = self.sink, set()
+        try:
+            type_ = self.expression(node, scope)
+            marks = self.sink
+        finally:
+            self.sink = outer
+        return type_, self._closed(marks, raised=self.raised != raised, foreign=self.foreign != foreign)
+
+    def values(self, nodes: Iterable[Node], scope: Scope) -> tuple[list[Type], Label]:
+        """The same of several, in one label: nothing is said of which of them a mark is of."""
+        types: list[Type] = []
+        marks: set[Mark] = set()
+        for node in nodes:
+            type_, label = self.value(node, scope)
+            types.append(type_)
+            marks |= label
+        return types, frozenset(marks)
+
+    def _closed(self, marks: set[Mark], *, raised: bool, foreign: bool) -> Label:
+        if marks and raised:
+            self.infer(marks)
+        if marks and foreign:
+            self.write(marks)
+        if raised:
+            marks.add(RAISES)
+        return frozenset(marks) if marks else NOTHING
+
+    def decides(self, node: Node | None, scope: Scope) -> Type:
+        """Walk an expression that decides which rows come, or in which order, wherever it stands."""
+        outer, self.sink = self.sink, None
+        try:
+            return self.expression(node, scope)
+        finally:
+            self.sink = outer
+
+    def condition(self, node: Node | None, scope: Scope) -> Type:
+        """Walk what is compared or tested, in an expression that is shown: it decides, and what comes of it is masked as well."""
+        type_, label = self.value(node, scope)
+        self.infer(label)
+        self.flow(label)
+        return type_
+
+    # --- what may fail ---
+
+    def note_function(self, name: str, volatility: str, arguments: Sequence[Node], *, innocent: bool) -> None:
+        """Note what a built-in function may do with what it is given."""
+        if volatility == "v" and not innocent:
+            self.foreign += 1
+        if name not in TOTAL and not _is_total(name, arguments):
+            self.raised += 1
+
+    def note_operator(self, name: str) -> None:
+        """The same, of an operator. What is compared is inferred already."""
+        if name not in TOTAL_OPERATORS:
+            self.raised += 1
+
+    def note_cast(self, node: Node, given: Type, wanted: Type) -> None:
+        """A cast to text cannot fail, and between texts it leaves the value what it was, unless it cuts it."""
+        name = node.get("typeName", {})
+        carries = given in TEXTUAL and wanted in {TEXT, VARCHAR} and not name.get("typmods")
+        if not carries:
+            self.computed()
+        literal = "A_Const" in node.get("arg", {})
+        if wanted not in TEXTUAL and not literal and given != wanted:
+            self.raised += 1
+
+    # --- recursive queries ---
+
+    def symbol(self) -> Mark:
+        """A stand-in for the classes of a recursive query that is about to be walked."""
+        self.recursions += 1
+        return (f"{SYMBOL}{self.recursions}", None)
+
+    def resolve(self, symbol: Mark, marks: Iterable[Mark]) -> None:
+        """The recursive query has been walked: what was noted of the stand-in holds of what it stood for."""
+        names = {name for name, _ in marks if name and name != symbol[0]}
+        for noted in (self.found.infer, self.found.unmask):
+            if symbol[0] in noted:
+                noted.discard(symbol[0])
+                noted.update(names)
+
+    def outcome(self, names: tuple[str, ...] | None) -> None:
+        """The query walked last is what the statement shows: keep its lineage."""
+        known = names is not None and len(names) == len(self.labels)
+        columns = None
+        if names is not None and known:
+            types = self.outputs if len(self.outputs) == len(names) else (None,) * len(names)
+            columns = tuple(
+                origin_of(name, type_, label) for name, type_, label in zip(names, types, self.labels, strict=True)
+            )
+        self.found.shows(columns, classes_of(self.every))
+
+
+def classes_of(marks: Iterable[Mark]) -> tuple[str, ...]:
+    """The data classes of a label, in order."""
+    return tuple(sorted({name for name, _ in marks if name}))
+
+
+def origin_of(name: str, type_: Type, label: Label) -> Origin:
+    """What masking must know of an output column."""
+    classes = classes_of(label)
+    strategies = {strategy for mark, strategy in label if mark}
+    only = strategies.pop() if len(strategies) == 1 and len(classes) == 1 else None
+    return Origin(name.rstrip("\0"), type_ or 0, classes, only or Strategy.NULL)
+
+
+def substitute(label: Label, symbol: Mark, marks: Label) -> Label:
+    """A label with a stand-in replaced by what it stood for."""
+    return (label - {symbol}) | marks if symbol in label else label
+
+
+def _is_total(name: str, arguments: Sequence[Node]) -> bool:
+    if name in TOTAL_BY_NUMBER:
+        return all(_is_small(each) for each in arguments[1:])
+    return name in TOTAL_BY_KEY and len(arguments) % 2 == 0 and all(_is_plain_literal(each) for each in arguments[::2])
+
+
+def _is_small(node: Node) -> bool:
+    number = node.get("A_Const", {}).get("ival")
+    return _is_plain_literal(node) if number is None else 0 < int(number.get("ival", 0)) <= MOST
+
+
+def _is_plain_literal(node: Node | None) -> bool:
+    text = (node or {}).get("A_Const", {}).get("sval")
+    return text is not None and "\\" not in str(text.get("sval", "")) and len(str(text.get("sval", ""))) <= MOST
