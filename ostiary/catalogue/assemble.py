@@ -70,11 +70,12 @@ def functions(rows: Rows, schemas: Names) -> dict[int, Function]:
     """Functions by oid."""
     return {
         r["oid"]: Function(
-            r["oid"], schemas[r["schema"]], r["name"], tuple(r["arguments"]), r["result"], r["volatility"], r["kind"]
+            r["oid"], schemas[r["schema"]], r["name"], tuple(r["arguments"]), r["result"], r["volatility"], r["kind"],
+            r["language"], r["body"], tuple(r["settings"]),
         )
         for r in rows
         if r["schema"] in schemas
-    }
+    }  # fmt: skip
 
 
 def types(rows: dict[str, Rows], schemas: Names, rest: Rest) -> tuple[dict[int, Type], dict[int, TypeCalls]]:

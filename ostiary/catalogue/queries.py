@@ -98,11 +98,14 @@ REST: Final = {"operators": OPERATORS, "casts": CASTS, "support": SUPPORT, "clas
 
 
 def functions(within: Within) -> str:
-    """Functions, procedures and aggregates."""
+    """Functions, procedures and aggregates. An SQL-standard body is shown by its definition alone (PostgreSQL 14 and newer)."""
     return f"""
-select oid, pronamespace as schema, proname::text as name, proargtypes::oid[] as arguments, prorettype as result,
-       provolatile::text as volatility, prokind::text as kind
-from pg_proc where {within("oid")}
+select p.oid, p.pronamespace as schema, p.proname::text as name, p.proargtypes::oid[] as arguments, p.prorettype as result,
+       p.provolatile::text as volatility, p.prokind::text as kind, l.lanname::text as language,
+       case when p.oid < {FIRST_NORMAL_OID} or l.lanname in ('c', 'internal') then ''
+            when p.prosrc = '' and p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) else p.prosrc end as body,
+       to_json(coalesce(p.proconfig, '{{}}'::text[])) as settings
+from pg_proc p join pg_language l on l.oid = p.prolang where {within("p.oid")}
 """
 
 

@@ -122,7 +122,7 @@ def _protection(
 ) -> tuple[tuple[str, ...], Strategy]:
     """Data classes of one column, and how it is masked."""
     known = protected.get((column.table_oid, column.column)) if column.table_oid else None
-    own = () if known is None else (known[0],)
+    own = () if known is None else tuple(known[0].split(JOIN))
     strategy = Strategy.NULL if known is None else known[1]
     if shown is None:
         return own, strategy

@@ -64,6 +64,12 @@ class Function(msgspec.Struct, frozen=True):
     """pg_proc.provolatile: `i`, `s` or `v`."""
     kind: str
     """pg_proc.prokind: `f p a w`."""
+    language: str = "internal"
+    """pg_language.lanname."""
+    body: str = ""
+    """Its source, of functions that are not PostgreSQL's own and no machine code. Of an SQL function, SQL statements."""
+    settings: tuple[str, ...] = ()
+    """`name=value` that hold while it runs: pg_proc.proconfig."""
 
 
 class Operator(msgspec.Struct, frozen=True):

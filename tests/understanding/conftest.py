@@ -76,6 +76,12 @@ create function defaulted_two(a int, b int default 1) returns int language sql a
 create schema side;
 create table side.t(a int, secret text);
 create function side.f() returns int language sql as 'select 1';
+create function peek() returns text language sql as 'select secret from victim';
+create function peek_too() returns text language plpgsql as 'begin return (select peek()); end';
+create function made_up(text) returns text language plpgsql as 'declare r text; begin execute $1 into r; return r; end';
+create function upped(text) returns text language plpgsql as 'begin return upper($1); end';
+create function standard() returns text return (select v.secret from public.victim v limit 1);
+create view peeking as select peek_too() as p, 1 as n;
 create procedure proc() language sql as 'delete from victim';
 create table guarded(id int);
 alter table guarded enable row level security;

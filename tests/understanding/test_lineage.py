@@ -152,6 +152,16 @@ CASES: list[tuple[str, str, str]] = [
      "i", "null null"),
     ("WITH RECURSIVE c AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM c WHERE i < 3) SELECT i, secret FROM c, victim",
      "", ". redact"),
+    # functions of somebody's own that read what is protected, or may
+    ("SELECT peek()", "", "null"),
+    ("SELECT peek_too(), 1", "", "null ."),
+    ("SELECT made_up('x')", "", "null"),
+    ("SELECT upped('x')", "", ""),
+    ("SELECT standard()", "", "null"),
+    ("SELECT upped(secret) FROM victim", "u", "null"),
+    ("SELECT p FROM peeking", "", "null"),
+    ("SELECT 1 WHERE peek() = 'x'", "u", ""),
+    ("SELECT nosuch(1)", "", "null"),
     # results of unknown width
     ("SELECT * FROM victim, generate_series(1, 2) g", "", "any"),
     ("SELECT * FROM victim JOIN other USING (id)", "", "any"),

@@ -34,7 +34,7 @@ from ostiary.protocols.postgres.understand.builtins import (
     UNKNOWN,
 )
 from ostiary.protocols.postgres.understand.findings import unsupported
-from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
 from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS, Lineage
 from ostiary.protocols.postgres.understand.names import CATALOG, Type, strings
 from ostiary.protocols.postgres.understand.scopes import Entry, Label, Scope
@@ -189,8 +189,9 @@ class Expressions(Lineage):
         protection = self.protected.by_column.get((entry.relation.oid, column.number))
         if protection is not None:
             self.found.touches_protected = True
-            self.note_class(entry, protection[0])
-            self.flow((protection,))
+            classes = protection[0].split(JOIN)
+            self.note_classes(entry, classes)
+            self.flow((name, protection[1]) for name in classes)
         return column.type_oid
 
     def column(self, entry: Entry, name: str) -> tuple[Type, Label]:
@@ -211,11 +212,11 @@ class Expressions(Lineage):
         finally:
             self.sink = outer
 
-    def note_class(self, entry: Entry, data_class: str) -> None:
-        """Put a class on the resource of the entry's relation."""
+    def note_classes(self, entry: Entry, classes: Sequence[str]) -> None:
+        """Put classes on the resource of the entry's relation."""
         if entry.relation is not None:
             name = f"{entry.relation.schema}.{entry.relation.name}"
-            self.found.touch("relation", name, Action.READ, (), (data_class,))
+            self.found.touch("relation", name, Action.READ, (), classes)
 
     def _use_any(self, entry: Entry, name: str) -> None:
         if entry.touched is not None:
@@ -405,10 +406,14 @@ class Expressions(Lineage):
             self.found.functions.add(name)
             self.found.cacheable = False
             self.foreign += 1
+        if made:
+            self.tells()
         results: set[int] = set()
         for function in candidates:
             if function.oid >= FIRST_NORMAL_OID:
                 self.run_functions((function.oid,))
+                if function.oid in self.protected.telling:
+                    self.tells()
                 for wanted in function.arguments:
                     self.touch_type(wanted)
             elif not only_foreign or function.name in RUNS_TEXT:
@@ -432,6 +437,7 @@ class Expressions(Lineage):
                 return
         name = ".".join(parts)
         self.foreign += 1
+        self.tells()
         self.found.touch("function", name, Action.EXECUTE)
         self.found.functions.add(name)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from ostiary.model.catalogue import FIRST_NORMAL_OID, Relation, Snapshot
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Relation, Snapshot
 from ostiary.model.connections import Protected, Strategy
+from ostiary.protocols.postgres.understand.builtins import RUNS_TEXT
 
 WHOLE: Final = "*"
+JOIN: Final = "+"
+"""Between names of classes, where a column may hang on any of them: see `ostiary.masking.plan`."""
+
+MACHINE_CODE: Final = frozenset({"c", "internal"})
+READABLE: Final = frozenset({"sql", "plpgsql"})
 
 STATISTICS: Final = frozenset({
     "pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs",
@@ -61,15 +68,18 @@ class ProtectedColumns:
         """(table oid, pg_attribute.attnum) to (data class, strategy)."""
         self.missing: list[Protected] = []
         """What the operator named and the catalogue does not hold."""
+        self.classes: tuple[str, ...] = tuple(sorted({each.data_class for each in protect}))
+        """All classes, in order."""
         for each in protect:
             self._add(each)
         self._spread_over_views()
-        self.classes: tuple[str, ...] = tuple(sorted({each.data_class for each in protect}))
-        """All classes, in order."""
+        self.telling: frozenset[int] = telling(snapshot, {oid for oid, _ in self.by_column}) if protect else frozenset()
+        """Functions that may give back what is protected."""
+        self._spread_over_callers()
         self.of_relation: dict[int, frozenset[str]] = {}
         """Relation to the classes of its protected columns."""
         for (oid, _), (data_class, _) in self.by_column.items():
-            self.of_relation[oid] = self.of_relation.get(oid, frozenset()) | {data_class}
+            self.of_relation[oid] = self.of_relation.get(oid, frozenset()) | frozenset(data_class.split(JOIN))
 
     def _add(self, each: Protected) -> None:
         oid = self.snapshot.relation_oids.get((each.schema, each.table))
@@ -110,8 +120,16 @@ class ProtectedColumns:
                         self.by_column[view_oid, column.number] = found
                     todo.append(view_oid)
 
+    def _spread_over_callers(self) -> None:
+        """A view, or a view over it, that calls a function that tells shows what that gives back."""
+        for view in self.snapshot.relations.values():
+            if view.kind in "vm" and not self.telling.isdisjoint(view.read_calls):
+                for column in view.columns:
+                    self.by_column[view.oid, column.number] = (JOIN.join(self.classes), Strategy.NULL)
+        self._spread_over_views()
+
     def _seen_through(self, view: Relation, base: int) -> tuple[str, Strategy] | None:
-        """What a view shows of a base relation's protected columns; of several classes the first, masked whole."""
+        """What a view shows of a base relation's protected columns; of several classes all, masked whole."""
         found: set[tuple[str, Strategy]] = set()
         for oid, numbers in view.reads:
             if oid == base:
@@ -124,8 +142,41 @@ class ProtectedColumns:
             return None
         if len(found) == 1:
             return next(iter(found))
-        return min(data_class for data_class, _ in found), Strategy.NULL
+        return JOIN.join(sorted({name for data_class, _ in found for name in data_class.split(JOIN)})), Strategy.NULL
 
+
+def telling(snapshot: Snapshot, protected: set[int]) -> frozenset[int]:
+    """Functions of somebody's own that may give back values of these relations, or of anything over them.
+
+    A body is not understood here but searched for names: of the relations, and of functions that tell. One that runs statements
+    that it makes up, writes names in another way, or is in a language that is not read here, may name anything. Machine code
+    came with an extension or a superuser, and is taken to compute with its arguments alone.
+    """
+    own = [f for f in snapshot.functions.values() if f.oid >= FIRST_NORMAL_OID and f.language not in MACHINE_CODE]
+    words = {f.oid: _words(f.body) for f in own}
+    names = {_words(snapshot.relations[oid].name) for oid in protected if oid in snapshot.relations}
+    names |= {_words(name) for name in STATISTICS}
+    found = {f.oid for f in own if f.language not in READABLE or _is_made_up(f, words[f.oid])}
+    named = set(found)
+    while True:
+        names |= {_words(snapshot.functions[oid].name) for oid in named}
+        named = {oid for oid, said in words.items() if oid not in found and any(name <= said for name in names)}
+        if not named:
+            return frozenset(found)
+        found |= named
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.lower()))
+
+
+def _is_made_up(function: Function, words: frozenset[str]) -> bool:
+    if not RUNS_TEXT.isdisjoint(words) or "dblink" in words or 'u&"' in function.body.lower():
+        return True
+    return function.language == "plpgsql" and "execute" in words
+
+
+_WORD: Final = re.compile(r"[^\W\d][\w$]*")
 
 _recent: list[Ground] = []
 

@@ -83,9 +83,9 @@ class Lineage(Names):
 
     def flow(self, marks: Iterable[Mark]) -> None:
         """Note that a value with these marks is used here."""
-        if not marks:
-            return
         given = set(marks)
+        if not given:
+            return
         if RAISES in given:
             given.discard(RAISES)
             self.raised += 1
@@ -93,6 +93,15 @@ class Lineage(Names):
             self.found.infer.update(name for name, _ in given)
         else:
             self.sink |= given
+
+    def tells(self) -> None:
+        """Note that code is run here which may give back whatever is protected."""
+        if self.protected.classes:
+            self.found.touches_protected = True
+            if self.sink is None:
+                self.found.infer.update(self.protected.classes)
+            else:
+                self.told.update((name, None) for name in self.protected.classes)
 
     def infer(self, marks: Iterable[Mark]) -> None:
         """Note that what comes back, or in which order, hangs on values with these marks."""
@@ -115,12 +124,13 @@ class Lineage(Names):
         """Walk an expression whose value goes somewhere, and give its type and label."""
         raised, foreign = self.raised, self.foreign
         outer, self.sink = self.sink, set()
+        told_outside, self.told = self.told, set()
         try:
             type_ = self.expression(node, scope)
-            marks = self.sink
+            marks, told = self.sink, self.told
         finally:
-            self.sink = outer
-        return type_, self._closed(marks, raised=self.raised != raised, foreign=self.foreign != foreign)
+            self.sink, self.told = outer, told_outside
+        return type_, self._closed(marks, raised=self.raised != raised, foreign=self.foreign != foreign) | told
 
     def values(self, nodes: Iterable[Node], scope: Scope) -> tuple[list[Type], Label]:
         """The same of several, in one label: nothing is said of which of them a mark is of."""

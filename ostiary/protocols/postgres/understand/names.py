@@ -26,6 +26,7 @@ from ostiary.protocols.postgres.understand.builtins import (
 )
 from ostiary.protocols.postgres.understand.findings import Finding, Objected
 from ostiary.protocols.postgres.understand.ground import STATISTICS, WHOLE, ProtectedColumns, ground_of
+from ostiary.protocols.postgres.understand.scopes import Mark
 from ostiary.protocols.postgres.understand.view import TEMP, Effect, Made, Path, View
 
 CATALOG: Final = "pg_catalog"
@@ -63,6 +64,8 @@ class Names:
 
     foreign = 0
     """How many things were met that may store or send what they are given."""
+    told: set[Mark]
+    """Marks of what code gives back that may read anything: it is masked, and nothing else follows from it."""
 
     def __init__(self, text: bytes, view: View, path: Path, snapshot: Snapshot, protected: ProtectedColumns) -> None:
         self.text = text
@@ -76,6 +79,9 @@ class Names:
         self._lookups = MOST_LOOKUPS
         self._types: set[int] = set()
         self._touched: set[tuple[int, str]] = set()
+        self._bodies: set[int] = set()
+        """Functions whose bodies have been read."""
+        self.told = set()
         self._set_path(path)
 
     def _set_path(self, path: Path) -> None:
@@ -291,6 +297,17 @@ class Names:
             self.found.functions.add(name)
             if function is not None and function.result in self.snapshot.types:
                 self.touch_type(function.result)
+            if function is not None and function.language == "sql" and oid not in self._bodies:
+                self._bodies.add(oid)
+                self.read_body(function)
+
+    def read_body(self, function: Function) -> None:
+        """Note what the statements of a function in SQL touch: `utility.py`."""
+        raise NotImplementedError
+
+    def tells(self) -> None:
+        """Note that code is run here which may give back whatever is protected: `lineage.py`."""
+        raise NotImplementedError
 
     def _run_built_in(self, oids: Iterable[int], behind: str) -> None:
         """Note what functions of PostgreSQL's own do behind a view, a default, a check, a policy or a trigger of somebody's."""
@@ -374,6 +391,8 @@ class Names:
                 candidate = operators[index]
                 if candidate.schema in schemas and self._operator_fits(candidate, left, right):
                     self.run_functions((candidate.function,))
+                    if candidate.function in self.protected.telling:
+                        self.tells()
                     self.touch_type(candidate.left)
                     self.touch_type(candidate.right)
                     exact = None

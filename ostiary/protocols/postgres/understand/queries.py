@@ -18,7 +18,7 @@ from ostiary.protocols.postgres.grammar import Node
 from ostiary.protocols.postgres.understand.builtins import UNKNOWN
 from ostiary.protocols.postgres.understand.expressions import Expressions, constant_text
 from ostiary.protocols.postgres.understand.findings import unsupported
-from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
 from ostiary.protocols.postgres.understand.lineage import substitute
 from ostiary.protocols.postgres.understand.names import DELETE, INSERT, SELECT, UPDATE, Target, Type, strings
 from ostiary.protocols.postgres.understand.scopes import (
@@ -465,7 +465,7 @@ class Queries(Expressions):
                 self.touch_type(column.type_oid)
                 protection = self.protected.by_column.get((entry.relation.oid, column.number))
                 if protection is not None:
-                    classes.add(protection[0])
+                    classes.update(protection[0].split(JOIN))
 
     def insert(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk an InsertStmt (not wrapped)."""

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
+from ostiary.model.catalogue import Function
 from ostiary.model.operations import Action, Facts
-from ostiary.protocols.postgres.grammar import Node, parse
+from ostiary.protocols.postgres.grammar import Node, NotParsed, parse
 from ostiary.protocols.postgres.understand.definitions import Definitions, tag
 from ostiary.protocols.postgres.understand.expressions import constant_text
-from ostiary.protocols.postgres.understand.findings import Finding, unsupported
+from ostiary.protocols.postgres.understand.findings import Finding, Objected, unsupported
 from ostiary.protocols.postgres.understand.ground import WHOLE
 from ostiary.protocols.postgres.understand.names import ADMIN, INSERT, SELECT, strings
 from ostiary.protocols.postgres.understand.queries import Queries
@@ -90,6 +92,34 @@ class Utility(Definitions):
         outer.cacheable &= inner.cacheable
         outer.constants |= inner.constants
         return inner.facts("")
+
+    def read_body(self, function: Function) -> None:
+        """Note what the statements of a function in SQL touch.
+
+        Its names are resolved as if they stood in the statement at hand. One with settings of its own may see other names, and
+        a body that does not parse here is for the server to run or to refuse: of both no more is known than that they run.
+        """
+        if function.settings or not function.body:
+            return
+        try:
+            statements = parse(_as_statements(function.body))
+        except NotParsed:
+            return
+        around, self.sink = self.sink, None
+        given, self.parameter_types = self.parameter_types, ()
+        outer, touched = self.found, self._touched
+        self.found, self._touched = Finding(), set()
+        try:
+            for each in statements:
+                self.statement(each.kind, each.node)
+            inner = self.found.facts("") if self.found.resources else None
+        except Objected:
+            return
+        finally:
+            self.found, self._touched = outer, touched
+            self.sink, self.parameter_types = around, given
+        if inner is not None:
+            self.found.add(inner)
 
     def _explain(self, node: Node) -> None:
         self._explained(node)
@@ -240,7 +270,9 @@ class Utility(Definitions):
     def _call_statement(self, node: Node) -> None:
         self.found.names.append("CALL")
         call = node["funccall"]
-        self.function_call(call, Scope())
+        _, label = self.value({"FuncCall": call}, Scope())
+        self.write(label - {(name, None) for name in self.protected.classes})
+        self.found.shows(None, self.protected.classes)
         self.found.touch("function", self._called(strings(call["funcname"])), Action.EXECUTE)
         self.found.cannot_see("CALL runs a procedure that is not looked into")
         self.found.invalidates = True
@@ -402,6 +434,21 @@ class Utility(Definitions):
                 judge_setting(self, inner["name"], [v or "" for v in values], local=False)
         self.found.touch("setting", inner.get("name", WHOLE), Action.ADMINISTER)
         self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+
+
+def _as_statements(body: str) -> bytes:
+    """The statements of an SQL function's body. An SQL-standard one stands at the end of its definition."""
+    text = body.strip()
+    if text[:6].upper() != "CREATE":
+        return text.encode()
+    found = _STANDARD.search(text)
+    if found is None:
+        return text.encode()
+    rest = text[found.end() :]
+    return b"SELECT " + rest.encode() if found[1] == "RETURN" else rest.removesuffix("END").encode()
+
+
+_STANDARD: Final = re.compile(r"^(RETURN|BEGIN ATOMIC)\b", re.MULTILINE)
 
 
 def _is_false(node: Node | None) -> bool:
