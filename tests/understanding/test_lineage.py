@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Facts, Shown
+from ostiary.protocols.postgres.operations import FactsCache, ProtectedColumns, View
 
 Look = Callable[[str], Facts]
 
@@ -176,6 +178,12 @@ def test_where_values_go(look: Look, sql: str, flags: str, shown: str) -> None:
     assert ("u" in flags) == bool(facts.unmask)
     assert ("i" in flags) == bool(facts.infer)
     assert " | ".join(map(_said, facts.shown)) == shown
+
+
+def test_what_hangs_on_a_constant_is_judged_for_each(snapshot: Snapshot, protected: ProtectedColumns, view: View) -> None:
+    cache = FactsCache()
+    texts = (b"SELECT substr(secret, 1, 3) FROM victim", b"SELECT substr(secret, 1, -3) FROM victim")
+    assert [cache.facts_for(text, view, snapshot, protected).infer for text in texts] == [(), ("ssn",)]
 
 
 def _said(shown: Shown | None) -> str:

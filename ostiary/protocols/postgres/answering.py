@@ -364,7 +364,7 @@ class Answering:
         if turn.kind is Kind.QUERY:
             assert turn.work is not None  # noqa: S101 - a query that was not refused has one
             turn.work.columns = named
-            shown = shown_by(turn.work.facts, len(turn.work.tags))
+            shown = shown_by(turn.work.facts, turn.work.completed)
             turn.plan = self._plan(columns, tuple(c.format for c in columns), turn.work, shown)
             return
         if turn.kind is Kind.DESCRIBE_STATEMENT:
@@ -428,12 +428,13 @@ class Answering:
         work = turn.work
         if work is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CommandComplete")
+        work.completed += 1
         if len(work.tags) < 1000:
             work.tags.append(frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else "")
         turn.plan = None
         self._copy_plan = None
         if work.effects:
-            self._understanding.ran(work.effects, len(work.tags))
+            self._understanding.ran(work.effects, work.completed)
         if turn.kind is Kind.EXECUTE:
             self._talk.copying_in = None
             self._talk.pending.popleft()
@@ -483,7 +484,7 @@ class Answering:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CopyOutResponse")
         self._copy_plan, self._copy_content = None, Content.CONTROL
         operation = turn.work.intended.permit.operation
-        step = len(turn.work.tags)
+        step = turn.work.completed
         shown = shown_by(operation.facts, step)
         layout = self._understanding.copy_layout(
             operation.statement, step, len(message.columns), shown, binary=message.format == 1

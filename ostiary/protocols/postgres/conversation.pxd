@@ -10,6 +10,7 @@ cdef class Work:
     cdef public dict masked
     cdef public bint noticed
     cdef public list tags
+    cdef public long long completed
     cdef public long long rows
     cdef public long long sent
     cpdef outcome(self)

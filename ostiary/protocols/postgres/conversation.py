@@ -55,7 +55,9 @@ TURN_SYNC: Final = Kind.SYNC
 class Work:
     """One intended operation under way, and what became of it so far."""
 
-    __slots__ = ("columns", "effects", "error", "error_text", "intended", "masked", "noticed", "rows", "sent", "status", "tags")
+    __slots__ = (
+        "columns", "completed", "effects", "error", "error_text", "intended", "masked", "noticed", "rows", "sent", "status", "tags",
+    )  # fmt: skip
 
     def __init__(self, intended: Intended, effects: tuple[Effect, ...]) -> None:
         self.intended = intended
@@ -64,7 +66,10 @@ class Work:
         self.rows = 0
         self.sent = 0
         """Bytes of result that went to the client."""
+        self.completed = 0
+        """Statements of the text that have run: the number of the one at hand."""
         self.tags: list[str] = []
+        """Of the first of them."""
         self.error = ""
         self.error_text = ""
         self.masked: dict[str, int] | None = None

@@ -172,6 +172,8 @@ class Lineage(Names):
         """Note what a built-in function may do with what it is given."""
         if volatility == "v" and not innocent:
             self.foreign += 1
+        if name in TOTAL_BY_NUMBER or name in TOTAL_BY_KEY:
+            self.found.constants = True
         if name not in TOTAL and not _is_total(name, arguments):
             self.raised += 1
 
