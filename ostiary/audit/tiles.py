@@ -14,7 +14,7 @@ from ostiary.audit.tree import WIDTH, Frontier, Tile
 from ostiary.audit.wal import Damaged, sync_folder
 
 HASH: Final = 32
-_SYNCS: Final = 16
+_SYNCS: Final = 8
 """Files synced at a time."""
 _LENGTH: Final = struct.Struct(">H")
 
@@ -60,6 +60,7 @@ class TileFolder:
     def publish(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Write files so that each is whole and durable when this returns. Existing ones are replaced."""
         renames: list[tuple[Path, Path]] = []
+        fds: list[int] = []
         try:
             for name, data in files:
                 path = self.folder / name
@@ -68,17 +69,18 @@ class TileFolder:
                 made = path.parent / f".tmp-{os.getpid()}-{self._made}"
                 renames.append((made, path))
                 fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    _write_all(fd, data)
-                finally:
-                    os.close(fd)
+                fds.append(fd)
+                _write_all(fd, data)
             # Side by side, because then the file system's journal commits once for many.
-            for _ in self._pool.map(_sync_file, [made for made, _ in renames]):
+            for _ in self._pool.map(_sync_all, [fds[part::_SYNCS] for part in range(min(_SYNCS, len(fds)))]):
                 pass
         except BaseException:
             for made, _ in renames:
                 made.unlink(missing_ok=True)
             raise
+        finally:
+            for fd in fds:
+                os.close(fd)
         for made, path in renames:
             made.rename(path)
         for _ in self._pool.map(sync_folder, {path.parent for _, path in renames}):
@@ -165,12 +167,9 @@ def tile_file(tile: Tile) -> tuple[str, bytes]:
     return tile_path(tile.level, tile.number, len(tile.hashes)), b"".join(tile.hashes)
 
 
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+def _sync_all(fds: list[int]) -> None:
+    for fd in fds:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -12,12 +12,18 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 256
 """Hashes in a full tile: height 8."""
+_sha256 = hashlib.sha256
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(entry: bytes) -> bytes:
     """Hash one entry: RFC 6962, 2.1."""
     return hashlib.sha256(b"\0" + entry).digest()
+
+
+def leaf_hashes(entries: Sequence[bytes]) -> list[bytes]:
+    """Hash many entries, each by itself."""
+    return [_sha256(b"\0" + entry).digest() for entry in entries]
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -28,7 +34,8 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 def full_root(hashes: Sequence[bytes]) -> bytes:
     """Compute the root over 2^k subtrees of one size."""
     while len(hashes) > 1:
-        hashes = [node_hash(hashes[i], hashes[i + 1]) for i in range(0, len(hashes), 2)]
+        row = b"".join(hashes)
+        hashes = [_sha256(b"\1" + row[at : at + 64]).digest() for at in range(0, len(row), 64)]
     return hashes[0]
 
 
@@ -59,21 +66,32 @@ class Frontier:
 
     def append(self, leaf: bytes) -> list[Tile]:
         """Add one leaf hash; returns the tiles that it filled, lowest level first."""
+        return self.extend([leaf])
+
+    def extend(self, leaves: Sequence[bytes]) -> list[Tile]:
+        """Add leaf hashes; returns the tiles that they filled, in the order in which they were."""
         filled: list[Tile] = []
-        self.size += 1
-        level, carried = 0, leaf
-        while True:
-            if level == len(self._rows):
-                self._rows.append([])
-            row = self._rows[level]
-            row.append(carried)
-            if len(row) < WIDTH:
-                return filled
-            number = (self.size >> (8 * (level + 1))) - 1
-            filled.append(Tile(level, number, tuple(row)))
-            carried = full_root(row)
+        at = 0
+        while at < len(leaves):
+            row = self._rows[0]
+            some = leaves[at : at + WIDTH - len(row)]
+            row += some
+            at += len(some)
+            self.size += len(some)
+            if len(row) == WIDTH:
+                self._carry(filled)
+        return filled
+
+    def _carry(self, filled: list[Tile]) -> None:
+        """The lowest row is full: hand its root on to the next, and so on."""
+        level = 0
+        while len(row := self._rows[level]) == WIDTH:
+            filled.append(Tile(level, (self.size >> (8 * (level + 1))) - 1, tuple(row)))
             self._rows[level] = []
             level += 1
+            if level == len(self._rows):
+                self._rows.append([])
+            self._rows[level].append(full_root(row))
 
     def partial(self) -> Iterator[Tile]:
         """Yield the partial tiles of a tree of this size; empty ones do not exist."""

@@ -4,8 +4,9 @@ Theory of operation. The loop's side appends to the ring (`ostiary.audit.tail`) 
 the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. Whoever
 waits for the disk (`when_durable`) is called back on the loop, each on its own, so one that raises does not hold up the others.
 
-Waking. A strict entry wakes the thread at once. A buffered one does not: after a batch the thread naps for `NAP_SECONDS`, so that
-what comes in meanwhile shares a sync; only when a nap brought nothing does it sleep until somebody appends.
+Waking. A strict entry wakes the thread at once. A buffered one does not: it is safe in the ring, so before each batch that nobody
+waits for the thread naps for `NAP_SECONDS`, and what comes in meanwhile shares a write and a sync. A nap ends early when the ring is
+a quarter full. A thread that wakes up costs the loop more than itself: both want the interpreter.
 
 Failing, in the order of gravity:
 
@@ -43,7 +44,8 @@ from ostiary.audit.tail import Tail
 from ostiary.audit.wal import Segments
 from ostiary.model.errors import LogFailed
 
-NAP_SECONDS: Final = 0.01
+NAP_SECONDS: Final = 0.05
+"""How long buffered entries may be in memory alone, beyond the time that a sync takes: what a power cut can take."""
 PATIENCE_SECONDS: Final = 0.1
 """How long a strict entry waits for the disk, and anything waits on a full one: `ARCHITECTURE.md`, Failing."""
 STALL_SECONDS: Final = 2.0
@@ -108,6 +110,8 @@ class Writer:
         self._on_clean = on_clean
         self._on_closed = on_closed
         self._reserve = tail.size // 8
+        self._plenty = tail.size // 4
+        """Bytes in the ring that end a nap."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -151,7 +155,7 @@ class Writer:
         if index < 0:
             self._wake()
             raise LogBusy("the log's tail is full: the disk is slower than what comes in")
-        if self._asleep:
+        if self._asleep or (self._napping and self._tail.used > self._plenty):
             self._wake()
         return index
 
@@ -413,8 +417,9 @@ class Writer:
         if not self._tail.used:
             if self._closing:
                 return False
-            self._rest()
+            self._sleep()
             return True
+        self._nap()
         slices, position, index = self._tail.pending()
         try:
             self._busy_since = time.monotonic()
@@ -447,17 +452,21 @@ class Writer:
         if news >= _ANNOUNCE_ENTRIES or (news and time.monotonic() - self._announced_at > _ANNOUNCE_SECONDS):
             self._announce(b"D")
 
-    def _rest(self) -> None:
-        """Nap, so that what comes in meanwhile shares a sync; then sleep until somebody appends."""
-        self._napping = True
-        if not self._waiters:
-            self._listen(NAP_SECONDS)
+    def _sleep(self) -> None:
+        """Sleep until somebody appends."""
+        self._asleep = True
+        # An append between the last look and the line above saw nobody asleep: look again, then sleep.
         if not self._has_work():
-            self._asleep = True
-            # An append between the last look and the line above saw nobody asleep: look again, then sleep.
-            if not self._has_work():
-                self._listen(None)
-        self._asleep = self._napping = False
+            self._listen(None)
+        self._asleep = False
+
+    def _nap(self) -> None:
+        """Let more come in that shares the sync, as long as nobody waits for it."""
+        self._napping = True
+        # Whoever came to wait before the line above saw nobody napping: so this look comes after it.
+        if not (self._waiters or self._closing or self._tail.used > self._plenty):
+            self._listen(NAP_SECONDS)
+        self._napping = False
 
     def _has_work(self) -> bool:
         return self._closing or bool(self._tail.used)
