@@ -119,14 +119,14 @@ def bouncer(peer: Peer) -> Iterator[Way]:
 @contextlib.contextmanager
 def ostiary(peer: Peer) -> Iterator[dict[str, Way]]:
     """The gateway: `decide` (events, buffered, no mask), `full` (recorded whole, strict), and the scans under masks."""
-    decide = {"database": "bench", "recording": "events", "durability": "buffered"}
+    decide = {"database": "bench", "recording": "events", "durability": "buffered", "detect": []}
     connections = {
         "decide": target(peer, **decide),
-        "full": target(peer, database="bench", recording="full", durability="strict"),
+        "full": target(peer, database="bench", recording="full", durability="strict", detect=[]),
         "masked": target(
             peer, **decide, protect={"public.scan.token": {"class": "pii"}, "public.scan.name": {"class": "pii"}}
         ),
-        "detect": target(peer, **decide, detect=list(DETECTORS)),
+        "detect": target(peer, **(decide | {"detect": list(DETECTORS)})),
     }
     policy = (Path(__file__).parent / "policy.cedar").read_text()
     with gateway(connections=connections, policy=policy, on_disk=True) as gate:
