@@ -188,6 +188,8 @@ class CopyMasker(RowMasker):
                 self.redact_json(start, stop - start, treatment == _LAST4)
             else:
                 self.redact(start, stop - start, treatment == _LAST4, family == _BPCHAR)
+        elif family == _NUMBER and stop - start < 13:
+            self.move(start, stop - start)  # fewer digits than a card number has; see RowMasker.scan
         elif family == 0 or family >= _NUMBER:
             if self.is_found(self.value_of(start, stop, quoted), family, 0):
                 self.text(self.null)

@@ -4,7 +4,7 @@ cimport cython
 from ostiary.kernel.detect cimport Scanner, byte_t
 
 cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _STAR, _QUOTE, _CHUNK, _SHORT
-cdef int _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER, _HEXED
+cdef int _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER, _HEXED, _INT8, _NUMERIC
 cdef byte_t[::1] _STARS
 cdef bytes _CONTINUATIONS, _SIGNATURE
 
@@ -56,6 +56,9 @@ cdef class RowMasker:
     @cython.locals(stop=Py_ssize_t, quoted=bint, starred=bint, begin=Py_ssize_t, i=Py_ssize_t, c=int)
     @cython.final
     cdef int mend_json(self, Py_ssize_t at, Py_ssize_t length, Py_ssize_t shift) except -1
+    @cython.locals(high=Py_ssize_t, weight=int)
+    @cython.final
+    cdef bint is_small(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.final
     cdef bint is_hidden(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 
 from ostiary.kernel.detect import Scanner
-from ostiary.kernel.values import BPCHAR, HEXED, JSON, JSONB, LITERAL, NUMBER, hits
+from ostiary.kernel.values import BPCHAR, HEXED, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 # The values of model.proofs.Treatment, as C integers.
@@ -39,6 +39,8 @@ _JSONB = JSONB
 _LITERAL = LITERAL
 _NUMBER = NUMBER
 _HEXED = HEXED
+_INT8 = INT8
+_NUMERIC = NUMERIC
 
 
 def mask_rows(frames: bytes, treatments: bytes, families: bytes, wanted: int) -> tuple[bytes, tuple[int, ...]]:
@@ -225,7 +227,7 @@ class RowMasker:
             self.move(at, length)
             return True
         if family == 0 or family > _NUMBER:
-            if self.is_hidden(family, at, length):
+            if not self.is_small(family, at, length) and self.is_hidden(family, at, length):
                 return False
             self.move(at, length)
             return True
@@ -240,6 +242,17 @@ class RowMasker:
         if family == _LITERAL and length > 12 and self.frames.find(b"\\x", at, at + length) >= 0:
             return not self.is_hidden(_HEXED, at, length)
         return True
+
+    def is_small(self, family: int, at: int, length: int) -> bool:
+        """Whether a binary int8 or numeric plainly has fewer digits than a card number: most have, and nothing more is done."""
+        if family == _INT8 and length == 8:
+            high = self.i32(at) | 0x7F  # 25 bits, all the sign: less than 2^39 either way
+            return high in (0x7F, -1)
+        if family == _NUMERIC and length >= 8:
+            # The second word is the weight of the first group of four digits, signed: 13 digits have one of 3.
+            weight = (self.src[at + 2] << 8) | self.src[at + 3]
+            return weight < 3 or weight >= 0x8000
+        return False
 
     def is_hidden(self, family: int, at: int, length: int) -> bool:
         """Whether the detectors find something in what a value's bytes stand for. Counts it."""

@@ -12,7 +12,8 @@ import pytest
 
 import ostiary.kernel
 
-NAMES = ("detect", "values", "rows", "copies")
+NAMES = ("detect", "values", "rows", "copies", "entries")
+COMPILED = ("detect", "rows", "copies", "entries")
 FOLDER = Path(ostiary.kernel.__file__).parent
 
 
@@ -42,9 +43,9 @@ def load_plain() -> SimpleNamespace:
 def load_built() -> SimpleNamespace:
     """The extensions, or a skip that says why."""
     modules = {name: importlib.import_module(f"ostiary.kernel.{name}") for name in NAMES}
-    if not all(str(modules[name].__file__).endswith((".so", ".pyd")) for name in ("detect", "rows", "copies")):
+    if not all(str(modules[name].__file__).endswith((".so", ".pyd")) for name in COMPILED):
         pytest.skip("the kernel is not compiled in this tree: python setup.py build_ext --inplace")
-    for name in ("detect", "rows", "copies"):
+    for name in COMPILED:
         built = Path(str(modules[name].__file__))
         if built.stat().st_mtime < max(built.with_name(name + end).stat().st_mtime for end in (".py", ".pxd")):
             pytest.fail(f"{built.name} is older than its source: python setup.py build_ext --inplace")

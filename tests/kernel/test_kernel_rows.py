@@ -131,6 +131,33 @@ def test_the_detectors_see_through_the_form_of_a_value(kernel, cell, family, lef
     assert one(kernel, cell, SCAN, family) == left
 
 
+def luhn(prefix: str) -> int:
+    total = sum(digit if n % 2 else sum(divmod(2 * digit, 10)) for n, digit in enumerate(map(int, reversed(prefix))))
+    return int(prefix + str(-total % 10))
+
+
+@given(st.integers(0, 62), st.integers(-3, 3), st.booleans())
+def test_no_number_is_too_small_to_be_looked_at_that_could_be_a_card(kernel, power, near, negative):
+    for size in (2**power + near, luhn(str(2**power))):
+        number = -size if negative else size
+        groups, left = [], abs(number)
+        while left:
+            left, group = divmod(left, 10_000)
+            groups.insert(0, group)
+        decimal = struct.pack(f"!HhHH{len(groups)}H", len(groups), len(groups) - 1, 0x4000 * negative, 0, *groups)
+        cells = [(decimal, NUMERIC)] + ([(struct.pack("!q", number), INT8)] if -(2**63) <= number < 2**63 else [])
+        for cell, family in cells:
+            assert (one(kernel, cell, SCAN, family) is None) == bool(kernel.values.hits(cell, family, ALL)[0])
+
+
+def test_the_shortest_card_numbers_are_found_as_numbers(kernel):
+    for number in (luhn("422222222222"), luhn("499999999999")):
+        assert one(kernel, struct.pack("!q", number), SCAN, INT8) is None
+        assert one(kernel, struct.pack("!q", -number), SCAN, INT8) is None
+        groups = [number // 10**12, number // 10**8 % 10_000, number // 10**4 % 10_000, number % 10_000]
+        assert one(kernel, struct.pack("!HhHH4H", 4, 3, 0, 0, *groups), SCAN, NUMERIC) is None
+
+
 def test_a_length_byte_that_looks_like_a_digit_hides_nothing(kernel):
     text = SSN + b" and more text, so that the length is 48 here...."[: 0x30 - len(SSN)]
     assert len(text) == 0x30
