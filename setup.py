@@ -58,20 +58,18 @@ class OptionalBuild(build_ext):
             self._warn("extensions", exc)
 
     def build_extension(self, ext: Extension) -> None:
-        """Build one extension; a failure leaves its module uncompiled."""
+        """Build one extension; a failure leaves every module uncompiled."""
         try:
             super().build_extension(ext)
         except Exception as exc:  # noqa: BLE001 - as above
             self._warn(ext.name, exc)
 
     def copy_extensions_to_source(self) -> None:
-        """Put what was built beside the sources; what was not is left out."""
-        self.extensions = [
-            ext
-            for ext in self.extensions
-            if Path(self.build_lib, self.get_ext_filename(self.get_ext_fullname(ext.name))).exists()
-        ]
-        super().copy_extensions_to_source()
+        """Put what was built beside the sources: all or nothing, as compiled modules know the layout of one another's types."""
+        if all(
+            Path(self.build_lib, self.get_ext_filename(self.get_ext_fullname(ext.name))).exists() for ext in self.extensions
+        ):
+            super().copy_extensions_to_source()
 
     def _warn(self, what: str, exc: Exception) -> None:
         if os.environ.get("OSTIARY_REQUIRE_COMPILED"):

@@ -16,6 +16,8 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.testing.peers import Peer
 from tests.catalogue.test_catalogue import connection
 
+pytestmark = pytest.mark.timeout(300)
+
 DATABASE = "changes"
 CHANGES = """
 create table a(id serial primary key, t text)

@@ -160,6 +160,11 @@ def form(
     )  # fmt: skip
 
 
+def only_where_known(link, options):
+    if options == "(HEADER)" and link.info.server_version < 15_00_00:
+        pytest.skip("COPY has headers in text format since PostgreSQL 15")
+
+
 FORMS = [
     ("", TEXT_COPY),
     ("(DELIMITER '-')", form(csv=False, delimiter="-")),
@@ -180,6 +185,7 @@ FORMS = [
 
 @pytest.mark.parametrize(("options", "shape"), FORMS)
 def test_a_planted_value_does_not_come_out_of_copy(link, options, shape):
+    only_where_known(link, options)
     link.execute("DROP TABLE IF EXISTS copied")
     link.execute('CREATE TABLE copied ("the-id" int, note text, raw bytea, list text[], doc jsonb, mail text, n int8)')
     values = (
@@ -210,6 +216,7 @@ def test_a_planted_value_does_not_come_out_of_copy(link, options, shape):
 
 @pytest.mark.parametrize(("options", "shape"), FORMS)
 def test_masked_copy_can_be_read_back(link, options, shape):
+    only_where_known(link, options)
     link.execute("DROP TABLE IF EXISTS back; DROP TABLE IF EXISTS source")
     link.execute("CREATE TABLE source (id int, secret text, kept text, num int, j json)")
     link.execute("CREATE TABLE back (LIKE source)")

@@ -135,6 +135,8 @@ def link(postgres: Peer, database: str) -> Iterator[psycopg.Connection]:
 def test_all_that_the_server_locks_was_found(
     link: psycopg.Connection, snapshot: Snapshot, protected: ProtectedColumns, sql: str
 ) -> None:
+    if sql.startswith("MERGE") and snapshot.server_version < 15_00_00:
+        pytest.skip("MERGE came with PostgreSQL 15")
     understood = study(sql.encode(), View(snapshot.search_path), snapshot, protected)
     assert understood.facts.objection is None, understood.facts.objection
     newest = max(snapshot.relations)
