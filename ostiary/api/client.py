@@ -17,6 +17,8 @@ from ostiary.model.errors import OstiaryError
 from ostiary.model.secrets import Secret
 
 MAX_ANSWER: Final = 64 * 1024
+MAX_PAGE: Final = 4 << 20
+"""A list of questions, or one with all that it would run, each byte of it escaped."""
 
 
 class ApiRefused(OstiaryError):
@@ -84,6 +86,7 @@ def ask(
     form: Mapping[str, Any] | None = None,
     body: Mapping[str, Any] | None = None,
     ca_file: str | None = None,
+    most: int = MAX_ANSWER,
 ) -> dict[str, Any]:
     """A request as whoever `token` proves; the JSON object that comes back. Raises `ApiRefused`."""
     headers = {"authorization": f"Bearer {token.reveal()}"}
@@ -92,7 +95,7 @@ def ask(
         sent["data"] = {name: value for name, value in form.items() if value}
     if body is not None:
         sent["json"] = dict(body)
-    return _send(api_url, method, path, sent, ca_file)
+    return _send(api_url, method, path, sent, ca_file, most)
 
 
 def grant(api_url: str, form: Mapping[str, Any], *, ca_file: str | None = None) -> Granted:
@@ -114,7 +117,9 @@ def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None)
     return _send(api_url, "POST", path, {"data": sent}, ca_file)
 
 
-def _send(api_url: str, method: str, path: str, sent: dict[str, Any], ca_file: str | None) -> dict[str, Any]:
+def _send(
+    api_url: str, method: str, path: str, sent: dict[str, Any], ca_file: str | None, most: int = MAX_ANSWER
+) -> dict[str, Any]:
     if not is_safe_url(api_url):
         raise ApiRefused("the API's URL must be https (http only to this machine): tokens would cross readable")
     try:
@@ -125,7 +130,7 @@ def _send(api_url: str, method: str, path: str, sent: dict[str, Any], ca_file: s
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > MAX_ANSWER:
+                if len(body) > most:
                     raise ApiRefused("the answer is not that of an Ostiary gateway")
             status = response.status_code
     except (httpx.HTTPError, OSError) as error:

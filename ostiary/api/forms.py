@@ -46,7 +46,7 @@ async def form_of(request: Request, most: int = MAX_BODY) -> Form:
     """The request's form; raises `FormRefused`. Empty values count as absent (RFC 6749, 3.2)."""
     if _FORM.fullmatch(request.headers.get("content-type", "")) is None:
         raise FormRefused("send application/x-www-form-urlencoded", 415)
-    body = await _body(request, most)
+    body = await body_of(request, most)
     try:
         fields = parse_qsl(
             body.decode("ascii"),
@@ -70,10 +70,11 @@ async def json_of(request: Request) -> bytes:
     """The request's JSON, not read yet; raises `FormRefused`."""
     if _JSON.fullmatch(request.headers.get("content-type", "")) is None:
         raise FormRefused("send application/json", 415)
-    return await _body(request)
+    return await body_of(request)
 
 
-async def _body(request: Request, most: int = MAX_BODY) -> bytes:
+async def body_of(request: Request, most: int = MAX_BODY) -> bytes:
+    """The request's body, whatever it is; raises `FormRefused`."""
     if "content-encoding" in request.headers:
         raise FormRefused("content encodings are not accepted", 415)
     body = bytearray()

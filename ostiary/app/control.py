@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import uvicorn
 from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
 
+from ostiary.alerts import engine as alerts
 from ostiary.api.app import Deps, create_app, server
 from ostiary.api.events import TokenEvent
+from ostiary.app.alerting import Controls
 from ostiary.app.common import AUDIENCE, on_signals, open_own_log, verifier
 from ostiary.app.worker import no_core_dumps
+from ostiary.approvals import tables
+from ostiary.approvals.words import TOPIC
 from ostiary.config.types import Config, Scim
 from ostiary.driver.spawn import spawn
 from ostiary.identity import records
@@ -38,7 +45,7 @@ from ostiary.vault.references import parse_ref, resolve
 
 WRITER: Final = "control"
 MIN_SCIM_TOKEN: Final = 32
-AREAS: Final = (news.AREA, records.AREA)
+AREAS: Final = (news.AREA, records.AREA, tables.AREA, alerts.AREA)
 """What is kept between two starts."""
 
 
@@ -54,7 +61,9 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     for told in board.since(0):
         standing.heard(told)
     board.listen(standing.heard)
-    link = LinkServer(board, {}, spawn)
+    kept = Records(database, board)
+    controls = await Controls.open(config, database, board, kept, log, standing)
+    link = LinkServer(board, {TOPIC: controls.office.hear}, spawn)
     await link.start(state)
     key_path = state / "keys" / "token.key"
     key = load_or_create_token_key(key_path)
@@ -84,7 +93,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             connections=frozenset(config.connections),
             record=record,
             registry=CollectorRegistry(),
-            records=Records(database, board),
+            records=kept,
             clients=Clients(
                 [Client(section, f"clients[{n}]") for n, section in enumerate(config.clients)],
                 issuer=own,
@@ -97,18 +106,10 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             scim_token=None if config.scim is None else scim_token(config.scim),
             scim_issuer="" if config.scim is None else config.scim.issuer,
             scim_subject="externalId" if config.scim is None else config.scim.subject,
-        )
+        ),
+        controls.routes(believes),
     )
-    tls = config.api
-    http = server(
-        app,
-        host=tls.host,
-        port=tls.port,
-        tls_cert=None if tls.tls_cert is None else str(tls.tls_cert),
-        tls_key=None if tls.tls_key is None else str(tls.tls_key),
-    )
-    http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are below
-    sock = bind(tls.host, tls.port, shared=False)
+    http, sock = listening(config, app)
     host, port = sock.getsockname()[:2]
     serving = spawn(http.serve(sockets=[sock]), "api")
     on_signals(stop, lambda: None)
@@ -119,9 +120,24 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         await stop.wait()
     http.should_exit = True
     await serving
+    await controls.close()
     await link.close()
     await database.close()
     await sealing.close()
+
+
+def listening(config: Config, app: Starlette) -> tuple[uvicorn.Server, socket.socket]:
+    """Return the API's server and the socket that it is to serve."""
+    tls = config.api
+    http = server(
+        app,
+        host=tls.host,
+        port=tls.port,
+        tls_cert=None if tls.tls_cert is None else str(tls.tls_cert),
+        tls_key=None if tls.tls_key is None else str(tls.tls_key),
+    )
+    http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are set when it serves
+    return http, bind(tls.host, tls.port, shared=False)
 
 
 def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[Login | SamlLogin, ...]:

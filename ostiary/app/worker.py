@@ -7,23 +7,28 @@ import ctypes
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from ostiary.alerts.budgets import KEEP_SECONDS, Budgets
+from ostiary.alerts.heard import ENDED, Demands
 from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
+from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
 from ostiary.config.types import Config, Listener
-from ostiary.driver.admission import Gate, Reception
+from ostiary.driver.admission import Alertable, Gate, Reception
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
+from ostiary.masking import scrub
 from ostiary.model.connections import Connection, PostgresConnection
-from ostiary.model.errors import ConfigError, LogFailed, OstiaryError
-from ostiary.store.link import Link
+from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
+from ostiary.store.link import Link, LinkDown
 from ostiary.store.news import News
 from ostiary.vault.keys import load_key_file
 from ostiary.vault.payloads import PayloadStream
@@ -54,6 +59,12 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
 
     destinations = Destinations(destination(c, reads_catalogue) for c in config.connections.values())
+    desk = Desk(
+        link, key=kek, worker=f"{WRITER} {log.encoder.boot}", new_id=log.ids.next, scrub=scrub, spawn=spawn,
+        page=config.api.base_url,
+    )  # fmt: skip
+    link.listen(desk.heard)
+    budgets, demands = Budgets(config.budgets, Path(config.gateway.state_dir) / "budgets.json"), Demands()
     reception = Reception(
         verifier=verifier(config, standing),
         targets=destinations,
@@ -62,6 +73,10 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         encoder=log.encoder,
         ids=log.ids,
         open_stream=lambda session: PayloadStream.create(folder / f"{session}.osp", session, kek),
+        desk=desk,
+        budgets=budgets,
+        demands=demands,
+        waits_inside=config.approvals.in_transaction_seconds,
     )
     gates = {protocol: gate(protocol, settings, reception) for protocol, settings in listeners(config).items()}
     await record(log, "config", {"config": {
@@ -72,19 +87,11 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     socks = {name: bind(each.host, each.port, shared=False) for name, each in listeners(config).items()}
     serving = [spawn(gates[name].serve(sock), f"accept {name}") for name, sock in socks.items()]
 
-    def heard(news: News) -> None:
-        if standing.heard(news):
-            for each in gates.values():
-                each.stop(standing.why_not)
-
-    async def forget() -> None:
-        while True:
-            await asyncio.sleep(FORGET_SECONDS)
-            standing.forget(time.time())
-
-    link.listen(heard)
+    link.listen(partial(_heard, standing, demands, reception, gates))
     await link.start(LINK_SECONDS)
-    watching = spawn(forget(), "forget")
+    watching = spawn(_forget(standing), "forget")
+    keeping = spawn(_keep(budgets), "budgets")
+    spawn(_begin(desk), "approvals")
 
     def reload() -> None:
         spawn(_reload(config, reception, gates.values(), log), "reload")
@@ -92,7 +99,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     on_signals(stop, reload)
     ready({name: "{}:{}".format(*sock.getsockname()[:2]) for name, sock in socks.items()})
     await stop.wait()
-    for task in (*serving, watching):
+    budgets.keep()
+    for task in (*serving, watching, keeping):
         task.cancel()
     link.close()
     for sock in socks.values():
@@ -101,6 +109,45 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         each.close()
     await destinations.close()
     await sealing.close()
+
+
+def _heard(
+    standing: Standing, demands: Demands, reception: Reception, gates: Mapping[str, Gate], news: News
+) -> None:
+    """Take a piece of news to the sessions that it is about."""
+    if standing.heard(news):
+        for each in gates.values():
+            each.stop(standing.why_not)
+    alerted = [each for each in gates.values() if isinstance(each, Alertable)]
+    if demands.heard(news):
+        for each in alerted:
+            each.restrain(reception.demand)
+    elif news.topic == ENDED and news.body is not None:
+        for each in alerted:
+            each.end(news.key, NotAdmitted(Reason.ENDED_BY_ALERT, str(news.body.get("why", ""))))
+
+
+async def _keep(budgets: Budgets) -> None:
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        await asyncio.to_thread(budgets.keep)
+
+
+async def _forget(standing: Standing) -> None:
+    while True:
+        await asyncio.sleep(FORGET_SECONDS)
+        standing.forget(time.time())
+
+
+async def _begin(desk: Desk) -> None:
+    """Say that this worker has begun, as soon as somebody hears it: questions of the one before it are nobody's."""
+    while True:
+        try:
+            await desk.begin()
+        except LinkDown:
+            await asyncio.sleep(LINK_SECONDS / 10)
+        else:
+            return
 
 
 async def _reload(config: Config, reception: Reception, gates: Iterable[Gate], log: Log) -> None:

@@ -409,6 +409,11 @@ def _cut(value: str, size: int) -> str:
     return value if len(raw) <= size else raw[:size].decode("utf-8", "ignore")
 
 
+def proved(who: VerifiedIdentity) -> dict[str, Json]:
+    """Shape an identity for an entry outside sessions: who it is, and how that was proved."""
+    return {"auth": _auth(who), "who": _who(who)}
+
+
 def _texts(values: Sequence[str]) -> Json:
     return [text(value) for value in values]
 
@@ -506,6 +511,9 @@ def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dic
         shaped["clear"] = _texts(sorted(grounds.clear))
     if grounds.row_limit is not None:
         shaped["limit"] = grounds.row_limit
+    if grounds.approval:
+        shaped["approval"] = text(grounds.approval)
+        shaped["approved_by"] = _texts(sorted(grounds.approved_by))
     if grounds.noted is not None:
         noted = grounds.noted
         would: dict[str, Json] = {"verdict": noted.verdict, "policies": _texts(noted.because)}

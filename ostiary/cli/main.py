@@ -14,7 +14,20 @@ from typing import Annotated
 
 import typer
 
-from ostiary.cli import admin, audit, connections, delegate, gateway, login, policy, sessions, timeline, tokens
+from ostiary.cli import (
+    access,
+    admin,
+    approvals,
+    audit,
+    connections,
+    delegate,
+    gateway,
+    login,
+    policy,
+    sessions,
+    timeline,
+    tokens,
+)
 from ostiary.cli.codes import ExitCode, code_for
 from ostiary.cli.output import safe
 from ostiary.model.errors import NotAdmitted, OstiaryError, Unsupported
@@ -51,6 +64,8 @@ def build() -> typer.Typer:
     audit.app.command("timeline")(timeline.timeline)
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")
+    app.add_typer(approvals.app, name="approvals")
+    app.add_typer(access.app, name="access")
     app.command("completion")(gateway.completion)
     return app
 

@@ -214,6 +214,43 @@ def simulate(
     return ExitCode.NO if done.differences else ExitCode.OK
 
 
+@app.command("tighten")
+def tighten(
+    write: Annotated[Path | None, typer.Option(help="Write the proposal to this file, which must not exist yet.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what was done from this time on, UTC: 2026-11-21.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Only what was done on this connection.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Look at so many operations, the newest.")] = 10_000,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Propose the policies that would have done for what is on record, and simulate them on it. Exit code 1: something would differ."""
+    from ostiary.cli.supposing import believe, recorded
+    from ostiary.policy.policies import Policies
+    from ostiary.policy.replaying import recall_all
+    from ostiary.policy.replaying import simulate as replay
+    from ostiary.policy.tightening import propose, used
+
+    settings = load(config)
+    policies = load_policies(settings)
+    with working("reading the record"):
+        entries = list(recorded(settings.gateway.state_dir, since=since, connection=connection, limit=limit))
+        text = propose(policies, used(recall_all(entries, {}), policies, settings.connections, believe))
+        narrower = Policies.load({"proposal.cedar": text})
+        report = _simulated(replay(entries, narrower, settings.connections, believe), narrower)
+    if write is not None:
+        with write.open("x", encoding="utf-8") as file:
+            file.write(text)
+    if output is Output.JSON:
+        emit_json({"policies": text} | report)
+    elif write is None:
+        emit_lines(text.splitlines())
+    differing = [row for row in report["differences"] if row["was"].startswith("permit")]
+    for row in differing:
+        say(f"would be {row['now']}: {row['who']}: {row['operation']}, {row['times']} times")
+    say(f"{len(policies)} policies become {len(narrower)}; of {report['replayed']} operations {len(differing)} would come out otherwise")
+    return ExitCode.NO if differing else ExitCode.OK
+
+
 LIBRARY: Final = Path(__file__).resolve().parent.parent / "policy" / "library"
 """The policies that are shipped, each with its tests."""
 

@@ -142,7 +142,7 @@ def _exchange(
     try:
         return exchange(
             url,
-            _subject(url, subject),
+            subject_token(url, subject),
             actor_token=None if actor is None else held_at("--actor", actor),
             connections=connections,
             details=None if details is None else read_details(details),
@@ -157,7 +157,7 @@ def _exchange(
         raise CommandFailed(code, f"{url}: {exc}") from None
 
 
-def _subject(url: str, place: str) -> Secret:
+def subject_token(url: str, place: str) -> Secret:
     """The token that is exchanged: the one named, else the one in the environment, else that of `ostiary login`."""
     from ostiary.cli.held import held
 

@@ -17,8 +17,11 @@ import msgspec
 from ostiary.config.presets import OPEN_TO_ALL
 from ostiary.config.types import (
     Admin,
+    Alert,
     Api,
+    Approvals,
     Audit,
+    Budget,
     Client,
     Config,
     File,
@@ -62,6 +65,9 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         api=_door("api", _check_api(written.api), folder),
         audit=_audit(written.audit, folder),
         policy=msgspec.structs.replace(written.policy, files=_policy_files(written.policy.files, folder)),
+        approvals=_approvals(written.approvals, folder),
+        budgets=_named("budgets", written.budgets, written),
+        alerts=_alerts(written),
         issuers=_issuers(written.issuers, folder),
         tokens=written.tokens,
         saml=_saml(written, folder),
@@ -157,6 +163,51 @@ def _audit(audit: Audit, folder: Path) -> Audit:
     if audit.tail_bytes & (audit.tail_bytes - 1):
         raise ConfigError("audit.tail_bytes", "must be a power of two: 67108864 is 64 MiB")
     return msgspec.structs.replace(audit, tail_dir=str(tail))
+
+
+def _approvals(approvals: Approvals, folder: Path) -> Approvals:
+    """Check who is told, and that what is broken is reviewed by somebody. Secrets stay references, with whole paths."""
+    webhooks = []
+    for index, webhook in enumerate(approvals.webhooks):
+        key = f"approvals.webhooks[{index}]"
+        _check_url(f"{key}.url", webhook.url)
+        secret = str(secret_ref(f"{key}.secret", webhook.secret, folder))
+        webhooks.append(msgspec.structs.replace(webhook, secret=secret))
+    if approvals.break_glass_groups and not approvals.review_groups:
+        raise ConfigError(
+            "approvals.review_groups", "is empty, while glass may be broken: name the groups that review it afterwards"
+        )
+    slack = approvals.slack
+    if slack is not None:
+        slack = msgspec.structs.replace(
+            slack,
+            webhook=str(secret_ref("approvals.slack.webhook", slack.webhook, folder)),
+            signing_secret=str(secret_ref("approvals.slack.signing_secret", slack.signing_secret, folder)),
+        )
+    return msgspec.structs.replace(approvals, webhooks=tuple(webhooks), slack=slack)
+
+
+Rule = TypeVar("Rule", Budget, Alert)
+
+
+def _named(key: str, rules: tuple[Rule, ...], written: File) -> tuple[Rule, ...]:
+    """Check that each has a name of its own, and that the connections that it is about are there."""
+    names: set[str] = set()
+    for index, rule in enumerate(rules):
+        if rule.name in names:
+            raise ConfigError(f"{key}[{index}].name", "is the name of another one; give each its own")
+        names.add(rule.name)
+        for connection in rule.connections:
+            if connection not in written.connections:
+                raise ConfigError(f"{key}[{index}].connections", "names a connection that is not configured")
+    return rules
+
+
+def _alerts(written: File) -> tuple[Alert, ...]:
+    for index, alert in enumerate(_named("alerts", written.alerts, written)):
+        if "demand-approval" in alert.do and not alert.approvers:
+            raise ConfigError(f"alerts[{index}].approvers", "is empty, while approval is demanded: name the groups that give it")
+    return written.alerts
 
 
 def _policy_files(files: tuple[str, ...], folder: Path) -> tuple[str, ...]:

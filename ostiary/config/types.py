@@ -162,6 +162,121 @@ class Policy(Section, frozen=True):
     """Cedar policy files, in any order; a relative path is looked up beside the configuration file."""
 
 
+Quorum = Annotated[str, Meta(pattern=r"^[^\s,:]+(:[1-9][0-9]?)?$")]
+
+
+class Webhook(Section, frozen=True):
+    """Where questions, answers and alerts are told."""
+
+    url: Text
+    """URL that gets a POST of JSON for each. `https` only, except on loopback."""
+    secret: Text
+    """Where the key of the signature is kept (`file:/path` or `env:NAME`): `Ostiary-Signature: t=TIME,v1=HMAC-SHA-256(TIME.BODY)`."""
+
+
+class SlackPerson(Section, frozen=True):
+    """Who a Slack user is here."""
+
+    issuer: Text
+    """Issuer of the person's own login."""
+    subject: Text
+    """Its `sub`."""
+    name: Text
+    """Name of the person, for the record."""
+    groups: tuple[Text, ...]
+    """Groups for which this person's answers in Slack count."""
+
+
+class Slack(Section, frozen=True):
+    """Questions in a Slack channel, with buttons where the whole of a question can be shown there."""
+
+    webhook: Text
+    """Where the channel's incoming webhook URL is kept: `file:/path` or `env:NAME`."""
+    signing_secret: Text
+    """Where the app's signing secret is kept. Requests without a valid signature of the last five minutes are refused."""
+    people: dict[str, SlackPerson] = {}
+    """Slack user ids, and who they are: nobody else's click counts."""
+
+
+class Approvals(Section, frozen=True):
+    """Questions for people, connections granted for a time, and breaking the glass."""
+
+    wait_seconds: Seconds = 900.0
+    """Seconds for which a question waits for its answers, and an answer for its use."""
+    in_transaction_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    """Seconds for which a statement may wait inside a transaction, whose locks it holds; 0: it is refused there, and repeated once approved."""
+    max_open: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """Questions of one identity that may wait at once; more are refused."""
+    max_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 60
+    """Questions that one identity may ask within an hour; more are refused."""
+    login_seconds: Seconds = 43_200.0
+    """Seconds since a person logged in, after which their answers do not count until they log in again."""
+    grant_groups: tuple[Quorum, ...] = ()
+    """Groups that grant a connection for a time (`ostiary approvals request`), with how many of each: `["dba:2", "security"]`. None: nobody does."""
+    grant_minutes: Annotated[int, Meta(ge=1, le=1440)] = 60
+    """Most minutes for which a connection is granted. Its sessions end then."""
+    break_glass_groups: tuple[Text, ...] = ()
+    """Groups whose people may pass every approval on a connection for a while, with a reason and a later review. None: nobody may."""
+    break_glass_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
+    """Minutes for which the glass is broken."""
+    review_groups: tuple[Text, ...] = ()
+    """Groups that review it afterwards. Until somebody has, the same person breaks no glass again."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Who else is told."""
+    slack: Slack | None = None
+    """A Slack channel that is asked."""
+
+
+class Budget(Section, frozen=True):
+    """How much of something may be had in a window of time."""
+
+    name: Name
+    """Name of the budget, in refusals and on record."""
+    of: Annotated[str, Meta(pattern="^(operations|deletes|rows|bytes)$")]
+    """What is counted: `operations`, `deletes` (operations that delete), `rows` and `bytes` of results."""
+    most: Annotated[int, Meta(ge=0, le=2**53)]
+    """How many."""
+    per: Annotated[str, Meta(pattern="^(second|session|day)$")]
+    """In what: a `second`, a `session`, or a `day` (UTC)."""
+    by: Annotated[str, Meta(pattern="^(identity|mandate)$")] = "identity"
+    """Who shares it: all sessions of an `identity` (its subject, whoever acts for it), or all under one `mandate`."""
+    connections: tuple[Text, ...] = ()
+    """On which connections; none named: on all."""
+    kinds: tuple[Kind, ...] = ()
+    """Only where such a one is involved, as subject or actor: `["agent"]`."""
+    groups: tuple[Text, ...] = ()
+    """Only for people of these groups."""
+
+
+class Alert(Section, frozen=True):
+    """A rule over what is on record, and what it does."""
+
+    name: Name
+    """Name of the rule, on record and in messages."""
+    when: Annotated[str, Meta(pattern="^(refusals|first-use|volume|masked)$")]
+    """What sets it off: `refusals` in a row, `first-use` of a table or the like by somebody, a `volume` of rows above their usual, or protected values read `masked` in bulk."""
+    do: tuple[Annotated[str, Meta(pattern="^(notify|demand-approval|end-session|isolate)$")], ...] = ("notify",)
+    """What it does: `notify` (webhooks, Slack), `demand-approval` of everything that they do, `end-session`, `isolate` whoever is at the keyboard, everywhere."""
+    count: Annotated[int, Meta(ge=1, le=2**53)] = 5
+    """How many refusals or masked values set it off; for `volume` the least rows within an hour."""
+    within_seconds: Seconds = 600.0
+    """Seconds within which refusals or masked values are counted together."""
+    factor: Annotated[float, Meta(gt=1, le=1_000_000)] = 10.0
+    """For `volume`: how many times the usual rows of an hour."""
+    classes: tuple[Text, ...] = ()
+    """For `masked`: which data classes and detectors count; none named: all."""
+    approvers: tuple[Quorum, ...] = ()
+    """For `demand-approval`: groups, with how many of each: `["dba:2"]`."""
+    demand_minutes: Annotated[int, Meta(ge=1, le=1440)] = 60
+    """For `demand-approval`: for how long."""
+    connections: tuple[Text, ...] = ()
+    """On which connections; none named: on all."""
+    kinds: tuple[Kind, ...] = ()
+    """Only where such a one is involved, as subject or actor: `["agent"]`."""
+    groups: tuple[Text, ...] = ()
+    """Only for people of these groups."""
+
+
 class Issuer(Section, frozen=True):
     """An identity provider whose tokens are trusted."""
 
@@ -371,6 +486,9 @@ class File(Section, frozen=True, kw_only=True):
     api: Api = msgspec.field(default_factory=Api)
     audit: Audit = msgspec.field(default_factory=Audit)
     policy: Policy
+    approvals: Approvals = msgspec.field(default_factory=Approvals)
+    budgets: tuple[Budget, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     issuers: tuple[Issuer, ...] = ()
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     saml: tuple[Saml, ...] = ()
@@ -389,6 +507,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     api: Api
     audit: Audit
     policy: Policy
+    approvals: Approvals
+    budgets: tuple[Budget, ...]
+    alerts: tuple[Alert, ...]
     issuers: tuple[Issuer, ...]
     tokens: Tokens
     saml: tuple[Saml, ...]

@@ -10,10 +10,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
+from ostiary.alerts.budgets import Budgets
+from ostiary.alerts.heard import Demands
+from ostiary.approvals.desk import Desk
 from ostiary.audit.entries import Encoder, SessionEntries, session_facts
 from ostiary.audit.ids import Ids
 from ostiary.audit.journal import Journal
@@ -21,11 +24,13 @@ from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
 from ostiary.driver.targets import Destination, Destinations, Kind
 from ostiary.identity.verifier import Verifier
-from ostiary.model.decisions import Permit
+from ostiary.model.connections import Connection
+from ostiary.model.decisions import NeedsApproval, Permit
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.model.printable import printable
-from ostiary.policy.decide import connect_operation, decide
+from ostiary.model.restraints import Restraint
+from ostiary.policy.decide import NOBODY, connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.vault.payloads import PayloadStream
 
@@ -57,6 +62,19 @@ class Gate(Protocol):
         ...
 
 
+@runtime_checkable
+class Alertable(Protocol):
+    """A listener whose sessions an alert can reach one by one."""
+
+    def restrain(self, restrained: Callable[[VerifiedIdentity, Restraint | None], Restraint | None]) -> None:
+        """Look anew at what restrains each session."""
+        ...
+
+    def end(self, session: str, why: NotAdmitted) -> None:
+        """End the session of that id, if there is one."""
+        ...
+
+
 class Begun(msgspec.Struct, frozen=True):
     """A session whose `session.start` is durable."""
 
@@ -79,7 +97,12 @@ class Reception:
         encoder: Encoder,
         ids: Ids,
         open_stream: Callable[[str], PayloadStream],
+        desk: Desk,
+        budgets: Budgets,
+        demands: Demands,
+        waits_inside: float = 0.0,
     ) -> None:
+        """`waits_inside`: seconds for which an approval may be waited for inside a transaction."""
         self._verifier = verifier
         self._targets = targets
         self.policies = policies
@@ -88,6 +111,11 @@ class Reception:
         self._encoder = encoder
         self._ids = ids
         self._open_stream = open_stream
+        self.desk = desk
+        """Where questions for people are put."""
+        self.waits_inside = waits_inside
+        self._budgets = budgets
+        self._demands = demands
 
     @property
     def discovery(self) -> str:
@@ -115,11 +143,39 @@ class Reception:
 
     def admit(self, who: VerifiedIdentity, target: Destination, said: Said) -> Permit:
         """Ask policy whether they may open a session there. Raises `NotAdmitted`."""
-        operation = connect_operation(target.connection)
-        decision = decide(self.policies, who, operation, target.connection, now=int(time.time()), said=said)
-        if isinstance(decision, Permit):
-            return decision
-        raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)
+        connection = target.connection
+        operation, now = connect_operation(connection), int(time.time())
+        held = self.desk.granted(who, connection.name)
+        groups, approval = (NOBODY, "") if held is None else (held.groups, held.id)
+        decision = decide(self.policies, who, operation, connection, now=now, said=said, granted=groups)
+        if isinstance(decision, NeedsApproval) and held is not None:
+            decision = decide(
+                self.policies, who, operation, connection, approved_by=groups, approval=approval, now=now, said=said,
+                granted=groups,
+            )  # fmt: skip
+        match decision:
+            case Permit():
+                return decision
+            case NeedsApproval():
+                hint = f"Ask for it: ostiary approvals request {connection.name} --minutes 30 --reason …"
+                raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, hint)
+            case _:
+                raise NotAdmitted(Reason.NOT_PERMITTED, decision.grounds.message, decision.grounds.hint)
+
+    def restraint(self, who: VerifiedIdentity, connection: Connection) -> Restraint | None:
+        """What restrains a session that is about to begin; None: nothing does."""
+        found = Restraint(self._budgets.purses(who, connection, int(time.time())))
+        found.demanded = self._demands.of(who)
+        return None if found.is_idle else found
+
+    def demand(self, who: VerifiedIdentity, restraint: Restraint | None) -> Restraint | None:
+        """What restrains a session that is open, now that an alert has said something."""
+        demanded = self._demands.of(who)
+        if restraint is None and not demanded:
+            return None
+        restraint = restraint or Restraint(())
+        restraint.demanded = demanded
+        return restraint
 
     async def turn_away(self, claims: Claims, who: VerifiedIdentity | None, why: NotAdmitted) -> None:
         """Put a login that failed on record, durably."""

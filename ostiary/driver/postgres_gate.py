@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from typing import Final, cast
 
 import structlog
@@ -22,6 +23,8 @@ from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
 from ostiary.masking import plan
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.restraints import Restraint
+from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres import login as logins
@@ -121,6 +124,17 @@ class PostgresGate:
         for session, *_ in list(self.sessions.values()):
             if (why := why_not(session.who)) is not None:
                 session.cut(why)
+
+    def restrain(self, restrained: Callable[[VerifiedIdentity, Restraint | None], Restraint | None]) -> None:
+        """See `Alertable.restrain`."""
+        for session, *_ in self.sessions.values():
+            session.line.restraint = restrained(session.who, session.line.restraint)
+
+    def end(self, session: str, why: NotAdmitted) -> None:
+        """See `Alertable.end`."""
+        for driver, *_ in list(self.sessions.values()):
+            if driver.session == session:
+                driver.cut(why)
 
     def close(self) -> None:
         """Let nobody in any more, and end every session."""
@@ -240,7 +254,7 @@ class PostgresGate:
         if found is None:
             return
         session, target, pid, key = found
-        if session.is_waiting:
+        if not session.call_off() and session.is_waiting:
             await _cancel_quietly(target, pid, key)
 
     # --- who, and may they ---
@@ -288,7 +302,13 @@ class PostgresGate:
         relay = PostgresRelay(
             understanding, detect=connection.detect, plans=plan, process_ids=target.process_ids, shown={ours: theirs}
         )
-        line = Line(admitted=admitted, connection=connection, policies=self._reception.policies, relay=relay, said=present.claims.said)
+        reception = self._reception
+        held = reception.desk.granted(who, connection.name)
+        line = Line(
+            admitted=admitted, connection=connection, policies=reception.policies, relay=relay, said=present.claims.said,
+            granted=NOBODY if held is None else held.groups, waits_inside=reception.waits_inside,
+        )  # fmt: skip
+        line.restraint = reception.restraint(who, connection)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
         def ended() -> None:
@@ -301,8 +321,9 @@ class PostgresGate:
             spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")
 
         driver = SessionDriver(
-            line=line, relay=relay, journal=journal, catalogue=target.catalogue, cancel=cancel, ended=ended
-        )
+            line=line, relay=relay, journal=journal, catalogue=target.catalogue, desk=reception.desk, cancel=cancel,
+            ended=ended,
+        )  # fmt: skip
         self.sessions[pid, key] = (driver, target, met.process_id, met.secret_key)
         try:
             if door.transport is None or door.transport.is_closing():
@@ -314,6 +335,8 @@ class PostgresGate:
             driver.finish("client gone")
             raise
         driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
+        if held is not None:
+            driver.end_at(held.until - time.time(), Reason.GRANT_OVER)
         if self._settings.idle_seconds:
             driver.end_when_idle(self._settings.idle_seconds)
         _log.info("session", session=session, connection=connection.name, who=who.subject)

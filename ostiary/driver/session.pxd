@@ -23,6 +23,10 @@ cdef class SessionDriver:
     cdef public object _journal
     cdef public object _recorder
     cdef public object _catalogue
+    cdef public object _desk
+    cdef public bint _has_asked
+    cdef public object _question
+    cdef public bint _settling
     cdef public object _cancel
     cdef public object _ended
     cdef public object _loop

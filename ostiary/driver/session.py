@@ -22,10 +22,13 @@ from typing import Any, Final
 
 import structlog
 
+from ostiary.approvals.desk import Desk
+from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal, Written
 from ostiary.catalogue import Catalogue
 from ostiary.driver.spawn import spawn
 from ostiary.model import commands as c
+from ostiary.model.approvals import Reply
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Side
 from ostiary.model.events import PayloadKind
 from ostiary.model.identity import VerifiedIdentity
@@ -176,16 +179,23 @@ class SessionDriver:
         relay: PostgresRelay,
         journal: Journal,
         catalogue: Catalogue,
+        desk: Desk,
         cancel: Callable[[], None],
         ended: Callable[[], None],
     ) -> None:
-        """`cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
+        """`desk` asks people; `cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
         self.line = line
         self.who: VerifiedIdentity = line.who
         self._relay = relay
         self._journal = journal
         self._recorder = Recorder(journal.stream)
         self._catalogue = catalogue
+        self._desk = desk
+        self._has_asked = False
+        self._question = ""
+        """Id of the question whose answer is waited for."""
+        self._settling = False
+        """The requests wait until nothing is outstanding."""
         self._cancel = cancel
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -204,7 +214,9 @@ class SessionDriver:
             c.HearTarget: self._hear_target,
             c.LookUp: self._look_up,
             c.Clock: self._clock,
+            c.Settle: self._settle,
             c.AskHuman: self._ask,
+            c.AwaitAnswer: self._await_answer,
             c.MakeDurable: self._make_durable,
             c.Keep: self._keep,
             c.Run: self._run,
@@ -230,9 +242,14 @@ class SessionDriver:
             self._requests.hear(early)
 
     @property
+    def session(self) -> str:
+        """The session's id."""
+        return self._journal.session
+
+    @property
     def is_waiting(self) -> bool:
         """Something that the client asked for has not been answered."""
-        return self._relay.outstanding > 0
+        return self._relay.outstanding > 0 or bool(self._question)
 
     def end_at(self, seconds: float, reason: Reason) -> None:
         """End the session after so many seconds from now, for that reason."""
@@ -258,6 +275,9 @@ class SessionDriver:
             self._replies.hear(data)
             if self._relay.is_stalled and self._requests.waits:
                 self._requests.hear(b"")
+            if self._settling and not self._relay.is_settling:
+                self._settling = False
+                self._requests.resume(None)
             if "ahead" in self._paused[Side.CLIENT] and self._relay.outstanding < MAX_OUTSTANDING // 2:
                 self._pause(Side.CLIENT, "ahead", on=False)
             lane = self._replies
@@ -273,6 +293,8 @@ class SessionDriver:
 
     def lost(self, side: Side) -> None:
         """One side's socket is closed."""
+        if side is Side.CLIENT and self._question:
+            self._desk.call_off(self._question, "the client has gone")
         (self._requests if side is Side.CLIENT else self._replies).lose()
 
     def crowded(self, side: Side, *, full: bool) -> None:
@@ -318,8 +340,44 @@ class SessionDriver:
     def _clock(self, _command: c.Clock) -> int:
         return int(time.time())
 
-    def _ask(self, _command: c.AskHuman) -> frozenset[str]:
-        return frozenset()  # there is no way yet to ask anybody; silence is no
+    def _settle(self, _command: c.Settle) -> Any:
+        if not self._relay.is_settling:
+            return None
+        self._settling = True
+        return PENDING
+
+    def _ask(self, command: c.AskHuman) -> Any:
+        self._has_asked = True
+        line = self.line
+        return self._later(
+            self._requests,
+            self._desk.ask(
+                command.question, line.connection, session=self._journal.session, state=command.state, said=line.said
+            ),
+        )
+
+    def _await_answer(self, command: c.AwaitAnswer) -> Any:
+        if self._requests.gone:
+            self._desk.withdraw(command.ticket.id, State.CANCELLED)
+            return Reply(None, "the client has gone")
+        self._question = command.ticket.id
+        return self._later(self._requests, self._answered(self._desk.wait(command.ticket, command.seconds)))
+
+    async def _answered(self, waiting: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            reply = await waiting
+        finally:
+            self._question = ""
+        if reply.answer is not None and self._requests.gone:
+            return Reply(None, "the client has gone")
+        return reply
+
+    def call_off(self) -> bool:
+        """Call off the question that is waited for, as the client cancels; whether there is one."""
+        if not self._question:
+            return False
+        self._desk.call_off(self._question, "it was called off")
+        return True
 
     def _make_durable(self, command: c.MakeDurable) -> Any:
         written = self._journal.write(command.decisions)
@@ -438,8 +496,12 @@ class SessionDriver:
         for lane in (self._requests, self._replies):
             if not lane.is_over and not lane.busy:
                 lane.is_over = True
-        if self.is_waiting:
+        if self._relay.outstanding > 0:
             self._cancel()  # nobody is there to hear of it any more
+        if self._question:
+            self._desk.call_off(self._question, "the session has ended")
+        if self._has_asked:
+            self._desk.leave(self._journal.session)
         try:
             if self._under_way is not None:
                 self._journal.give_up(self._under_way)

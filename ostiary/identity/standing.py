@@ -62,11 +62,17 @@ class Standing:
 
     def why_not(self, who: VerifiedIdentity) -> NotAdmitted | None:
         """Why `who` may not go on; None: nothing is known against it."""
-        for token in (who.auth.token, *who.auth.family):
-            if (news := self._revoked.get(token)) is not None:
-                return _said(news, Reason.REVOKED_TOKEN)
+        if (why := self.is_revoked((who.auth.token, *who.auth.family))) is not None:
+            return why
         actors = ((who.issuer, who.subject), *((actor.iss, actor.sub) for actor in who.acting))
         return self.is_stopped(actors)
+
+    def is_revoked(self, tokens: Iterable[str]) -> NotAdmitted | None:
+        """Why one of these tokens was revoked; None: none was."""
+        for token in tokens:
+            if (news := self._revoked.get(token)) is not None:
+                return _said(news, Reason.REVOKED_TOKEN)
+        return None
 
     def is_stopped(self, actors: Iterable[tuple[str, str]]) -> NotAdmitted | None:
         """Why one of these (issuer, subject) was stopped; None: none was."""

@@ -11,6 +11,8 @@ from typing import Generic, Self, TypeVar
 
 import msgspec
 
+from ostiary.model.approvals import Reply as Answered
+from ostiary.model.approvals import Ticket
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
@@ -42,13 +44,27 @@ class Clock(Command[int], frozen=True, gc=False):
     """Seconds since 1970, for policies that read the clock."""
 
 
-class AskHuman(Command[frozenset[str]], frozen=True, gc=False):
-    """Park the operation until it is answered; the groups whose approval of exactly it is proved. Empty: nobody's.
+class Settle(Command[None], frozen=True, gc=False):
+    """Wait until everything that the target was asked has been answered: then it is known whether a transaction is open."""
 
-    It is evidence for policy, which decides again, and not a way round it.
+
+class AskHuman(Command[Ticket], frozen=True, gc=False):
+    """Put a question to the people whom policy wants asked, or take the answer that they have given already.
+
+    An answer is evidence for policy, which decides again, and not a way round it.
     """
 
     question: NeedsApproval
+    state: bytes
+    """What of the session changes the meaning of the operation's bytes."""
+
+
+class AwaitAnswer(Command[Answered], frozen=True, gc=False):
+    """Park the session until its question is answered, expires, or is called off."""
+
+    ticket: Ticket
+    seconds: float | None
+    """Wait no longer than this; None: until it expires."""
 
 
 class MakeDurable(Command[tuple[Intended | Denied, ...]], frozen=True, gc=False):

@@ -31,6 +31,10 @@ class Grounds(msgspec.Struct, frozen=True):
     message: str
     """For the caller: which policy said no, in a sentence a person can act on. Empty for a permit."""
     hint: str
+    approval: str = ""
+    """Id of the approval without which it would not have been permitted."""
+    approved_by: frozenset[str] = frozenset()
+    """The groups whose approval that is."""
     noted: Noted | None = None
     """Of a permit that only an observing policy gave."""
 

@@ -59,6 +59,8 @@ class _Case(msgspec.Struct, frozen=True):
     approved_by: frozenset[str]
     now: int
     said: Said
+    granted: frozenset[str]
+    approval: str
 
 
 class Opinion(msgspec.Struct, frozen=True):
@@ -81,21 +83,24 @@ def decide(
     approved_by: frozenset[str] = NOBODY,
     now: int = 0,
     said: Said = NOTHING_SAID,
+    granted: frozenset[str] = NOBODY,
+    approval: str = "",
 ) -> Decision:
     """Decide one operation.
 
-    `approved_by` holds the groups whose approvals of exactly this operation were proved; `now` is in seconds since 1970
+    `approved_by` holds the groups whose approvals of exactly this operation were proved, by the approval of that id; `granted`
+    those that granted this identity the connection for a time, which counts as their approval of being connected; `now` is in seconds since 1970
     and matters only where `policies.reads_clock`, `said` only where `policies.reads_client`.
     """
     facts = operation.facts
     if facts.objection is not None:
         return Refusal(who, operation, _objected(policies, facts))
     minute = now // 60 if policies.reads_clock else 0
-    key: Key = (who.digest, facts.digest, connection.name, minute, said if policies.reads_client else None)
+    key: Key = (who.digest, facts.digest, connection.name, minute, said if policies.reads_client else None, granted)
     # An approval is used once, so what it led to is never remembered.
     verdict = None if approved_by else policies.lookup(key)
     if verdict is None:
-        verdict = _judge(_Case(policies, who, facts, connection, approved_by, now, said))
+        verdict = _judge(_Case(policies, who, facts, connection, approved_by, now, said, granted, approval))
         if not approved_by:
             policies.remember(key, verdict)
     if verdict.permitted:
@@ -114,11 +119,12 @@ def explain(
     approved_by: frozenset[str] = NOBODY,
     now: int = 0,
     said: Said = NOTHING_SAID,
+    granted: frozenset[str] = NOBODY,
 ) -> list[Opinion]:
     """Say what Cedar thinks of every resource of an operation, and of `unmask` for each class that it needs."""
     facts = operation.facts
     asked = questions(facts, connection) + _classes(facts.unmask) + _classes(facts.infer, Action.INFER)
-    return _ask(_Case(policies, who, facts, connection, approved_by, now, said), asked)
+    return _ask(_Case(policies, who, facts, connection, approved_by, now, said, granted, ""), asked)
 
 
 def connect_operation(connection: Connection) -> Operation:
@@ -187,7 +193,7 @@ def _watched(case: _Case, asked: list[Resource], verdict: Verdict) -> Verdict:
     # What is masked stays masked: an observer sees no more in clear than the policies show.
     clear = frozenset(each.resource.name for each in _unmasking(case) if each.permitted)
     noted = Noted(would, verdict.grounds.because, message)
-    grounds = Grounds(tuple(because), case.policies.digest, clear, None, "", "", noted)
+    grounds = Grounds(tuple(because), case.policies.digest, clear, None, "", "", noted=noted)
     return Verdict(permitted=True, grounds=grounds, approvers=())
 
 
@@ -200,7 +206,7 @@ def _ask(case: _Case, asked: list[Resource], *, watching: bool = False) -> list[
         return []
     held = msgspec.json.encode(entities(case.who, case.connection, asked, case.facts.arguments)).decode()
     parsed = cedarpy.Entities.from_json_str(held)
-    shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now, case.said)
+    shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now, case.said, case.granted)
     principal = principal_uid(case.who)
     answers: dict[int, Opinion] = {}
     batches: dict[int, tuple[cedarpy.PolicySet, list[int]]] = {}
@@ -212,6 +218,8 @@ def _ask(case: _Case, asked: list[Resource], *, watching: bool = False) -> list[
         for index in indexes:
             resource = asked[index]
             context = {**shared, "columns": resource.columns, "classes": resource.classes}
+            if resource.action is Action.CONNECT and case.granted:
+                context["approved_by"] = sorted(case.approved_by | case.granted)
             requests.append(
                 {
                     "principal": principal,
@@ -321,7 +329,9 @@ def _yes(case: _Case, asked: list[Resource], opinions: list[Opinion], clear: fro
         )
     return Verdict(
         permitted=True,
-        grounds=Grounds(tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", ""),
+        grounds=Grounds(
+            tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", "", case.approval, case.approved_by
+        ),
         approvers=(),
     )
 

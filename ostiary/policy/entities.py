@@ -195,6 +195,7 @@ def circumstances(
     approved_by: frozenset[str],
     now: int,
     said: Said = NOTHING_SAID,
+    granted: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the context of a decision, without what hangs on the single resource (`columns`, `classes`)."""
     subject = Actor(who.issuer, who.subject, who.kind, who.name)
@@ -211,6 +212,7 @@ def circumstances(
         "acting": [_actor(actor) for actor in who.acting],
         "kinds": sorted({who.kind.value, *(actor.kind.value for actor in who.acting)}),
         "approved_by": sorted(approved_by),
+        "granted_by": sorted(granted),
         "bound": who.auth.key is not None,
         "now": {"__extn": {"fn": "datetime", "arg": minute.strftime("%Y-%m-%dT%H:%M:%SZ")}},
         "weekday": minute.isoweekday(),

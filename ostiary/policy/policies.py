@@ -37,7 +37,7 @@ SCHEMA_TEXT: Final = _schema_text()
 """Package data, loaded as the package's code is."""
 SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA_TEXT)
 
-Key = tuple[bytes, bytes, str, int, Said | None]
+Key = tuple[bytes, bytes, str, int, Said | None, frozenset[str]]
 
 
 class Verdict(NamedTuple):

@@ -14,7 +14,7 @@ import msgspec
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.operations import Operation
+from ostiary.model.operations import Facts, Operation
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
 
 
@@ -53,6 +53,28 @@ class Relay(Protocol):
         """Heed the decision on the ask just yielded; True if it has to be made durable now."""
         ...
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether what was decided so far stands by itself, so that it can go out before a human is asked about what comes next."""
+        ...
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the ask just yielded belongs to a transaction or an unfinished pipeline, as far as answers have come."""
+        ...
+
+    def state(self) -> bytes:
+        """Return a digest of whatever in the session changes what the bytes of an operation mean; from now on it is watched."""
+        ...
+
+    def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
+        """Return what the ask just yielded would do, sent now."""
+        ...
+
+    def notice(self, text: str, hint: str) -> Batch:
+        """Tell the client something while it waits, between two answers."""
+        ...
+
     def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
         """Everything heard since the last order, in order, for the target: only under the proofs that it needs."""
         ...
@@ -76,6 +98,10 @@ class Relay(Protocol):
 
     def masked(self, masked: Masked) -> None:
         """Count what masking did to the batch just yielded."""
+        ...
+
+    def flowed(self) -> int:
+        """Rows, or what a protocol has in their place, in the batches that were yielded since the last call."""
         ...
 
     def outcomes(self) -> tuple[Outcome, ...]:

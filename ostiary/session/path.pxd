@@ -3,7 +3,10 @@
 cdef class Line:
     cdef public object admitted
     cdef public object connection
+    cdef public object granted
     cdef public object policies
     cdef public object relay
+    cdef public object restraint
     cdef public object said
+    cdef public double waits_inside
     cdef public object who

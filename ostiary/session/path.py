@@ -10,11 +10,12 @@ Calls are pure; whatever touches the world is an awaited command, carried out by
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from ostiary.masking.mask import mask
 from ostiary.model.commands import (
     AskHuman,
+    AwaitAnswer,
     Clock,
     Close,
     HearClient,
@@ -26,35 +27,53 @@ from ostiary.model.commands import (
     Record,
     Run,
     Send,
+    Settle,
 )
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.identity import Said, VerifiedIdentity
-from ostiary.model.operations import Operation
-from ostiary.policy.decide import decide
+from ostiary.model.restraints import Restraint
+from ostiary.policy.decide import NOBODY, decide
 from ostiary.policy.entities import NOTHING_SAID
 from ostiary.policy.policies import Policies
-from ostiary.policy.unanswered import unanswered
-from ostiary.protocols.relay import Relay
+from ostiary.policy.restrained import restrained
+from ostiary.policy.unanswered import prepared, unanswered
+from ostiary.protocols.relay import Ask, Relay
+
+INSIDE: Final = "nobody waits inside a transaction: end it, and repeat the statement once approval {} is given"
 
 
 class Line:
     """What both directions of one session share."""
 
-    __slots__ = ("admitted", "connection", "policies", "relay", "said", "who")
+    __slots__ = ("admitted", "connection", "granted", "policies", "relay", "restraint", "said", "waits_inside", "who")
 
     def __init__(
-        self, *, admitted: Permit, connection: Connection, policies: Policies, relay: Relay, said: Said = NOTHING_SAID
+        self,
+        *,
+        admitted: Permit,
+        connection: Connection,
+        policies: Policies,
+        relay: Relay,
+        said: Said = NOTHING_SAID,
+        granted: frozenset[str] = NOBODY,
+        waits_inside: float = 0.0,
     ) -> None:
         self.admitted = admitted
         """The permit under which the session was opened."""
         self.who: VerifiedIdentity = admitted.who
         self.said = said
         """Where the client comes from, and what it says of itself."""
+        self.granted = granted
+        """The groups that granted this connection for a time, if it took that."""
+        self.waits_inside = waits_inside
+        """Seconds for which an approval may be waited for inside a transaction, which holds its locks; 0: it is refused instead."""
         self.connection = connection
         self.policies = policies
         """The policies in force: replaced when they are loaded anew, so each operation meets the newest."""
         self.relay = relay
+        self.restraint: Restraint | None = None
+        """Budgets and alerts that restrain this session; None: none does."""
 
 
 async def requests(line: Line) -> None:
@@ -63,33 +82,67 @@ async def requests(line: Line) -> None:
     while (data := await HearClient()) is not None:
         decisions: list[Permit | Refusal] = []
         for ask in relay.asks(data, await LookUp()):
-            decision = await decided(line, ask.operation)
+            now = await Clock() if line.policies.reads_clock else 0
+            decision = decide(
+                line.policies, line.who, ask.operation, line.connection, now=now, said=line.said, granted=line.granted
+            )
+            if line.restraint is not None and isinstance(decision, Permit) and ask.takes_effect:
+                decision = restrained(line.restraint, decision, await Clock())
+            if isinstance(decision, NeedsApproval):
+                if relay.is_complete:
+                    await send_on(line, decisions)
+                    decisions = []
+                decision = await approved(line, ask, decision)
             if relay.decided(ask, decision):
                 decisions.append(decision)
-        order = relay.order(await MakeDurable(tuple(decisions)) if decisions else ())
-        for piece in relay.streamed():
-            await Keep(piece.under, piece.data, piece.ends)
-        if order.wire:
-            await Run(order)
-        for batch in relay.answers():
-            await Send((await Record(mask(line.admitted.grounds.clear, batch, line.connection.detect), None),))
+        await send_on(line, decisions)
 
 
-async def decided(line: Line, operation: Operation) -> Permit | Refusal:
-    """What policy says, after asking the humans whom it wants asked."""
-    now = await Clock() if line.policies.reads_clock else 0
-    decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said)
-    if isinstance(decision, NeedsApproval):
-        approved_by = await AskHuman(decision)
-        if approved_by:
-            decision = decide(
-                line.policies, line.who, operation, line.connection, approved_by=approved_by, now=now, said=line.said
-            )
+async def send_on(line: Line, decisions: list[Permit | Refusal]) -> None:
+    """What was decided becomes durable, and then goes out: permits to the target, refusals to the client."""
+    relay = line.relay
+    order = relay.order(await MakeDurable(tuple(decisions)) if decisions else ())
+    for piece in relay.streamed():
+        await Keep(piece.under, piece.data, piece.ends)
+    if order.wire:
+        await Run(order)
+    for batch in relay.answers():
+        await Send((await Record(mask(line.admitted.grounds.clear, batch, line.connection.detect), None),))
+
+
+async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Refusal:
+    """What policy says once the humans whom it wants asked have answered, of what the operation means by then."""
+    relay = line.relay
+    if not ask.takes_effect:
+        return prepared(question)
+    await Settle()
+    ticket = await AskHuman(question, relay.state())
+    if ticket.why_not:
+        return unanswered(question, ticket.why_not, ticket.hint)
+    answer = ticket.answer
+    if answer is None:
+        if relay.is_inside and not line.waits_inside:
+            return unanswered(question, INSIDE.format(ticket.id), ticket.hint)
+        notice = mask(line.admitted.grounds.clear, relay.notice(ticket.notice, ticket.hint), line.connection.detect)
+        await Send((await Record(notice, None),))
+        reply = await AwaitAnswer(ticket, line.waits_inside if relay.is_inside else None)
+        if reply.answer is None:
+            return unanswered(question, reply.why_not)
+        answer = reply.answer
+    if relay.means(ask, await LookUp()).digest != question.operation.facts.digest:
+        return unanswered(question, "what it would do has changed since it was asked; ask again")
+    decision = decide(
+        line.policies, line.who, question.operation, line.connection, approved_by=answer.groups, approval=answer.id,
+        now=await Clock(), said=line.said, granted=line.granted,
+    )  # fmt: skip
     match decision:
+        case Permit() if line.restraint is not None:
+            held = restrained(line.restraint, decision, await Clock())
+            return unanswered(held) if isinstance(held, NeedsApproval) else held
         case Permit() | Refusal():
             return decision
         case NeedsApproval():
-            return unanswered(decision)
+            return unanswered(decision, "the approval that was given is not the one that policy asks for now")
         case _:
             assert_never(decision)
 
@@ -104,6 +157,8 @@ async def replies(line: Line) -> None:
             clear = (line.admitted if under is None else under.permit).grounds.clear
             masked = mask(clear, batch, detect)
             relay.masked(masked)
+            if line.restraint is not None:
+                line.restraint.took(relay.flowed(), len(masked.frames))
             recorded.append(await Record(masked, under))
         outcomes = relay.outcomes()
         if outcomes:

@@ -25,7 +25,7 @@ from tests.docs.pages import MUST_BE_MARKED, blocks, script
 
 pytestmark = pytest.mark.xdist_group("demo")
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "docs" / name for name in ("postgresql.md", "masking.md", "identity.md", "audit.md")]
+PAGES = [ROOT / "docs" / name for name in ("postgresql.md", "masking.md", "identity.md", "audit.md", "policy.md", "approvals.md", "alerts.md")]
 README = ROOT / "README.md"
 
 
@@ -100,8 +100,9 @@ def test_the_readme_leads_from_nothing_to_a_running_gateway(here: World, tmp_pat
     with postgres_cluster(auth="scram-sha-256", password="root", tls=tls) as peer, LocalIssuer() as issuer:
         peer.psql(f"CREATE ROLE ostiary LOGIN PASSWORD '{password}'; CREATE DATABASE shop OWNER ostiary")
         peer.psql(f"GRANT ALL ON SCHEMA public TO ostiary; SET ROLE ostiary; {shop.TABLES}", "shop")
-        (tmp_path / "ana.jwt").touch(mode=0o600)
-        (tmp_path / "ana.jwt").write_text(issuer.mint(shop.ANA, exp=int(time.time()) + 7200))
+        for name, person in (("ana.jwt", shop.ANA), ("dora.jwt", shop.DORA)):
+            (tmp_path / name).touch(mode=0o600)
+            (tmp_path / name).write_text(issuer.mint(person, exp=int(time.time()) + 7200))
         replace = {
             "15432": str(free_port()), "15480": str(free_port()), "/etc/ostiary/": f"{tmp_path}/",
             "/var/lib/ostiary": str(tmp_path / "state"), "https://idp.example.com": issuer.issuer,

@@ -32,6 +32,8 @@ SPAWN = "ostiary/driver/"
 # Every place that opens a secret, and why. A new one is a place to review: add it here with its reason.
 REVEALS: dict[str, str] = {
     "ostiary/api/client.py": "sends the caller's own token to the API",
+    "ostiary/api/slack.py": "checks Slack's signature over a click",
+    "ostiary/approvals/outlets.py": "signs what webhooks are told, and reaches Slack's",
     "ostiary/app/control.py": "hashes the identity provider's bearer token, to compare with",
     "ostiary/cli/held.py": "puts the token of a login into the file or keyring that is for it",
     "ostiary/identity/oidc.py": "sends our client secret, and a person's refresh token, to their issuer",

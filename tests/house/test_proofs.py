@@ -18,6 +18,7 @@ MINTS = {
     "Denied": "audit",
     "Masked": "masking",
     "Recorded": "recording",
+    "Answer": "approvals",
 }
 # `replace` and friends build a proof too, from another.
 COPIERS = {"replace", "structs_replace", "force_setattr", "__setattr__", "convert", "decode"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from ostiary.masking import mask
+from ostiary.model.approvals import Answer
 from ostiary.model.commands import AskHuman, Keep, MakeDurable, Order, Record, Run, Send
 from ostiary.model.decisions import Decision, NeedsApproval, Permit, Refusal
 from ostiary.model.operations import Operation
@@ -55,8 +56,13 @@ async def forgets_the_humans(decision: Decision) -> None:
 
 
 async def mistakes_an_answer_for_a_permit(question: NeedsApproval) -> None:
-    permit: Permit = await AskHuman(question)
+    permit: Permit = await AskHuman(question, b"")
     del permit
+
+
+async def takes_a_ticket_for_an_answer(question: NeedsApproval) -> None:
+    answer: Answer = await AskHuman(question, b"")
+    del answer
 
 
 async def mistakes_masked_for_recorded(masked: Masked) -> None:

@@ -142,6 +142,7 @@ class Answering:
                 plan = self._row_plan(turn)
                 if now is not None:
                     now.rows += count
+                    talk.flowed += count
                     self._within_limit(now)
                 looked_at = plan is not None and plan.active
             elif count and tag == COPY_DATA:
@@ -257,6 +258,7 @@ class Answering:
             if passes:
                 if turn is not None and turn.work is not None and not self._inbox.left:
                     turn.work.rows += 1
+                    self._talk.flowed += 1
                 return piece, 0
             if frame_size(piece) > MAX_GATHERED:
                 raise PeerMisbehaved(
@@ -269,6 +271,7 @@ class Answering:
         frame, self._gathered = bytes(self._gathered), None
         if turn is not None and turn.work is not None and tag in (DATA_ROW, COPY_DATA):
             turn.work.rows += 1
+            self._talk.flowed += 1
         return frame, 1
 
     # --- one frame ---

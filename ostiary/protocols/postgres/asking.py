@@ -28,7 +28,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.operations import Objection, Operation, Parameters, Unjudgeable
+from ostiary.model.operations import Facts, Objection, Operation, Parameters, Unjudgeable
 from ostiary.model.proofs import Batch, Content, Denied, Intended
 from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
@@ -321,6 +321,33 @@ class Asking:
 
     def _pass(self, wire: bytes, turn: Turn | None) -> None:
         self._outbox.append(_Pass(wire, turn))
+
+    # --- before somebody is asked ---
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the outbox ends where PostgreSQL ends an implicit transaction: at a Sync, or at a simple Query."""
+        if not self._outbox:
+            return True
+        last = self._outbox[-1]
+        if isinstance(last, _Pass):
+            return last.turn is not None and last.turn.kind is Kind.SYNC
+        return last.kind is Kind.QUERY
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something that takes effect waits in the outbox, before the message at hand."""
+        return any(isinstance(item, _Slot) for item in self._outbox)
+
+    def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
+        """Judge the message at hand again: time has passed."""
+        slot = self._slot
+        statement = slot.statement or (None if slot.portal is None else slot.portal.statement)
+        types = () if statement is None else statement.parameter_types
+        understood = self._understanding.look(ask.operation.statement, snapshot, types)
+        if understood.effects != slot.effects:
+            self._slot = msgspec.structs.replace(slot, effects=understood.effects)
+        return understood.facts
 
     # --- what was decided ---
 

@@ -47,6 +47,7 @@ cdef class Conversation:
     cdef public bint defined
     cdef public list ended
     cdef public bint farewell
+    cdef public long long flowed
     cdef public list open_works
     cdef public bint outdated
     cdef public dict parsing

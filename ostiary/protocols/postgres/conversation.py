@@ -155,6 +155,7 @@ class Conversation:
         "defined",
         "ended",
         "farewell",
+        "flowed",
         "open_works",
         "outdated",
         "parsing",
@@ -187,6 +188,8 @@ class Conversation:
         """Their outcomes are made when asked for: what masking did to their last batch is known by then."""
         self.farewell = False
         """The target said that it ends the session: nothing more need be said to the client."""
+        self.flowed = 0
+        """Rows that came since somebody asked."""
         self.defined = False
         """DDL ran in the open transaction."""
         self.outdated = False

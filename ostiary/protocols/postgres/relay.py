@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
+from ostiary.model.operations import Facts
+from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
+from ostiary.protocols.postgres import refusals
 from ostiary.protocols.postgres.answering import Answering, Plans
 from ostiary.protocols.postgres.asking import Asking
-from ostiary.protocols.postgres.conversation import Conversation
+from ostiary.protocols.postgres.conversation import IDLE, Conversation
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.protocols.relay import Ask, Streamed
+
+_SETTING: Final = frozenset({"setting", "role"})
+
+
+def changes_state(facts: Facts) -> bool:
+    """Whether an operation may change what later ones mean: a setting, a role, or something that cannot be seen through."""
+    return (
+        bool(facts.opaque)
+        or any(resource.kind in _SETTING for resource in facts.resources)
+        or any("set_config" in function for function in facts.functions)
+        or facts.name.startswith(("SET", "RESET", "DISCARD"))
+    )
 
 
 class PostgresRelay:
     """See `ostiary.protocols.relay.Relay`."""
 
-    __slots__ = ("_answering", "_asking", "_talk")
+    __slots__ = ("_answering", "_asking", "_changes", "_talk", "_understanding", "_watched")
 
     def __init__(
         self,
@@ -34,6 +50,10 @@ class PostgresRelay:
         `shown`: ParameterStatus messages of the target, to those that the client hears in their place.
         """
         talk = self._talk = Conversation()
+        self._understanding = understanding
+        self._watched = False
+        """Somebody was asked about an operation of this session: what changes settings from now on is remembered."""
+        self._changes = b""
         protects = understanding.protects
         self._asking = Asking(talk, understanding, describes=bool(protects or detect))
         self._answering = Answering(
@@ -46,7 +66,38 @@ class PostgresRelay:
 
     def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
         """See `Relay.decided`."""
+        if self._watched and ask.takes_effect and isinstance(decision, Permit) and changes_state(decision.operation.facts):
+            self._changes = hashlib.sha256(self._changes + decision.operation.statement).digest()
         return self._asking.decided(ask, decision)
+
+    @property
+    def is_complete(self) -> bool:
+        """See `Relay.is_complete`."""
+        return self._asking.is_complete
+
+    @property
+    def is_inside(self) -> bool:
+        """See `Relay.is_inside`."""
+        talk = self._talk
+        return self._asking.has_begun or talk.unsynced or talk.status != IDLE or bool(talk.pending)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether answers are outstanding that will come without another word of the client's."""
+        return bool(self._talk.pending) and not self._talk.unsynced
+
+    def state(self) -> bytes:
+        """See `Relay.state`."""
+        self._watched = True
+        return hashlib.sha256(self._understanding.fingerprint() + self._changes).digest()
+
+    def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
+        """See `Relay.means`."""
+        return self._asking.means(ask, snapshot)
+
+    def notice(self, text: str, hint: str) -> Batch:
+        """See `Relay.notice`."""
+        return Batch(refusals.notice_response(text, hint=hint), Content.CONTROL, None, 0, strip=False)
 
     def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
         """See `Relay.order`."""
@@ -67,6 +118,11 @@ class PostgresRelay:
     def masked(self, masked: Masked) -> None:
         """See `Relay.masked`."""
         self._answering.masked(masked)
+
+    def flowed(self) -> int:
+        """See `Relay.flowed`."""
+        was, self._talk.flowed = self._talk.flowed, 0
+        return was
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """See `Relay.outcomes`."""

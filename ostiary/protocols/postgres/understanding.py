@@ -117,6 +117,10 @@ class Understanding:
             if c.table_oid and c.column > 0 and (c.table_oid, c.column) not in known
         )
 
+    def fingerprint(self) -> bytes:
+        """Over all that this session's own names mean, and where it looks for others."""
+        return self._view.fingerprint()
+
     def is_prepared_in_sql(self, name: bytes) -> bool:
         """Whether a statement of that name may have been made with PREPARE: a Bind of it is not judged here."""
         made = self._view.prepared_in_sql

@@ -116,6 +116,15 @@ class View:
         state = (sorted((key, value) for key, value in self.made.items()), self.fog, self.blind)
         return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
 
+    def fingerprint(self) -> bytes:
+        """SHA-256 over everything in the session that a statement's meaning hangs on."""
+        named = [
+            sorted((name, [(each.facts.digest, each.sql) for each in meanings]) for name, meanings in names.items())
+            for names in (self.prepared, self.cursors)
+        ]
+        state = (self.paths, self.default_path, named, self.digest, self.fog, self.crowded, self.blind)
+        return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
+
     def made_of(self, sort: str, schema: str, name: str) -> tuple[Made, ...]:
         """All that this session may have made under that name."""
         return self.made.get((sort, schema, name), ())

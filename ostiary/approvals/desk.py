@@ -1,0 +1,226 @@
+"""The worker's end: puts questions to the control process, waits for answers, and takes each of them once.
+
+Whatever goes wrong on the way is a no: a control process that cannot be reached, a store that cannot write, a question too large to
+be shown. An `Answer` is made here and nowhere else, and only from the reply in which the control process says that it has just
+marked the question as used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from ostiary.approvals.rendering import contents
+from ostiary.approvals.words import GLASS, GRANTS, TOPIC, Asked, State, party
+from ostiary.model.approvals import Answer, Reply, Ticket, binding
+from ostiary.model.connections import Connection
+from ostiary.model.decisions import NeedsApproval
+from ostiary.model.errors import OstiaryError
+from ostiary.model.identity import Said, VerifiedIdentity
+from ostiary.store.link import Link
+from ostiary.store.news import News
+from ostiary.vault.keys import KeyEncryptionKey
+
+MAX_WAITING: Final = 1000
+"""Sessions of one worker that wait for an answer at once."""
+NEW_ID: Final = "ask again, and a new question is put"
+
+Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """A connection that was granted to an identity for a time."""
+
+    id: str
+    groups: frozenset[str]
+    until: int
+    """Seconds since 1970; the sessions end then."""
+
+
+class Desk:
+    """Every session of a worker asks here."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        key: KeyEncryptionKey,
+        worker: str,
+        new_id: Callable[[], str],
+        scrub: Callable[[str], str],
+        spawn: Spawn,
+        page: str,
+    ) -> None:
+        """`worker`: which worker's, of which boot. `page`: how people reach the API."""
+        self._link = link
+        self._key = key
+        self._worker = worker
+        self._new_id = new_id
+        self._scrub = scrub
+        self._spawn = spawn
+        self._page = page
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._granted: dict[str, News] = {}
+        self._glass: dict[str, News] = {}
+
+    def heard(self, news: News) -> None:
+        """Take a piece of news."""
+        held = {GRANTS: self._granted, GLASS: self._glass}.get(news.topic)
+        if held is not None:
+            if news.body is None:
+                held.pop(news.key, None)
+            else:
+                held[news.key] = news
+        elif news.topic == TOPIC and news.body is not None:
+            waiting = self._waiting.get(news.key)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(str(news.body.get("why", "")))
+
+    async def begin(self) -> None:
+        """Say that this worker has started: what its predecessor had asked is over."""
+        await self._link.ask(TOPIC, {"do": "begin", "worker": self._worker})
+
+    # --- what was granted for a time ---
+
+    def granted(self, who: VerifiedIdentity, connection: str) -> Granted | None:
+        """What `who` was granted on this connection, by people or by breaking the glass; None: nothing that still holds."""
+        for held in (self._glass, self._granted):
+            news = held.get(grant_key(who, connection))
+            if news is not None and news.body is not None and news.until > time.time():
+                return Granted(str(news.body["id"]), frozenset(news.body["groups"]), news.until)
+        return None
+
+    def _broken(self, who: VerifiedIdentity, connection: str, needed: tuple[tuple[str, int], ...]) -> Answer | None:
+        news = self._glass.get(grant_key(who, connection))
+        if news is None or news.body is None or news.until <= time.time():
+            return None
+        return Answer(str(news.body["id"]), frozenset(group for group, _ in needed))
+
+    # --- asking ---
+
+    async def ask(
+        self, question: NeedsApproval, connection: Connection, *, session: str, state: bytes, said: Said
+    ) -> Ticket:
+        """Put a question, or take the answer that was given already to exactly this one. Never raises for want of an answer.
+
+        `session` is empty for a request that stands for itself: the same identity repeats it, once, when it is approved.
+        """
+        who, operation = question.who, question.operation
+        broken = self._broken(who, connection.name, question.approvers)
+        if broken is not None:
+            return Ticket(broken.id, 0, broken, "", "", "")
+        held = contents(operation)
+        if held is None:
+            return _cannot("it is too large to be shown to an approver whole", "Split it, or do it in a way that is small.")
+        digest = binding(operation, who, connection, session, state)
+        facts = operation.facts
+        asked = Asked(
+            id=self._new_id(), digest=digest, asker=party(who), connection=connection.name, session=session,
+            worker=self._worker, needed=question.approvers, policies=question.grounds.because,
+            message=question.grounds.message, action=facts.action.value, name=facts.name,
+            objects=tuple(sorted({f"{each.action.value} {each.kind} {each.name}" for each in facts.resources}))[:100],
+            head=self._scrub(facts.head), sealed=self._key.wrap(msgspec.json.encode(held), digest.encode()),
+            said=self._scrub(" ".join(filter(None, (said.purpose, said.ticket))))[:500],
+        )  # fmt: skip
+        try:
+            told = await self._link.ask(TOPIC, {"do": "ask", "question": msgspec.to_builtins(asked)})
+        except OstiaryError as exc:
+            return _cannot(f"nobody can be asked now: {exc}", "Try again later.")
+        if told.get("used"):
+            answer = Answer(str(told["id"]), frozenset(told["groups"]))
+            return Ticket(answer.id, int(told["expires"]), answer, "", "", "")
+        return self._ticket(question, str(told["id"]), int(told["expires"]))
+
+    def _ticket(self, question: NeedsApproval, number: str, expires: int) -> Ticket:
+        people = ", ".join(f"{count} of {group}" for group, count in question.approvers)
+        minutes = max(1, round((expires - time.time()) / 60))
+        return Ticket(
+            number, expires, None,
+            f"waiting up to {minutes} minutes for approval {number} by {people}",
+            f"They run: ostiary approvals approve {number} (or see {self._page}/v1/approvals/{number}). Cancel to call it off.",
+            "",
+        )  # fmt: skip
+
+    def wait(self, ticket: Ticket, seconds: float | None = None) -> Coroutine[Any, Any, Reply]:
+        """Wait until the question is settled, and take the answer if it is a yes.
+
+        It can be called off from now on, not only once somebody awaits what this returns.
+        """
+        waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting[ticket.id] = waiting
+            return self._wait(ticket, seconds, waiting)
+        self.withdraw(ticket.id, State.CANCELLED)
+        return self._crowded()
+
+    async def _crowded(self) -> Reply:
+        return Reply(None, "too many sessions wait for approvals; try again")
+
+    async def _wait(self, ticket: Ticket, seconds: float | None, waiting: asyncio.Future[str]) -> Reply:
+        left = max(0.0, ticket.expires - time.time())
+        try:
+            # It may have been settled between asking and now: the news came, and nobody waited for it.
+            told = await self._look(ticket.id)
+            if told == State.OPEN or waiting.done():  # called off while we looked is called off, whatever was answered
+                why = await asyncio.wait_for(waiting, left if seconds is None else min(left, seconds))
+                if why:
+                    return Reply(None, why)
+        except TimeoutError:
+            self.withdraw(ticket.id, State.EXPIRED if seconds is None else State.CANCELLED)
+            return Reply(None, f"nobody answered {ticket.id} in time; {NEW_ID}")
+        except asyncio.CancelledError:
+            self.withdraw(ticket.id, State.CANCELLED)
+            raise
+        except OstiaryError as exc:
+            return Reply(None, f"the answer cannot be heard: {exc}")
+        finally:
+            self._waiting.pop(ticket.id, None)
+        return await self.redeem(ticket.id)
+
+    async def _look(self, number: str) -> str:
+        told = await self._link.ask(TOPIC, {"do": "look", "id": number})
+        return str(told["state"])
+
+    async def redeem(self, number: str) -> Reply:
+        """Take the answer, which is then used up, whoever else asks for it."""
+        try:
+            told = await self._link.ask(TOPIC, {"do": "use", "id": number, "worker": self._worker})
+        except OstiaryError as exc:
+            return Reply(None, str(exc))
+        return Reply(Answer(number, frozenset(told["groups"])), "")
+
+    def call_off(self, number: str, why: str) -> None:
+        """Whoever waits for this question waits no longer."""
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            self.withdraw(number, State.CANCELLED)
+            waiting.set_result(why)
+
+    def withdraw(self, number: str, state: State) -> None:
+        """Nobody waits for this question any more."""
+        self._spawn(self._tell({"do": "withdraw", "id": number, "state": state.value}), f"withdraw {number}")
+
+    def leave(self, session: str) -> None:
+        """A session is over: whatever it asked, nobody can use an answer to."""
+        self._spawn(self._tell({"do": "leave", "session": session}), f"leave {session}")
+
+    async def _tell(self, body: dict[str, Any]) -> None:
+        try:
+            await self._link.ask(TOPIC, body)
+        except OstiaryError:
+            return  # a question that nobody withdrew expires, and its answer is bound to a session that is over
+
+
+def _cannot(why: str, hint: str) -> Ticket:
+    return Ticket("", 0, None, "", hint, why)
+
+
+def grant_key(who: VerifiedIdentity, connection: str) -> str:
+    """What stands for this identity, with exactly this acting chain, on this connection."""
+    chain = ((who.issuer, who.subject), *((each.iss, each.sub) for each in who.acting))
+    return hashlib.sha256(msgspec.json.encode((connection, chain))).hexdigest()
