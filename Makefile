@@ -1,6 +1,6 @@
 # Each target sets up what it needs (scripts/setup.sh), so `make demo` and `make test` are the only commands to know.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz conformance matrix soak build lock clean
+.PHONY: help demo test lint bench fuzz mutate conformance matrix soak build lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ bench: ## direct, pgbouncer and Ostiary, interleaved; QUICK=1 for a short run
 fuzz: ## coverage-guided fuzzing of every decoder; SECONDS_EACH=60
 	@scripts/setup.sh fuzz
 	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+mutate: ## mutants of the attack corpus, as many as asked for; COUNT=5000 SEED=1
+	@scripts/setup.sh
+	@OSTIARY_MUTANTS=$(or $(COUNT),5000) OSTIARY_MUTANTS_SEED=$(or $(SEED),1) .venv/bin/python -m pytest -q tests/attacks/test_mutated.py
 
 conformance: ## other people's test suites, through the gateway and directly; ARGS="pg_regress psycopg asyncpg sqlalchemy"
 	@scripts/setup.sh conformance

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+import re2
 
 from ostiary.config.presets import OPEN_TO_ALL
 from ostiary.config.types import (
@@ -29,6 +30,7 @@ from ostiary.config.types import (
     Listener,
     PostgresTarget,
     Protect,
+    ProtectRule,
     Saml,
     Scim,
     Section,
@@ -36,10 +38,19 @@ from ostiary.config.types import (
     is_loopback,
     split_address,
 )
-from ostiary.model.connections import Connection, PostgresConnection, PostgresUpstream, Protected
+from ostiary.model.connections import (
+    ColumnRule,
+    Connection,
+    DataClass,
+    PostgresConnection,
+    PostgresUpstream,
+    Protected,
+    Strategy,
+)
 from ostiary.model.errors import ConfigError
 from ostiary.model.secrets import SecretRef
 
+KEYED: Final = frozenset({Strategy.HASH, Strategy.TOKEN})
 DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
 """Names that `detect` takes; `tests/config` holds that masking has a detector for each, and no other."""
 
@@ -367,6 +378,11 @@ def _postgres(
     return PostgresConnection(
         upstream=upstream,
         protect=_protected(key, target.protect),
+        rules=_rules(key, target.protect_rules),
+        data_classes=tuple(
+            DataClass(name, each.first, each.last, each.infer) for name, each in sorted(target.classes.items())
+        ),
+        mask_key=_mask_key(key, target, folder),
         catalogue_seconds=target.catalogue_seconds,
         **general,
     )
@@ -397,6 +413,28 @@ def _protected(key: str, protect: dict[str, Protect]) -> tuple[Protected, ...]:
             raise ConfigError(place, "names a column a second time; keep one")
         made[parts] = Protected(*parts, how.cls, how.mask)
     return tuple(made.values())
+
+
+def _rules(key: str, rules: tuple[ProtectRule, ...]) -> tuple[ColumnRule, ...]:
+    made = []
+    for number, rule in enumerate(rules):
+        try:
+            re2.compile(rule.columns)
+        except re2.error as exc:
+            raise ConfigError(f"{key}.protect_rules[{number}].columns", f"is no regular expression of RE2: {exc}") from None
+        made.append(ColumnRule(rule.columns, rule.cls, rule.mask))
+    return tuple(made)
+
+
+def _mask_key(key: str, target: PostgresTarget, folder: Path) -> SecretRef | None:
+    if target.mask_key is not None:
+        return secret_ref(f"{key}.mask_key", target.mask_key, folder)
+    keyed = [each.mask for each in (*target.protect.values(), *target.protect_rules) if each.mask in KEYED]
+    if keyed:
+        raise ConfigError(
+            f"{key}.mask_key", f'is needed for mask = "{keyed[0].value}": write where its key is kept, file:/path or env:NAME'
+        )
+    return None
 
 
 def column_name(text: str) -> tuple[str, str, str] | None:

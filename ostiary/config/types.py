@@ -23,6 +23,7 @@ Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Condition = str | int | bool | tuple[str | int | bool, ...]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+ClassName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")]
 Address = Annotated[str, Meta(min_length=3, max_length=320)]
 
 
@@ -420,10 +421,28 @@ class Tokens(Section, frozen=True):
 class Protect(Section, frozen=True):
     """How one column is protected."""
 
-    cls: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")] = msgspec.field(name="class")
+    cls: ClassName = msgspec.field(name="class")
     """Data class of the column, as policy names it: `pci`, `pii`, …"""
     mask: Strategy = Strategy.REDACT
-    """What is left of a text value: `redact` (all characters become `*`), `last4`, or `null`. Values of other types become NULL."""
+    """What is left of a value: `redact` (all characters become `*`), `last4`, `partial` (the ends stay, as `classes` says), `hash` (keyed), `token` (keyed, of the same form), or `null`. Values that are no text become NULL, but for hashes and tokens of `int`, `bigint` and `uuid`."""
+
+
+class ProtectRule(Protect, frozen=True, kw_only=True):
+    """Columns that are protected by what they are called."""
+
+    columns: Text
+    """Regular expression (RE2) that the whole of `schema.table.column` must match: `public\\..*\\.(e_?mail|phone)`. A column named in `protect` is left to it."""
+
+
+class Class(Section, frozen=True, kw_only=True):
+    """A data class of a connection."""
+
+    first: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Characters that `mask = "partial"` leaves at the beginning; never more than half of a value stays."""
+    last: Annotated[int, Meta(ge=0, le=64)] = 4
+    """And at the end."""
+    infer: bool = False
+    """Let everybody who may read it filter, join, sort and group by it, though it comes back masked. Otherwise policy must permit `infer`."""
 
 
 class Target(Section, frozen=True, kw_only=True):
@@ -470,6 +489,12 @@ class PostgresTarget(Target, frozen=True, kw_only=True):
     """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
     protect: dict[str, Protect] = {}
     """Protected columns: `"schema.table.column" = { class = "…", mask = "…" }`. A part with a dot or capitals is written in double quotes, as in SQL."""
+    protect_rules: tuple[ProtectRule, ...] = ()
+    """Protected columns by their names: `[[connections.shop.protect_rules]]`. The first that matches holds."""
+    classes: dict[ClassName, Class] = {}
+    """What holds of all columns of a data class, by its name."""
+    mask_key: Text | None = None
+    """Where the key of hashes and tokens is kept, never the key: `file:/path` or `env:NAME`; at least 16 bytes. With another key all of them change."""
     catalogue_seconds: Seconds = 30.0
     """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
 

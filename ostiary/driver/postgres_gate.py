@@ -20,7 +20,6 @@ from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import PostgresDestination
 from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
-from ostiary.masking import plan
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.restraints import Restraint
@@ -300,7 +299,7 @@ class PostgresGate:
             for name in (settings["application_name"], present.parameters.get("application_name", ""))
         )
         relay = PostgresRelay(
-            understanding, detect=connection.detect, plans=plan, process_ids=target.process_ids, shown={ours: theirs}
+            understanding, detect=connection.detect, plans=target.planner(), process_ids=target.process_ids, shown={ours: theirs}
         )
         reception = self._reception
         held = reception.desk.granted(who, connection.name)

@@ -9,7 +9,9 @@ from typing import Final, TypeVar
 from ostiary.catalogue import Catalogue
 from ostiary.driver.side import Side
 from ostiary.driver.spawn import spawn
+from ostiary.masking.plan import Means, Planner
 from ostiary.model.connections import Connection, PostgresConnection
+from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.postgres.understanding import Knowledge
 
@@ -18,7 +20,8 @@ Resolve = Callable[[SecretRef], Secret]
 
 IDLE_SECONDS: Final = 1.0
 """How long the side connection outlives the last session. PostgreSQL's DROP DATABASE waits for five."""
-
+SHORTEST_KEY: Final = 16
+"""Bytes of the key of hashes and tokens: who can try out keys can try out values."""
 
 Kind = TypeVar("Kind", bound="Destination")
 
@@ -58,15 +61,28 @@ class PostgresDestination(Destination):
         self._resolve = resolve
         self._record = record
         self.catalogue = Catalogue(connection, self._open_side, spawn)
-        self.knowledge = Knowledge(connection.protect)
+        self.knowledge = Knowledge(connection.protect, connection.rules)
         """What statements mean on this target, shared by its sessions."""
         self.process_ids: dict[bytes, bytes] = {}
         """Of its sessions: the process id there, and the number that the client was told instead. In network order."""
+        self._planner: Planner | None = None
 
     def password(self) -> Secret | None:
         """Read the credential, anew each time, so that a rotated one is used at once."""
         reference = self.connection.upstream.password
         return None if reference is None else self._resolve(reference)
+
+    def planner(self) -> Planner:
+        """How results are masked here. The key of hashes and tokens is read once: with another all of them would change."""
+        if self._planner is None:
+            connection = self.connection
+            key = b"" if connection.mask_key is None else self._resolve(connection.mask_key).reveal().encode()
+            if connection.mask_key is not None and len(key) < SHORTEST_KEY:
+                why = f"mask_key of {connection.name} is shorter than {SHORTEST_KEY} bytes"
+                raise NotAdmitted(Reason.TARGET_UNREACHABLE, why)
+            ends = {each.name: (each.first, each.last) for each in connection.data_classes}
+            self._planner = Planner(Means(key, ends))
+        return self._planner
 
     def leave(self) -> None:
         """A session has ended. After the last one the side connection is not kept: it would stand in the way of DROP DATABASE."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 
 from ostiary.kernel.rows import RowMasker
+from ostiary.kernel.substitutes import GROWTH, Substitute
 from ostiary.kernel.values import BPCHAR, BYTEA, JSON, JSONB, LITERAL, NUMBER, TEXT, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
@@ -21,6 +22,7 @@ _KEEP = 0
 _SCAN = 1
 _LAST4 = 3
 _NULL = 4
+_SUBSTITUTE = 5
 
 _BACKSLASH = 92
 _NEWLINE = 10
@@ -45,12 +47,13 @@ def mask_copy_text(
     delimiter: bytes,
     null: bytes,
     header: bytes,
+    substitutes: tuple[Substitute | None, ...] = (),
 ) -> tuple[bytes, tuple[int, ...]]:
     """Mask whole CopyData frames in text format; see `rows.mask_rows` for the rest.
 
     A frame that is `header`, byte for byte (empty: there is none), stays.
     """
-    return _mask(frames, treatments, families, wanted, (delimiter, b"", b"", null, header))
+    return _mask(frames, treatments, families, wanted, (delimiter, b"", b"", null, header), substitutes)
 
 
 def mask_copy_csv(
@@ -64,16 +67,24 @@ def mask_copy_csv(
     escape: bytes,
     null: bytes,
     header: bytes,
+    substitutes: tuple[Substitute | None, ...] = (),
 ) -> tuple[bytes, tuple[int, ...]]:
     """Mask whole CopyData frames in CSV format; see `rows.mask_rows` for the rest."""
-    return _mask(frames, treatments, families, wanted, (delimiter, quote, escape, null, header))
+    return _mask(frames, treatments, families, wanted, (delimiter, quote, escape, null, header), substitutes)
 
 
 def _mask(
-    frames: bytes, treatments: bytes, families: bytes, wanted: int, form: tuple[bytes, bytes, bytes, bytes, bytes]
+    frames: bytes,
+    treatments: bytes,
+    families: bytes,
+    wanted: int,
+    form: tuple[bytes, bytes, bytes, bytes, bytes],
+    substitutes: tuple[Substitute | None, ...],
 ) -> tuple[bytes, tuple[int, ...]]:
     fields = frames.count(form[0]) + frames.count(b"\n") + 1
-    masker = CopyMasker(frames, treatments, families, wanted, fields * len(form[3]))
+    room = fields * (len(form[3]) + (GROWTH if substitutes else 0))
+    masker = CopyMasker(frames, treatments, families, wanted, room)
+    masker.substitutes = substitutes
     masker.set_form(form)
     masker.text_rows()
     return masker.result(), tuple(masker.counts) + tuple(masker.scanner.counts)
@@ -169,14 +180,16 @@ class CopyMasker(RowMasker):
         family = self.families[column]
         quoted = self.quoted
         escaped = self.escaped
-        empty = start == stop and treatment < _NULL
+        empty = start == stop and treatment != _NULL
         if treatment == _KEEP or empty or (self.null_is_known and not quoted and self.is_null(start, stop)):
             self.move(start, stop - start)
             return
         if treatment != _SCAN:
             self.tally[column] += 1
             self.changed = True
-            if treatment >= _NULL or family == 0 or family > _JSONB:
+            if treatment == _SUBSTITUTE:
+                self.text(self.substitute_for(column, self.value_of(start, stop, quoted)))
+            elif treatment >= _NULL or family == 0 or family > _JSONB:
                 self.text(self.null)
             elif escaped:
                 self.stars(len(self.value_of(start, stop, quoted).decode("utf-8", "replace")))
@@ -205,6 +218,16 @@ class CopyMasker(RowMasker):
             if escaped and self.is_found(self.value_of(start, stop, quoted), family, found):
                 self.put = put
                 self.stars(stop - start)
+
+    def substitute_for(self, column: int, value: bytes) -> bytes:
+        """What stands in for a value, without a character that would need an escape or quotes; or the NULL string."""
+        one = self.substitutes[column]
+        made = None if one is None else one.of(value)
+        if made is None or self.families[column] == _JSON:
+            return self.null
+        special = (self.delimiter, self.quote, self.escape, _BACKSLASH, _NEWLINE, 8, 9, 11, 12, 13)
+        plain = bytes(95 if byte in special else byte for byte in bytearray(made))
+        return self.null if self.delimiter == 95 or self.quote == 95 or self.escape == 95 else plain
 
     def is_null(self, start: int, stop: int) -> bool:
         """Whether a field is the NULL string."""

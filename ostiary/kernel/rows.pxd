@@ -3,15 +3,15 @@ cimport cython
 
 from ostiary.kernel.detect cimport Scanner, byte_t
 
-cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _STAR, _QUOTE, _CHUNK, _SHORT
+cdef int _KEEP, _SCAN, _REDACT, _LAST4, _NULL, _SUBSTITUTE, _STAR, _QUOTE, _CHUNK, _SHORT
 cdef int _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER, _HEXED, _INT8, _NUMERIC
 cdef byte_t[::1] _STARS
 cdef bytes _CONTINUATIONS, _SIGNATURE
 
 @cython.locals(masker=RowMasker)
-cpdef tuple mask_rows(bytes frames, bytes treatments, bytes families, int wanted)
+cpdef tuple mask_rows(bytes frames, bytes treatments, bytes families, int wanted, tuple substitutes=*)
 @cython.locals(masker=RowMasker)
-cpdef tuple mask_copy_rows(bytes frames, bytes treatments, bytes families, int wanted)
+cpdef tuple mask_copy_rows(bytes frames, bytes treatments, bytes families, int wanted, tuple substitutes=*)
 
 cdef class RowMasker:
     cdef bytes frames
@@ -27,6 +27,7 @@ cdef class RowMasker:
     cdef Py_ssize_t take
     cdef Py_ssize_t put
     cdef bint changed
+    cdef tuple substitutes
 
     @cython.final
     cdef bytes result(self)
@@ -50,6 +51,9 @@ cdef class RowMasker:
     @cython.locals(begin=Py_ssize_t, treatment=int, family=int, at=Py_ssize_t)
     @cython.final
     cdef value(self, Py_ssize_t column, Py_ssize_t length)
+    @cython.locals(end=Py_ssize_t)
+    @cython.final
+    cdef bint substitute(self, Py_ssize_t column, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.locals(found=Py_ssize_t, shift=Py_ssize_t)
     @cython.final
     cdef bint scan(self, int family, Py_ssize_t at, Py_ssize_t length) except -1

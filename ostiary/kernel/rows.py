@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 
 from ostiary.kernel.detect import Scanner
+from ostiary.kernel.substitutes import GROWTH, Substitute
 from ostiary.kernel.values import BPCHAR, HEXED, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
@@ -24,6 +25,7 @@ _SCAN = 1
 _REDACT = 2
 _LAST4 = 3
 _NULL = 4
+_SUBSTITUTE = 5
 
 _STAR = 42
 _QUOTE = 34
@@ -43,28 +45,50 @@ _INT8 = INT8
 _NUMERIC = NUMERIC
 
 
-def mask_rows(frames: bytes, treatments: bytes, families: bytes, wanted: int) -> tuple[bytes, tuple[int, ...]]:
+def mask_rows(
+    frames: bytes,
+    treatments: bytes,
+    families: bytes,
+    wanted: int,
+    substitutes: tuple[Substitute | None, ...] = (),
+) -> tuple[bytes, tuple[int, ...]]:
     """Mask a batch of whole DataRow frames.
 
     `treatments` and `families` hold one byte a column (`Treatment`; `ostiary.kernel.values`); `wanted` has the bits of the
-    detectors that look at SCAN columns. Returns the frames (the same object if nothing changed) and counts of masked
+    detectors that look at SCAN columns; `substitutes` one a column, if any is treated with one. Returns the frames (the same object if nothing changed) and counts of masked
     values: one for each column treated whole, then one for each of `detect.NAMES`.
 
     Raises PeerMisbehaved, and nothing else, whatever the frames are.
     """
-    masker = RowMasker(frames, treatments, families, wanted)
+    masker = RowMasker(frames, treatments, families, wanted, _room(frames, substitutes))
+    masker.substitutes = substitutes
     masker.data_rows()
     return masker.result(), tuple(masker.counts) + tuple(masker.scanner.counts)
 
 
-def mask_copy_rows(frames: bytes, treatments: bytes, families: bytes, wanted: int) -> tuple[bytes, tuple[int, ...]]:
+def mask_copy_rows(
+    frames: bytes,
+    treatments: bytes,
+    families: bytes,
+    wanted: int,
+    substitutes: tuple[Substitute | None, ...] = (),
+) -> tuple[bytes, tuple[int, ...]]:
     """As `mask_rows`, for whole CopyData frames of COPY in binary format, each of which holds whole rows.
 
     The file header is known by its signature and may only stand at the front of a frame; the trailer only at the end.
     """
-    masker = RowMasker(frames, treatments, families, wanted)
+    masker = RowMasker(frames, treatments, families, wanted, _room(frames, substitutes))
+    masker.substitutes = substitutes
     masker.copy_rows()
     return masker.result(), tuple(masker.counts) + tuple(masker.scanner.counts)
+
+
+def _room(frames: bytes, substitutes: tuple[Substitute | None, ...]) -> int:
+    """How much longer substitutes can make a batch: a row has two bytes, and four for each column, at least."""
+    if not substitutes:
+        return 0
+    rows = len(frames) // (2 + 4 * len(substitutes)) + 1
+    return rows * GROWTH * (len(substitutes) - substitutes.count(None))
 
 
 class RowMasker:
@@ -85,6 +109,7 @@ class RowMasker:
         self.scanner = Scanner(frames, self.copy, wanted)
         self.counts = array("q", bytes(8 * len(treatments)))
         self.tally = memoryview(self.counts)
+        self.substitutes: tuple[Substitute | None, ...] = ()
         self.take = 0
         self.put = 0
         self.changed = False
@@ -169,7 +194,7 @@ class RowMasker:
             if length < -1 or length > end - take - 4:
                 raise PeerMisbehaved(Misdeed.BAD_LENGTH, "column")
             # An empty text is a value: where all become NULL, it does, too.
-            if self.treatments[column] != _KEEP and (length > 0 or (length == 0 and self.treatments[column] >= _NULL)):
+            if self.treatments[column] != _KEEP and (length > 0 or (length == 0 and self.treatments[column] == _NULL)):
                 if not moved:
                     self.put = take
                 self.take = take
@@ -201,11 +226,16 @@ class RowMasker:
         else:
             self.tally[column] += 1
             self.changed = True
-            if treatment == _NULL or treatment > _NULL or family == 0 or family > _JSONB:
+            if treatment == _SUBSTITUTE:
+                if not self.substitute(column, at, length):
+                    self.put = begin
+                    self.write_null()
+                    return
+            elif treatment >= _NULL or family == 0 or family > _JSONB:
                 self.put = begin
                 self.write_null()
                 return
-            if family == _JSONB:
+            elif family == _JSONB:
                 self.move(at, 1)
                 self.redact_json(at + 1, length - 1, treatment == _LAST4)
             elif family == _JSON:
@@ -214,6 +244,19 @@ class RowMasker:
                 self.redact(at, length, treatment == _LAST4, family == _BPCHAR)
         if self.put != self.take or begin + 4 != at:
             self.set_i32(begin, self.put - begin - 4)
+
+    def substitute(self, column: int, at: int, length: int) -> bool:
+        """Write what stands in for one value; False: NULL."""
+        one = self.substitutes[column]
+        made = None if one is None else one.of(self.frames[at : at + length])
+        if made is None or len(made) > length + GROWTH:
+            return False
+        end = self.put + len(made)
+        if end > len(self.dst):
+            raise IndexError("a substitute outside the batch")
+        self.dst[self.put : end] = made
+        self.put = end
+        return True
 
     def scan(self, family: int, at: int, length: int) -> bool:
         """Let the detectors look at one value; False: it must become NULL. Stars take the place of matches in text."""

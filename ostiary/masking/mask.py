@@ -61,9 +61,9 @@ def _rows(clear: frozenset[str], batch: Batch, bits: int) -> Masked:
         return Masked(batch.frames, batch.content, batch.rows, ())
     treatments = plan.treatments if clear.isdisjoint(plan.classes) else _shown(plan, clear)
     if batch.content is Content.ROWS:
-        frames, counts = mask_rows(batch.frames, treatments, plan.families, bits)
+        frames, counts = mask_rows(batch.frames, treatments, plan.families, bits, plan.substitutes)
     elif batch.content is Content.COPY_BINARY:
-        frames, counts = mask_copy_rows(batch.frames, treatments, plan.families, bits)
+        frames, counts = mask_copy_rows(batch.frames, treatments, plan.families, bits, plan.substitutes)
     else:
         frames, counts = _copy(batch.frames, treatments, plan, bits)
     named = () if frames is batch.frames else _named(plan, counts)
@@ -87,9 +87,17 @@ def _copy(frames: bytes, treatments: bytes, plan: RowPlan, bits: int) -> tuple[b
             escape=copy.escape,
             null=copy.null,
             header=header_line(copy),
+            substitutes=plan.substitutes,
         )
     return mask_copy_text(
-        frames, treatments, plan.families, bits, delimiter=copy.delimiter, null=copy.null, header=header_line(copy)
+        frames,
+        treatments,
+        plan.families,
+        bits,
+        delimiter=copy.delimiter,
+        null=copy.null,
+        header=header_line(copy),
+        substitutes=plan.substitutes,
     )
 
 

@@ -21,11 +21,14 @@ What the types of a result can hold, by OID (src/include/catalog/pg_type.dat; OI
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from msgspec import structs
 
+from ostiary.kernel.substitutes import HASH, NUMBERS, PARTIAL, TOKEN, Substitute
 from ostiary.kernel.values import BPCHAR, BYTEA, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, OPAQUE, TEXT
 from ostiary.masking.detectors import wanted
 from ostiary.model.connections import Strategy
@@ -71,7 +74,23 @@ _TREATMENTS: Final = {
     Strategy.REDACT: Treatment.REDACT,
     Strategy.LAST4: Treatment.LAST4,
     Strategy.NULL: Treatment.NULL,
+    Strategy.PARTIAL: Treatment.SUBSTITUTE,
+    Strategy.HASH: Treatment.SUBSTITUTE,
+    Strategy.TOKEN: Treatment.SUBSTITUTE,
 }
+_MADE: Final = {Strategy.HASH: HASH, Strategy.TOKEN: TOKEN, Strategy.PARTIAL: PARTIAL}
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What masks are made with on one connection."""
+
+    key: bytes = b""
+    """Of hashes and tokens. Without one, what should be hashed becomes NULL."""
+    ends: Mapping[str, tuple[int, int]] = {}
+    """Data class to how many characters `partial` leaves at the beginning and at the end."""
+
+
+NO_MEANS: Final = Means()
 JOIN: Final = "+"
 """Between the names of several data classes of one column. No name of a class holds it."""
 _TEXTUAL: Final = frozenset({TEXT, BPCHAR, JSON, JSONB})
@@ -84,6 +103,7 @@ def plan_rows(
     detect: frozenset[str],
     formats: tuple[int, ...],
     shown: Shown | None = None,
+    means: Means = NO_MEANS,
 ) -> RowPlan:
     """Plan the rows of one result.
 
@@ -101,6 +121,7 @@ def plan_rows(
     bits = wanted(detect - clear)
     treatments = bytearray()
     families = bytearray()
+    substitutes: list[Substitute | None] = []
     classes: list[str | None] = []
     for at, (column, form) in enumerate(zip(columns, each, strict=True)):
         kind = family(column.type_oid, form)
@@ -109,12 +130,18 @@ def plan_rows(
         hidden = tuple(name for name in of if name not in clear)
         if of:
             # In clear is in clear: the detectors do not take back what policy grants by name.
-            treatment = _treatment(strategy, kind) if hidden else Treatment.KEEP
+            treatment = _treatment(strategy, kind, column.type_oid, means) if hidden else Treatment.KEEP
+        substitutes.append(
+            _substitute(strategy, kind, column.type_oid, form, hidden[0], means)
+            if treatment is Treatment.SUBSTITUTE
+            else None
+        )
         treatments.append(treatment)
         families.append(kind)
         classes.append(JOIN.join(hidden or of) or None)
     active = any(treatments)
-    return RowPlan(bytes(treatments), tuple(classes), active, bytes(families))
+    made = tuple(substitutes) if any(substitutes) else ()
+    return RowPlan(bytes(treatments), tuple(classes), active, bytes(families), made)
 
 
 def _protection(
@@ -142,15 +169,16 @@ def plan_copy(
     detect: frozenset[str],
     copy: CopyPlan | None,
     shown: Shown | None = None,
+    means: Means = NO_MEANS,
 ) -> RowPlan:
     """Plan the rows of COPY ... TO STDOUT: `columns` in the order in which they are copied; `copy` None: binary format.
 
     Columns whose type nobody knows have type OID 0.
     """
-    plan = plan_rows(columns, protected, clear, detect, (1 if copy is None else 0,), shown)
+    plan = plan_rows(columns, protected, clear, detect, (1 if copy is None else 0,), shown, means)
     if copy is not None:
         copy = structs.replace(copy, names=tuple(column.name for column in columns))
-    return RowPlan(plan.treatments, plan.classes, plan.active, plan.families, copy)
+    return structs.replace(plan, copy=copy)
 
 
 def family(type_oid: int, form: int) -> int:
@@ -170,5 +198,50 @@ def family(type_oid: int, form: int) -> int:
     return {_JSONB_OID: JSON, _INT8_OID: NUMBER, _NUMERIC_OID: NUMBER, _BYTEA_OID: BYTEA}.get(type_oid, LITERAL)
 
 
-def _treatment(strategy: Strategy, kind: int) -> Treatment:
-    return _TREATMENTS[strategy] if kind in _TEXTUAL else Treatment.NULL
+def _treatment(strategy: Strategy, kind: int, type_oid: int, means: Means) -> Treatment:
+    treatment = _TREATMENTS[strategy]
+    if treatment is not Treatment.SUBSTITUTE:
+        return treatment if kind in _TEXTUAL else Treatment.NULL
+    if strategy is Strategy.PARTIAL:
+        if kind in {JSON, JSONB}:
+            return Treatment.REDACT
+        return treatment if kind in _TEXTUAL else Treatment.NULL
+    return treatment if means.key and (kind in _TEXTUAL or type_oid in NUMBERS) else Treatment.NULL
+
+
+def _substitute(strategy: Strategy, kind: int, type_oid: int, form: int, data_class: str, means: Means) -> Substitute:
+    key = hmac.digest(means.key, data_class.encode(), "sha256")
+    first, last = means.ends.get(data_class, (0, 0))
+    number = type_oid if type_oid in NUMBERS else 0
+    return Substitute(_MADE[strategy], key, kind, number, form == 1, first, last)
+
+
+class Planner:
+    """The two plans, with one connection's means."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    def plan_rows(
+        self,
+        columns: tuple[ColumnDescription, ...],
+        protected: Protection,
+        clear: frozenset[str],
+        detect: frozenset[str],
+        formats: tuple[int, ...],
+        shown: Shown | None = None,
+    ) -> RowPlan:
+        """See `plan_rows`."""
+        return plan_rows(columns, protected, clear, detect, formats, shown, self._means)
+
+    def plan_copy(
+        self,
+        columns: tuple[ColumnDescription, ...],
+        protected: Protection,
+        clear: frozenset[str],
+        detect: frozenset[str],
+        copy: CopyPlan | None,
+        shown: Shown | None = None,
+    ) -> RowPlan:
+        """See `plan_copy`."""
+        return plan_copy(columns, protected, clear, detect, copy, shown, self._means)

@@ -33,12 +33,18 @@ class Recording(enum.StrEnum):
 
 
 class Strategy(enum.StrEnum):
-    """What a mask leaves of a text value. Values of other types become NULL."""
+    """What a mask leaves of a text value. Values of other types become NULL, but for hashes and tokens of numbers and UUIDs."""
 
     REDACT = "redact"
     """Every character becomes `*`; length kept."""
     LAST4 = "last4"
     """All but the last four characters become `*`."""
+    PARTIAL = "partial"
+    """All but some characters at the ends become `*`: how many stay is the data class's."""
+    HASH = "hash"
+    """A keyed hash: the same value of a class has the same one."""
+    TOKEN = "token"  # noqa: S105 - no password
+    """A made-up value of the same form, that hangs on the value and the key: digits for digits, letters for letters."""
     NULL = "null"
     """SQL NULL."""
 
@@ -51,6 +57,27 @@ class Protected(msgspec.Struct, frozen=True):
     column: str
     data_class: str
     strategy: Strategy
+
+
+class ColumnRule(msgspec.Struct, frozen=True):
+    """Columns that are protected by what they are called."""
+
+    pattern: str
+    """RE2, matched against the whole of `schema.table.column`."""
+    data_class: str
+    strategy: Strategy
+
+
+class DataClass(msgspec.Struct, frozen=True):
+    """What holds of all columns of a data class."""
+
+    name: str
+    first: int
+    """Characters that `partial` leaves at the beginning."""
+    last: int
+    """And at the end."""
+    infer: bool
+    """Callers may filter, join, sort and group by it."""
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,18 +151,27 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
 
     upstream: PostgresUpstream
     protect: tuple[Protected, ...]
+    rules: tuple[ColumnRule, ...] = ()
+    data_classes: tuple[DataClass, ...] = ()
+    mask_key: SecretRef | None = None
+    """What hashes and tokens are made with."""
     catalogue_seconds: float
     """How old the catalogue snapshot may be before DDL made elsewhere is looked for, in seconds."""
 
     @property
     def classes(self) -> frozenset[str]:
         """The data classes of its protected columns."""
-        return frozenset(column.data_class for column in self.protect)
+        return frozenset([each.data_class for each in self.protect] + [rule.data_class for rule in self.rules])
+
+    @property
+    def inferable(self) -> frozenset[str]:
+        """Those of them by which callers may filter, join, sort and group."""
+        return frozenset(each.name for each in self.data_classes if each.infer)
 
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
-        """The account's password."""
-        return () if self.upstream.password is None else (self.upstream.password,)
+        """The account's password, and the key of hashes and tokens."""
+        return tuple(each for each in (self.upstream.password, self.mask_key) if each is not None)
 
     @property
     def place(self) -> str:

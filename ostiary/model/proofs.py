@@ -6,6 +6,7 @@ A test (`tests/house/test_proofs.py`) holds that each is built in one package on
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 
@@ -53,6 +54,8 @@ class Treatment(enum.IntEnum):
     REDACT = 2
     LAST4 = 3
     NULL = 4
+    SUBSTITUTE = 5
+    """What the column's `Substitute` makes of it."""
 
 
 class RowPlan(msgspec.Struct, frozen=True):
@@ -66,6 +69,8 @@ class RowPlan(msgspec.Struct, frozen=True):
     """False: no row of this result needs a look."""
     families: bytes
     """How the bytes of each column are to be read: one of `ostiary.kernel.values`' families a column."""
+    substitutes: tuple[Any, ...] = ()
+    """One a column (`ostiary.kernel.substitutes`), None where it has none; empty: no column has one."""
     copy: CopyPlan | None = None
     """Of COPY in text or CSV format: how its rows are written."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ostiary.testing.gateway import Gateway
 from ostiary.testing.peers import Peer
-from ostiary.testing.pgclient import PgClient, Reply
+from ostiary.testing.pgclient import PgClient, Reply, query
 from tests.attacks.runner import encodings, squash
 
 
@@ -72,6 +72,11 @@ def text_of(step: str | bytes | tuple[str, str]) -> bytes:
 
 def take(client: PgClient, step: str | bytes | tuple[str, str]) -> Reply:
     """Do one step."""
+    if isinstance(step, tuple) and step[0] == "drip":
+        message = query(step[1].encode())
+        for at in range(0, len(message), 3):
+            client.send(message[at : at + 3])
+        return client.read_reply()
     return client.extended(step[1], mode=step[0]) if isinstance(step, tuple) else client.query(step)
 
 

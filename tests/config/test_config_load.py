@@ -134,7 +134,7 @@ def test_a_connection_keeps_its_own_durability_else_the_logs(folder: Path) -> No
         ('"db.example.com:5432"', '"db.example.com:0"', "connections.orders-db.address", "port"),
         ('"file:db.password"', '"file:none"', "connections.orders-db.password", "there is no file"),
         ('"file:db.password"', '"env:"', "connections.orders-db.password", "file:/path"),
-        ('mask = "last4"', 'mask = "last5"', 'connections.orders-db.protect."public.customers.card".mask', "redact, last4, null"),
+        ('mask = "last4"', 'mask = "last5"', 'connections.orders-db.protect."public.customers.card".mask', "redact, last4, partial, hash, token, null"),
         ('class = "pci", ', "", 'connections.orders-db.protect."public.customers.card".class', "missing"),
         ('"public.customers.card"', '"customers.card"', 'connections.orders-db.protect."customers.card"', "schema.table.column"),
         ('user = "svc"', 'user = "svc"\ndetect = ["crad"]', "connections.orders-db.detect[0]", "card"),

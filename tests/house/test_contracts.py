@@ -38,6 +38,7 @@ REVEALS: dict[str, str] = {
     "ostiary/cli/held.py": "puts the token of a login into the file or keyring that is for it",
     "ostiary/identity/oidc.py": "sends our client secret, and a person's refresh token, to their issuer",
     "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
+    "ostiary/driver/targets.py": "makes the masks of a connection with its key",
     "ostiary/identity/verifier.py": "checks the token that somebody showed",
     "ostiary/protocols/postgres/login.py": "answers a target that asks for the password",
     "ostiary/protocols/postgres/scram.py": "derives the keys of SCRAM from the password",

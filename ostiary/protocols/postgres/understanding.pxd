@@ -3,6 +3,7 @@
 cdef class Knowledge:
     cdef public object cache
     cdef public object _protect
+    cdef public object _rules
     cdef public object _protected
     cpdef protected(self, snapshot)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Protected, Strategy
+from ostiary.model.connections import ColumnRule, Protected, Strategy
 from ostiary.model.operations import Facts, Objection, Shown
 from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres import copying
@@ -36,20 +36,21 @@ def relations_of(facts: Facts, snapshot: Snapshot) -> list[int]:
 class Knowledge:
     """What the sessions on one target share: statements already understood, and the protected columns."""
 
-    def __init__(self, protect: tuple[Protected, ...]) -> None:
+    def __init__(self, protect: tuple[Protected, ...], rules: tuple[ColumnRule, ...] = ()) -> None:
         self._protect = protect
+        self._rules = rules
         self.cache = ops.FactsCache()
         self._protected: ops.ProtectedColumns | None = None
 
     @property
     def protects(self) -> bool:
         """Whether the connection names protected columns."""
-        return bool(self._protect)
+        return bool(self._protect or self._rules)
 
     def protected(self, snapshot: Snapshot) -> ops.ProtectedColumns:
         """The protected columns as the catalogue has them now."""
         if self._protected is None or self._protected.snapshot is not snapshot:
-            self._protected = ops.ProtectedColumns(self._protect, snapshot)
+            self._protected = ops.ProtectedColumns(self._protect, snapshot, self._rules)
         return self._protected
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import re2
+
 from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Relation, Snapshot
-from ostiary.model.connections import Protected, Strategy
+from ostiary.model.connections import ColumnRule, Protected, Strategy
 from ostiary.protocols.postgres.understand.builtins import RUNS_TEXT
 
 WHOLE: Final = "*"
 JOIN: Final = "+"
 """Between names of classes, where a column may hang on any of them: see `ostiary.masking.plan`."""
+
+SYSTEM: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+STORED: Final = frozenset("rpfmv")
+"""Kinds of relations whose columns a rule can name: tables, views, and foreign ones."""
 
 MACHINE_CODE: Final = frozenset({"c", "internal"})
 READABLE: Final = frozenset({"sql", "plpgsql"})
@@ -61,19 +67,23 @@ class ProtectedColumns:
     All columns of a view that depends on a protected column are protected, as which of them shows it is not known.
     """
 
-    def __init__(self, protect: tuple[Protected, ...], snapshot: Snapshot) -> None:
+    def __init__(self, protect: tuple[Protected, ...], snapshot: Snapshot, rules: tuple[ColumnRule, ...] = ()) -> None:
         self.snapshot = snapshot
         self.ground = Ground(snapshot)
         self.by_column: dict[tuple[int, int], tuple[str, Strategy]] = {}
         """(table oid, pg_attribute.attnum) to (data class, strategy)."""
         self.missing: list[Protected] = []
         """What the operator named and the catalogue does not hold."""
-        self.classes: tuple[str, ...] = tuple(sorted({each.data_class for each in protect}))
+        self.classes: tuple[str, ...] = tuple(
+            sorted({each.data_class for each in protect} | {rule.data_class for rule in rules})
+        )
         """All classes, in order."""
         for each in protect:
             self._add(each)
+        for rule in rules:
+            self._apply(rule)
         self._spread_over_views()
-        self.telling: frozenset[int] = telling(snapshot, {oid for oid, _ in self.by_column}) if protect else frozenset()
+        self.telling: frozenset[int] = telling(snapshot, {oid for oid, _ in self.by_column}) if self.classes else frozenset()
         """Functions that may give back what is protected."""
         self._spread_over_callers()
         self.of_relation: dict[int, frozenset[str]] = {}
@@ -91,6 +101,17 @@ class ProtectedColumns:
             for column in member.columns:
                 if column.name == each.column:
                     self.by_column[member.oid, column.number] = (each.data_class, each.strategy)
+
+    def _apply(self, rule: ColumnRule) -> None:
+        pattern = re2.compile(rule.pattern)
+        for relation in list(self.snapshot.relations.values()):
+            if relation.schema in SYSTEM or relation.kind not in STORED:
+                continue
+            for column in relation.columns:
+                if (relation.oid, column.number) in self.by_column:
+                    continue
+                if pattern.fullmatch(f"{relation.schema}.{relation.name}.{column.name}"):
+                    self._add(Protected(relation.schema, relation.name, column.name, rule.data_class, rule.strategy))
 
     def _family(self, relation: Relation) -> list[Relation]:
         """The table, and all above and below it in inheritance: they show one another's rows."""
