@@ -51,7 +51,7 @@ cdef class RowMasker:
     @cython.locals(begin=Py_ssize_t, treatment=int, family=int, at=Py_ssize_t)
     @cython.final
     cdef value(self, Py_ssize_t column, Py_ssize_t length)
-    @cython.locals(end=Py_ssize_t)
+    @cython.locals(put=Py_ssize_t, i=Py_ssize_t, made=bytes)
     @cython.final
     cdef bint substitute(self, Py_ssize_t column, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.locals(found=Py_ssize_t, shift=Py_ssize_t)

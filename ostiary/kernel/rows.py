@@ -251,11 +251,10 @@ class RowMasker:
         made = None if one is None else one.of(self.frames[at : at + length])
         if made is None or len(made) > length + GROWTH:
             return False
-        end = self.put + len(made)
-        if end > len(self.dst):
-            raise IndexError("a substitute outside the batch")
-        self.dst[self.put : end] = made
-        self.put = end
+        put = self.put
+        for i in range(len(made)):
+            self.dst[put + i] = made[i]
+        self.put = put + len(made)
         return True
 
     def scan(self, family: int, at: int, length: int) -> bool:
