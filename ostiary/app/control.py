@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -63,7 +63,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     board.listen(standing.heard)
     kept = Records(database, board)
     controls = await Controls.open(config, database, board, kept, log, standing)
-    link = LinkServer(board, {TOPIC: controls.office.hear}, spawn)
+    link = LinkServer(board, {TOPIC: controls.office.hear, "revoke": partial(revoke_misused, board)}, spawn)
     await link.start(state)
     key_path = state / "keys" / "token.key"
     key = load_or_create_token_key(key_path)
@@ -158,6 +158,13 @@ def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[L
             )
     saml = (SamlLogin(section, config.api.base_url, f"saml[{n}]") for n, section in enumerate(config.saml))
     return (*found, *saml)
+
+
+async def revoke_misused(board: NewsBoard, body: dict[str, Any]) -> dict[str, Any]:
+    """Answer a worker that asks for the end of a misused credential."""
+    token, until = str(body["token"]), int(body["until"])
+    await board.tell(REVOKED, token, stop_body(Reason.MISUSED_TOKEN, str(body["why"])), until)
+    return {}
 
 
 def scim_token(settings: Scim) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from ostiary.alerts.budgets import KEEP_SECONDS, Budgets
@@ -23,11 +24,13 @@ from ostiary.driver.admission import Alertable, Gate, Reception
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
+from ostiary.identity.habits import Habits, credential
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.masking import scrub
 from ostiary.model.connections import Connection, PostgresConnection
 from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
+from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.link import Link, LinkDown
 from ostiary.store.news import News
 from ostiary.vault.keys import load_key_file
@@ -37,6 +40,8 @@ from ostiary.vault.references import resolve
 WRITER: Final = "worker-1"
 LINK_SECONDS: Final = 10.0
 """How long the start waits for the control process, which starts beside it. Without it nobody is let in yet."""
+LONGEST_TOKEN: Final = 31 * 24 * 3600
+"""Seconds after which nothing that a credential was made into can still be good."""
 FORGET_SECONDS: Final = 60.0
 
 _log = structlog.get_logger("ostiary")
@@ -65,7 +70,18 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     )  # fmt: skip
     link.listen(desk.heard)
     budgets, demands = Budgets(config.budgets, Path(config.gateway.state_dir) / "budgets.json"), Demands()
+
+    async def end(who: VerifiedIdentity, why: str) -> None:
+        body = {"token": credential(who), "until": int(time.time()) + LONGEST_TOKEN, "why": why}
+        try:
+            await link.ask("revoke", body)
+        except LinkDown as exc:
+            _log.error("a misused credential could not be ended", error=str(exc))
+
+    misuse = msgspec.structs.asdict(config.misuse)
     reception = Reception(
+        habits=Habits(misuse),
+        stop=end,
         verifier=verifier(config, standing),
         targets=destinations,
         policies=in_force,

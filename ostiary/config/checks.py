@@ -85,6 +85,7 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         clients=_clients(written.clients, folder),
         scim=_scim(written, folder),
         admin=_admin(written),
+        misuse=written.misuse,
         connections={name: _connection(name, target, written, folder) for name, target in written.connections.items()},
         danger_keys=tuple(sorted(_dangers("", written))),
         digest=digest,

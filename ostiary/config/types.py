@@ -402,6 +402,22 @@ class Scim(Section, frozen=True):
     """Which attribute holds the `sub` of the issuer's tokens: `externalId` or `userName`."""
 
 
+Reaction = Annotated[str, Meta(pattern="^(off|flag|refuse|stop)$")]
+
+
+class Misuse(Section, frozen=True):
+    """What to do when a credential is used in an unusual way: `off`, `flag` (an entry in the log), `refuse`, or `stop` (end the credential and all its sessions)."""
+
+    another_network: Reaction = "flag"
+    """One credential from two networks (/24, /64) within ten minutes."""
+    another_job: Reaction = "flag"
+    """A service account used by another workload, or for another initiator, than before."""
+    interactive_client: Reaction = "flag"
+    """A workload's or an agent's credential shown by a program that a person sits at, as far as the program says what it is."""
+    another_client: Reaction = "flag"
+    """A workload's or an agent's credential shown by another sort of program than before."""
+
+
 class Admin(Section, frozen=True):
     """Who may run the gateway through its API."""
 
@@ -520,6 +536,7 @@ class File(Section, frozen=True, kw_only=True):
     clients: tuple[Client, ...] = ()
     scim: Scim | None = None
     admin: Admin = msgspec.field(default_factory=Admin)
+    misuse: Misuse = msgspec.field(default_factory=Misuse)
     connections: dict[str, Target] = {}
 
 
@@ -541,6 +558,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     clients: tuple[Client, ...]
     scim: Scim | None
     admin: Admin
+    misuse: Misuse
     connections: dict[str, Connection]
     danger_keys: tuple[str, ...]
     digest: str

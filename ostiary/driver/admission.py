@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -23,6 +23,7 @@ from ostiary.audit.journal import Journal
 from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
 from ostiary.driver.targets import Destination, Destinations, Kind
+from ostiary.identity.habits import Habits
 from ostiary.identity.verifier import Verifier
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit
@@ -101,8 +102,15 @@ class Reception:
         budgets: Budgets,
         demands: Demands,
         waits_inside: float = 0.0,
+        habits: Habits | None = None,
+        stop: Callable[[VerifiedIdentity, str], Awaitable[None]] | None = None,
     ) -> None:
-        """`waits_inside`: seconds for which an approval may be waited for inside a transaction."""
+        """`waits_inside`: seconds for which an approval may be waited for inside a transaction.
+
+        `habits` watches how credentials are used; `stop` ends a credential with all its sessions, and says why.
+        """
+        self._habits = habits
+        self._stop = stop
         self._verifier = verifier
         self._targets = targets
         self.policies = policies
@@ -126,10 +134,31 @@ class Reception:
     async def identify(self, claims: Claims) -> VerifiedIdentity:
         """Prove who it is. Raises `NotAdmitted`, without saying which check failed; that is on record."""
         try:
-            return await self._verifier.verify(claims, time.time())
+            who = await self._verifier.verify(claims, time.time())
         except NotAdmitted as exc:
             await self.turn_away(claims, None, exc)
             raise NotAdmitted(exc.reason, hint=exc.hint or "get a new token with `ostiary token`") from None
+        await self._watch(claims, who)
+        return who
+
+    async def _watch(self, claims: Claims, who: VerifiedIdentity) -> None:
+        """Put unusual uses of a credential on record, and react as the operator said. Raises `NotAdmitted`."""
+        if self._habits is None:
+            return
+        for sign in self._habits.notice(who, claims.said, time.time()):
+            reaction, detail = self._habits.reactions[sign.name], f"misuse {sign.name}: {sign.detail}"
+            if reaction == "flag":
+                entry = self._encoder.login(
+                    self._ids.next(), time.time_ns(), time.monotonic_ns(),
+                    said=claims.said, connection=claims.connection, who=who, detail=detail,
+                )  # fmt: skip
+                await self._writer.wait_durable(self._writer.append(entry))
+                continue
+            refused = NotAdmitted(Reason.MISUSED_TOKEN, detail)
+            await self.turn_away(claims, who, refused)
+            if reaction == "stop" and self._stop is not None:
+                await self._stop(who, detail)
+            raise NotAdmitted(Reason.MISUSED_TOKEN, hint="get a new token with `ostiary token`")
 
     def target(self, name: str, kind: type[Kind], settings: Listener, sessions: int) -> Kind:
         """Find the target that is asked for, if there is room on it. `sessions`: how many the listener has already."""

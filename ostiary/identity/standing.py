@@ -21,7 +21,10 @@ REVOKED: Final = "revoked"
 """Topic: the key is the hex SHA-256 of a token's id."""
 STOPPED: Final = "stopped"
 """Topic: the key is `actor_key` of whoever was stopped."""
-_REASONS: Final = {reason.name: reason for reason in (Reason.REVOKED_TOKEN, Reason.STOPPED_ACTOR, Reason.LOST_OWNER)}
+_REASONS: Final = {
+    reason.name: reason
+    for reason in (Reason.REVOKED_TOKEN, Reason.STOPPED_ACTOR, Reason.LOST_OWNER, Reason.MISUSED_TOKEN)
+}
 _MAX_DETAIL: Final = 512
 
 

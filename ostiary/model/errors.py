@@ -76,6 +76,7 @@ class Reason(enum.Enum):
     GRANT_OVER = "the time for which this connection was granted is over"
     STOPPED_ACTOR = "whoever acts here was stopped"
     LOST_OWNER = "whoever acts here, or owns what it acts with, is disabled"
+    MISUSED_TOKEN = "the token is used in an unusual way"  # noqa: S105 - a sentence about tokens, not one of them
     CONTROL_UNREACHABLE = "the gateway cannot check the token now"
 
 

@@ -47,6 +47,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.BUDGET_SPENT: "53400",
     Reason.ENDED_BY_ALERT: "57P01",
     Reason.STOPPED_ACTOR: "57P01",
+    Reason.MISUSED_TOKEN: "28P01",
     Reason.LOST_OWNER: "57P01",
     Reason.CONTROL_UNREACHABLE: "58000",
 }
