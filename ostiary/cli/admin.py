@@ -100,6 +100,18 @@ def end(
     say(f"{name} has ended")
 
 
+def rotate_token_key(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> None:
+    """Sign gateway tokens with a fresh key from the next start on. Tokens of the last three keys stay good until they expire."""
+    from pathlib import Path
+
+    from ostiary.identity.keys import rotate_token_key as rotate
+
+    key = rotate(Path(load(config).gateway.state_dir) / "keys" / "token.key")
+    if output is Output.JSON:
+        emit_json({"kid": key.kid})
+    say(f"the new key is {key.kid}; restart the gateway to sign with it")
+
+
 def isolate(
     actor: Annotated[str, typer.Argument(help="Who: the subject of a person's, an agent's or a workload's tokens.")],
     issuer: Annotated[

@@ -60,6 +60,7 @@ def build() -> typer.Typer:
     app.add_typer(delegate.app, name="delegate")
     app.add_typer(admin.accounts, name="accounts")
     app.command("isolate")(admin.isolate)
+    app.command("rotate-token-key")(admin.rotate_token_key)
     app.add_typer(sessions.app, name="sessions")
     audit.app.command("timeline")(timeline.timeline)
     app.add_typer(audit.app, name="audit")

@@ -347,6 +347,10 @@ class Issuer(Section, frozen=True):
     """Where our client secret there is kept, if it wants one: `file:/path` or `env:NAME`."""
     login_scopes: tuple[Text, ...] = ("openid", "profile", "email")
     """Scopes asked for at a login."""
+    purpose_claim: Text | None = None
+    """Claim with what the token is for, in a sentence; recorded as said."""
+    ticket_claim: Text | None = None
+    """Claim with a ticket's number; recorded as said."""
     subject_prefix: Text | None = None
     """What every subject must begin with: `system:serviceaccount:prod:`, or `spiffe://prod.example/`."""
     preset: Annotated[str, Meta(pattern="^(github|gitlab|kubernetes|spiffe|entra|gcp)$")] | None = None

@@ -57,6 +57,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """And only where these hold: `{ run_attempt = "1" }` leaves out re-runs."""
     task_claim: str | None = None
     subject_prefix: str | None = None
+    purpose_claim: str | None = None
+    ticket_claim: str | None = None
     actor_kind: Kind = Kind.AGENT
     actor_issuers: tuple[str, ...] = ()
     """Other issuers that this one may name inside `act`; its own is always fine."""
@@ -123,6 +125,8 @@ def issuer_configured(section: config.Issuer, key: str = "issuers") -> Issuer:
         actor_issuers=section.actor_issuers,
         task_claim=section.task_claim,
         subject_prefix=section.subject_prefix,
+        purpose_claim=section.purpose_claim,
+        ticket_claim=section.ticket_claim,
         leeway_seconds=section.leeway_seconds,
         max_lifetime_seconds=section.max_token_seconds,
         keys_fresh_seconds=section.jwks_seconds,

@@ -164,6 +164,8 @@ class IssuerTokens:
             auth=Authentication(method="oidc", token=token, key=None, at=_authenticated(claims, issued, now)),
             expires=expires,
             audience=frozenset(),
+            purpose=display_name(claims.get(issuer.purpose_claim or ""), ""),
+            ticket=display_name(claims.get(issuer.ticket_claim or ""), ""),
         )
         return Proved(identity=identity, may_act=claims.get("may_act"), own=False, claims=claims)
 

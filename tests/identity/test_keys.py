@@ -24,6 +24,7 @@ from ostiary.identity.jwks import (
 from ostiary.identity.keys import load_or_create_token_key, load_token_ring, new_token_key, public_path
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import Kind
+from tests.identity.conftest import GATEWAY
 
 ALL = ("RS256", "ES256", "ES384", "EdDSA")
 
@@ -408,3 +409,34 @@ def test_a_new_token_key_joins_the_public_set_and_the_old_one_still_verifies(tmp
 def test_workers_without_a_public_set_do_not_start(tmp_path):
     with pytest.raises(ConfigError, match="ostiary init"):
         load_token_ring(tmp_path / "token.pem")
+
+
+def test_tokens_of_the_last_keys_stay_good_when_the_key_is_rotated(house):
+    from ostiary.identity.exchange import Wanted, exchange
+    from ostiary.identity.gateway import GatewayTokens, TokenSigner
+    from ostiary.identity.keys import MAX_PUBLISHED, older_keys, rotate_token_key
+
+    path = house.folder / "keys" / "token.pem"
+    parent = asyncio.run(house.verifier().verify_token(house.idp.mint(), house.now))
+    made = []
+    for _ in range(MAX_PUBLISHED + 1):
+        key = load_or_create_token_key(path)
+        signer = TokenSigner(key, issuer=GATEWAY, audience="gw1", minutes=60, older=older_keys(path))
+        assert signer.public_keys()[0]["kid"] == key.kid
+        made.append(exchange(signer, parent, None, Wanted(), known=frozenset(), now=house.now).token)
+        rotate_token_key(path)
+    assert path.stat().st_mode & 0o077 == 0
+    fresh = GatewayTokens(load_token_ring(path), issuer=GATEWAY, audience="gw1")
+    for token in made[-(MAX_PUBLISHED - 1) :]:
+        assert fresh.verify(parse_compact(token), house.now).identity.subject == "ana"
+    with pytest.raises(NotAdmitted):
+        fresh.verify(parse_compact(made[0]), house.now)
+
+
+def test_purpose_and_ticket_come_from_the_claims_configured_and_travel_on(house):
+    verifier = house.verifier(purpose_claim="why", ticket_claim="issue")
+    token = house.idp.mint(why="fix the report", issue="OPS-42")
+    who = asyncio.run(verifier.verify_token(token, house.now)).identity
+    assert (who.purpose, who.ticket) == ("fix the report", "OPS-42")
+    bare = asyncio.run(verifier.verify_token(house.idp.mint(why=7, issue="\x1b[2J"), house.now)).identity
+    assert (bare.purpose, bare.ticket) == ("", "")
