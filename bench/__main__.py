@@ -96,10 +96,10 @@ def measure_all(ways: dict[str, Way], options: argparse.Namespace) -> Table:
 
         interleave(table, "latency at a quarter of full load", three, rounds, late)
     if "scan" in options.only:
-        interleave(table, "scan COPY", three, rounds, measure.copy_scan)
         every = [*three, ways["masked"], ways["detect"]]
+        interleave(table, "scan COPY", every, rounds, measure.copy_scan)
         interleave(table, "scan SELECT", every, rounds, measure.select_scan)
-        interleave(table, "scan SELECT binary", three, rounds, lambda way: measure.select_scan(way, binary=True))
+        interleave(table, "scan SELECT binary", every, rounds, lambda way: measure.select_scan(way, binary=True))
     return table
 
 

@@ -89,7 +89,7 @@ def copy_scan(way: Way) -> Sample:
     with Path(os.devnull).open("wb") as nowhere:
         subprocess.run(
             [str(way.binaries / "psql"), "-X", "-q", "-c", "COPY scan TO STDOUT"],
-            env=way.environment(), stdout=nowhere, check=True,
+            env=way.environment(), stdout=nowhere, stderr=subprocess.DEVNULL, check=True,
         )  # fmt: skip
     return meter.read(ROWS)
 
