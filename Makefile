@@ -1,6 +1,10 @@
 # Each target sets up what it needs (scripts/setup.sh), so `make demo` and `make test` are the only commands to know.
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test lint bench fuzz mutate conformance matrix soak build lock clean
+=======
+.PHONY: help demo test lint bench fuzz conformance matrix soak build fsck crash lock clean
+>>>>>>> 4034357 (Have witnesses cosign checkpoints, and refuse to start with a log that was rolled back)
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -45,6 +49,14 @@ soak: ## faults and floods at the size that the attack corpus asks for; takes ho
 build: ## compile the kernel in place
 	@scripts/setup.sh
 	@scripts/build-kernel.sh
+
+fsck: ## Tessera's fsck (Go) on a log of ours, and our verifier on Tessera's test log
+	@scripts/setup.sh fsck
+	@.venv/bin/python -m pytest -q conformance/test_tessera.py
+
+crash: ## kill, fail and cut the power of the log's writer at every system call in turn; ROUNDS=4
+	@scripts/setup.sh
+	@.venv/bin/python -m pytest -q -n "$${PYTEST_WORKERS:-2}" conformance/test_crash.py
 
 lock: ## make requirements.lock anew
 	@scripts/setup.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Bring this machine to where the Makefile's targets run: Debian packages, a virtual environment from the lock file, the kernel.
 #
-#   scripts/setup.sh [bench] [conformance] [fuzz]
+#   scripts/setup.sh [bench] [conformance] [fsck] [fuzz]
 #
 # As root it installs the Debian packages that are missing; otherwise it names them. Without a compiler the kernel runs
 # uncompiled. It does nothing where nothing is missing, so every target may begin with it.
@@ -88,4 +88,16 @@ if [ "$(cat .venv/ostiary-stamp 2>/dev/null || true)" != "$want" ]; then
 else
     scripts/build-kernel.sh
 fi
+# Tessera's fsck: an independent reading of the log, in Go. Debian's Go is too old for it, so it is no part of `make test`.
+case $wants in *" fsck "*)
+    tessera=github.com/transparency-dev/tessera@v1.0.4
+    command -v go >/dev/null || { say "missing: Go 1.24 or newer, to build Tessera's fsck"; exit 1; }
+    if [ ! -x .venv/bin/tessera-fsck ]; then
+        say "building $tessera/cmd/fsck"
+        GOBIN="$PWD/.venv/gobin" go install "${tessera%@*}/cmd/fsck@${tessera#*@}"
+        mv .venv/gobin/fsck .venv/bin/tessera-fsck
+    fi
+    # `go mod download` keeps the module's own test log, which our verifier reads.
+    [ -d .venv/tessera ] || ln -s "$(go mod download -json "$tessera" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" .venv/tessera ;;
+esac
 case $wants in *" fuzz "*) .venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install -q 'atheris>=3' ;; esac

@@ -38,7 +38,7 @@ def open_own_log(config: Config, writer: str) -> tuple[Log, Sealing]:
         tail_dir=Path(config.audit.tail_dir), tail_bytes=config.audit.tail_bytes,
         patience=config.audit.stall_ms / 1000, unsigned=UNSIGNED_SECONDS,
     )  # fmt: skip
-    sealing = Sealing(log, config.audit.unsigned_seconds)
+    sealing = Sealing(log, config.audit.unsigned_seconds, witness_file(config), config.audit.witness_lag_seconds)
     report = log.report
     if not report.clean:
         _diagnostics.warning(
@@ -46,6 +46,11 @@ def open_own_log(config: Config, writer: str) -> tuple[Log, Sealing]:
             merged=report.merged, cut=report.cut, gap=report.gap,
         )  # fmt: skip
     return log, sealing
+
+
+def witness_file(config: Config) -> Path | None:
+    """The policy with the witnesses to ask, if there are any."""
+    return None if config.audit.witness_policy is None else Path(config.audit.witness_policy)
 
 
 async def record(log: Log, kind: str, members: dict[str, Any]) -> None:

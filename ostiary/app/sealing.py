@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from ostiary.audit.log import Log
-from ostiary.audit.sealer import start_sealer
+from ostiary.audit.sealer import seal_once, start_sealer
 from ostiary.driver.spawn import spawn
 
 _PAUSE_SECONDS: Final = 1.0
@@ -20,17 +21,24 @@ _log = structlog.get_logger("ostiary")
 class Sealing:
     """The sealer of one log."""
 
-    def __init__(self, log: Log, interval: float) -> None:
+    def __init__(self, log: Log, interval: float, witnesses: Path | None = None, witness_lag: float = 0.0) -> None:
         self._log = log
         self._interval = interval
+        self._witnesses = witnesses
+        self._witness_lag = witness_lag
         # The far end stays open here, so that a successor takes up where the one before it left.
         ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = self._start()
         log.writer.attach_sealer(ours)
         self._watching = spawn(self._watch(), "sealer")
+        for earlier in log.finished:
+            asyncio.get_running_loop().run_in_executor(None, seal_once, earlier)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return start_sealer(self._log.origin, self._theirs.fileno(), interval=self._interval)
+        return start_sealer(
+            self._log.origin, self._theirs.fileno(), interval=self._interval,
+            witnesses=self._witnesses, witness_lag=self._witness_lag,
+        )  # fmt: skip
 
     async def _watch(self) -> None:
         while True:

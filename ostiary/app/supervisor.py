@@ -22,7 +22,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ostiary.audit.keys import ensure_origin, instance_id
+from ostiary.app.common import witness_file
+from ostiary.audit.cosignature import WitnessPolicy
+from ostiary.audit.keys import Origin, ensure_origin, instance_id, write_policy
+from ostiary.audit.sealer import check_witnesses
 from ostiary.config.types import Config
 from ostiary.identity.keys import load_or_create_token_key
 from ostiary.model.errors import OstiaryError
@@ -102,9 +105,7 @@ def serve(config: Config) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # for all that it starts, too: none of them leaves its memory on a disk
     state = Path(config.gateway.state_dir)
     instance_id(state)
-    for writer in WRITERS:
-        # Here, because it reads the root key: no process that parses what strangers send ever does.
-        ensure_origin(state, config.gateway.name, writer)
+    _prepare_logs(config)
     load_or_create_token_key(state / "keys" / "token.key")
     children = [_Child(name, config) for name in CHILDREN]
     wake_read, wake_write = os.pipe()
@@ -119,7 +120,7 @@ def serve(config: Config) -> int:
         listens = {key: value for child in children for key, value in (child.listens or {}).items()}
         where = ", ".join(f"{what} on {address}" for what, address in listens.items())
         print(f"ready: {where}", flush=True)  # noqa: T201 - what starts us waits for this line
-        _watch(children, wake_read)
+        _watch(children, wake_read, config)
     except _Stopped:
         pass
     finally:
@@ -128,6 +129,35 @@ def serve(config: Config) -> int:
         os.close(wake_read)
         os.close(wake_write)
     return 0
+
+
+def _prepare_logs(config: Config) -> None:
+    """Make what origins are missing, and see that none was rolled back."""
+    for origin in _make_origins(config):
+        _check_witnesses(origin, config)
+
+
+def _make_origins(config: Config) -> list[Origin]:
+    """Make what a new year, a failed sync or a rotation asks for.
+
+    It reads the root key: no process that parses what strangers send ever does.
+    """
+    state = Path(config.gateway.state_dir)
+    return [ensure_origin(state, config.gateway.name, writer) for writer in WRITERS]
+
+
+def _check_witnesses(origin: Origin, config: Config) -> None:
+    """Ask the witnesses, before anything is served, whether the log is all that they know of it. Raises `ChildFailed`."""
+    witnesses = witness_file(config)
+    if witnesses is None:
+        return
+    text = witnesses.read_text(encoding="utf-8")
+    write_policy(Path(config.gateway.state_dir), WitnessPolicy.parse(text).lines)
+    if check_witnesses(origin, witnesses):
+        raise ChildFailed(
+            f"a witness knows more of {origin.name} than the disk, as said above: the log was rolled back or forked. "
+            "Restore the newest copy; if there is none, begin a new log with `ostiary audit rotate`"
+        )
 
 
 def _signals(wake: int, children: list[_Child]) -> None:
@@ -162,7 +192,7 @@ def _wait_ready(children: list[_Child], wake: int) -> None:
                 raise ChildFailed(f"the {child.name} process did not start; what it said stands above")
 
 
-def _watch(children: list[_Child], wake: int) -> None:
+def _watch(children: list[_Child], wake: int, config: Config) -> None:
     """Start again what dies, until a signal ends it all."""
     while True:
         for child in _readable(children, wake, 0.5):
@@ -174,6 +204,7 @@ def _watch(children: list[_Child], wake: int) -> None:
                 print(f"ostiary: the {child.name} process died; starting it again", file=sys.stderr, flush=True)  # noqa: T201
         for child in children:
             if child.link is None and time.monotonic() >= child.start_at:
+                _make_origins(config)
                 child.start()
 
 

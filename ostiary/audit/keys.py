@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +29,11 @@ _INSTANCE: Final = re.compile(r"[0-9a-f]{16}")
 _TITLE: Final = "ostiary-origin/v1"
 _PRIVATE: Final = "PRIVATE+KEY"
 _MAX_FILE: Final = 1 << 20
+_TERM: Final = re.compile(r"([0-9]{4})(?:\.([1-9][0-9]{0,5}))?")
+FAILED: Final = "failed"
+"""In an origin's folder after a sync failed: nothing more may be written there but its end."""
+ABANDONED: Final = "abandoned"
+"""In an origin's folder that cannot be brought into order: the operator's reason."""
 
 
 class Origin(NamedTuple):
@@ -35,13 +41,20 @@ class Origin(NamedTuple):
 
     name: str
     folder: Path
-    """`<state>/audit/<writer>/<year>`."""
+    """`<state>/audit/<writer>/<year>`, `<year>.2`, …"""
     vkey: str
     key_file: Path
     """The signing key, for the sealer."""
     gateway: str
     writer: str
     year: int
+    part: int = 1
+    """Counts a year's origins: rotation begins another one."""
+
+    @property
+    def term(self) -> tuple[int, int]:
+        """Orders a writer's origins."""
+        return self.year, self.part
 
 
 def init_state(state_dir: Path, gateway: str) -> str:
@@ -87,9 +100,9 @@ def this_year() -> int:
     return dt.datetime.now(dt.UTC).year
 
 
-def read_origin(state_dir: Path, gateway: str, writer: str, year: int) -> Origin:
+def read_origin(state_dir: Path, gateway: str, writer: str, year: int, part: int = 1) -> Origin:
     """Read an origin's certificate and check it against the root. Raises `ConfigError` when it has none, or a wrong one."""
-    origin, folder = _place(state_dir, gateway, writer, year)
+    origin, folder = _place(state_dir, gateway, writer, year, part)
     try:
         note = (folder / "origin").read_text(encoding="utf-8")
         root = Verifier((state_dir / "keys" / "root.vkey").read_text(encoding="utf-8"))
@@ -100,42 +113,77 @@ def read_origin(state_dir: Path, gateway: str, writer: str, year: int) -> Origin
         raise ConfigError("gateway.state_dir", f"the certificate of {folder} is not good: {problem}") from None
     if title != _TITLE or name != origin or Verifier(vkey).name != origin:
         raise ConfigError("gateway.state_dir", f"the certificate of {folder} is for another log")
-    return Origin(origin, folder, vkey, _key_file(state_dir, writer, year), gateway, writer, year)
+    return Origin(origin, folder, vkey, _key_file(state_dir, writer, year, part), gateway, writer, year, part)
+
+
+def newest_part(state_dir: Path, writer: str, year: int) -> int:
+    """Tell which of a year's origins is the newest; 1 where there is none yet."""
+    return max((part for of, part in _terms(state_dir, writer) if of == year), default=1)
 
 
 def ensure_origin(state_dir: Path, gateway: str, writer: str, year: int | None = None) -> Origin:
-    """Return the origin of a writer and year, made and certified by the root if it is not there yet.
+    """Return the newest origin of a writer and year, made and certified by the root if it is not there yet.
 
-    Reads the root key when it has to make one: call it where no hostile bytes are parsed.
+    One that failed or was given up is followed by another. Reads the root key when it has to make one: call it where no hostile
+    bytes are parsed.
     """
     year = this_year() if year is None else year
-    name, folder = _place(state_dir, gateway, writer, year)
+    part = newest_part(state_dir, writer, year)
+    _, folder = _place(state_dir, gateway, writer, year, part)
+    if any((folder / ended).exists() for ended in (FAILED, ABANDONED, "closed")):
+        part += 1
+    return _make_origin(state_dir, gateway, writer, year, part)
+
+
+def rotate(state_dir: Path, gateway: str, writer: str, abandon: str = "") -> Origin:
+    """Make the origin that follows a writer's newest one; the next start closes the old one, and goes on in the new one.
+
+    `abandon`: why the old one cannot be brought into order. It is left as it is, and the new one says so.
+    """
+    known = origins(state_dir, gateway, writer)
+    if abandon and known:
+        write_new(known[-1].folder / ABANDONED, f"{abandon}\n".encode())
+    year = max([this_year(), *(each.year for each in known)])
+    part = newest_part(state_dir, writer, year) + any(each.year == year for each in known)
+    return _make_origin(state_dir, gateway, writer, year, part)
+
+
+def _make_origin(state_dir: Path, gateway: str, writer: str, year: int, part: int) -> Origin:
+    name, folder = _place(state_dir, gateway, writer, year, part)
     if (folder / "origin").exists():
-        return read_origin(state_dir, gateway, writer, year)
+        return read_origin(state_dir, gateway, writer, year, part)
     for made in (folder.parent, folder, folder / "wal", folder / "log", folder / "payloads"):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     root = load_signer(state_dir / "keys" / "root.key")
-    key_file = _key_file(state_dir, writer, year)
+    key_file = _key_file(state_dir, writer, year, part)
     signer = load_signer(key_file) if key_file.exists() else _create_signer(key_file, name)
     policy = f"# {name}\nlog {signer.vkey}\nquorum none\n"
     (folder / "policy").unlink(missing_ok=True)
     write_new(folder / "policy", policy.encode())
     made_at = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     write_new(folder / "origin", root.sign(f"{_TITLE}\n{name}\n{signer.vkey}\n{made_at}\n").encode())
-    _write_policy(state_dir)
-    return read_origin(state_dir, gateway, writer, year)
+    write_policy(state_dir)
+    return read_origin(state_dir, gateway, writer, year, part)
 
 
 def origins(state_dir: Path, gateway: str, writer: str) -> list[Origin]:
     """List a writer's origins, oldest first."""
-    years = sorted(
-        int(path.name) for path in (state_dir / "audit" / writer).glob("[0-9]*") if (path / "origin").exists()
-    )
-    return [read_origin(state_dir, gateway, writer, year) for year in years]
+    return [read_origin(state_dir, gateway, writer, *term) for term in _terms(state_dir, writer)]
+
+
+def _terms(state_dir: Path, writer: str) -> list[tuple[int, int]]:
+    folders = [path for path in (state_dir / "audit" / writer).glob("[0-9]*") if (path / "origin").exists()]
+    found = [match for path in folders if (match := _TERM.fullmatch(path.name)) is not None]
+    return sorted((int(match[1]), int(match[2] or 1)) for match in found)
 
 
 def load_signer(path: Path) -> Signer:
-    """Read a signing key. Raises `ConfigError` when it is absent, open to others, or no key."""
+    """Read a log's or root's signing key. Raises `ConfigError` when it is absent, open to others, or no key."""
+    return Signer(*load_private(path, kind=1))
+
+
+def load_private(path: Path, *, kind: int) -> tuple[str, bytes]:
+    """Read a private Ed25519 key of a type (1: signs notes, 4: cosigns): its name and seed. Raises `ConfigError`."""
     try:
         found = path.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
@@ -146,9 +194,9 @@ def load_signer(path: Path) -> Signer:
         raise ConfigError(str(path), f"cannot be read: {problem.strerror}") from None
     except ValueError:
         raise ConfigError(str(path), "is no signing key") from None
-    if f"{private}+{key}" != _PRIVATE or len(raw) != 33 or raw[0] != 1:
-        raise ConfigError(str(path), "is no Ed25519 signing key")
-    return Signer(name, raw[1:])
+    if f"{private}+{key}" != _PRIVATE or len(raw) != 33 or raw[0] != kind:
+        raise ConfigError(str(path), f"is no Ed25519 signing key of type {kind}")
+    return name, raw[1:]
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -181,16 +229,25 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _create_signer(path: Path, name: str) -> Signer:
+    write_private(path, name, lambda seed: Signer(name, seed).vkey, kind=1)
+    return load_signer(path)
+
+
+def write_private(path: Path, name: str, vkey_of: Callable[[bytes], str], *, kind: int) -> str:
+    """Make a private Ed25519 key of a type; returns its vkey. Raises `ConfigError` where the file is there already."""
     seed = secrets.token_bytes(32)
-    signer = Signer(name, seed)
+    try:
+        vkey = vkey_of(seed)
+    except ValueError as problem:
+        raise ConfigError("name", str(problem)) from None
     # The Go note package's form: PRIVATE+KEY+<name>+<id>+<base64(type || seed)>.
-    identifier = signer.vkey.split("+", 2)[1]
-    write_new(path, f"{_PRIVATE}+{name}+{identifier}+{base64.b64encode(bytes([1]) + seed).decode()}\n".encode())
-    return signer
+    identifier = vkey.split("+", 2)[1]
+    write_new(path, f"{_PRIVATE}+{name}+{identifier}+{base64.b64encode(bytes([kind]) + seed).decode()}\n".encode())
+    return vkey
 
 
-def _write_policy(state_dir: Path) -> None:
-    """Rewrite the policy that verifiers are given: every origin of this instance."""
+def write_policy(state_dir: Path, witnesses: Sequence[str] | None = None) -> None:
+    """Rewrite the policy that verifiers are given: every origin of this instance, and these lines on witnesses and quorum."""
     lines = ["# Logs of this gateway: C2SP tlog-policy. Give this file to whoever verifies them."]
     for path in sorted((state_dir / "audit").glob("*/*/policy")):
         with contextlib.suppress(OSError):
@@ -200,19 +257,28 @@ def _write_policy(state_dir: Path) -> None:
     written = [line for line in (policy.read_text(encoding="utf-8") if policy.exists() else "").splitlines() if line]
     # Witnesses and quorum are the operator's: what they wrote stays, only logs are added.
     theirs = [line for line in written if line.split(" ")[0] in {"witness", "group", "quorum"}]
+    if witnesses is not None:
+        theirs = list(witnesses)
     if theirs:
         lines = lines[:-2] + theirs + [""]
-    replace(policy, "\n".join(lines).encode())
+    text = "\n".join(lines)
+    if not policy.exists() or policy.read_text(encoding="utf-8") != text:
+        replace(policy, text.encode())
 
 
-def _place(state_dir: Path, gateway: str, writer: str, year: int) -> tuple[str, Path]:
+def _place(state_dir: Path, gateway: str, writer: str, year: int, part: int) -> tuple[str, Path]:
     _named("gateway.name", gateway)
     _named("writer", writer)
-    return f"{gateway}-{instance_id(state_dir)}/{writer}/{year}", state_dir / "audit" / writer / str(year)
+    term = _term(year, part)
+    return f"{gateway}-{instance_id(state_dir)}/{writer}/{term}", state_dir / "audit" / writer / term
 
 
-def _key_file(state_dir: Path, writer: str, year: int) -> Path:
-    return state_dir / "keys" / "signers" / f"{writer}-{year}.key"
+def _term(year: int, part: int) -> str:
+    return str(year) if part == 1 else f"{year}.{part}"
+
+
+def _key_file(state_dir: Path, writer: str, year: int, part: int) -> Path:
+    return state_dir / "keys" / "signers" / f"{writer}-{_term(year, part)}.key"
 
 
 def _named(key: str, name: str) -> None:

@@ -18,7 +18,17 @@ import msgspec
 from ostiary.audit.entries import Encoder, Scrub
 from ostiary.audit.ids import Ids
 from ostiary.audit.jcs import Json
-from ostiary.audit.keys import Origin, origins, read_origin, replace, this_year, write_new
+from ostiary.audit.keys import (
+    ABANDONED,
+    FAILED,
+    Origin,
+    newest_part,
+    origins,
+    read_origin,
+    replace,
+    this_year,
+    write_new,
+)
 from ostiary.audit.recovery import (
     VERIFY_ENTRIES,
     Opened,
@@ -29,9 +39,9 @@ from ostiary.audit.recovery import (
     write_entries,
 )
 from ostiary.audit.tail import DEFAULT_SIZE, TailFile, is_tmpfs
-from ostiary.audit.wal import SEGMENT_BYTES, Segments
+from ostiary.audit.wal import SEGMENT_BYTES, Damaged, Segments
 from ostiary.audit.writer import PATIENCE_SECONDS, STALL_SECONDS, Writer
-from ostiary.model.errors import LogFailed
+from ostiary.model.errors import ConfigError, LogFailed
 
 DEFAULT_TAIL_DIR: Final = Path("/dev/shm")  # noqa: S108 - the tail is meant to be in memory; the file is made 0600
 
@@ -46,6 +56,8 @@ class Log(msgspec.Struct, frozen=True):
     encoder: Encoder
     ids: Ids
     report: Recovered
+    finished: tuple[Origin, ...] = ()
+    """Earlier origins that this start closed: their last entries are not signed yet."""
 
 
 def open_log(
@@ -73,10 +85,14 @@ def open_log(
     if not is_tmpfs(tail_dir):
         _log.warning("audit.tail_dir %s is not on tmpfs: buffered entries wait for its disk", tail_dir)
     hold = _Hold(tail_dir, tail_bytes, segment_bytes, verify_entries)
-    origin = read_origin(state_dir, gateway, writer, year)
+    origin = read_origin(state_dir, gateway, writer, year, newest_part(state_dir, writer, year))
+    if any((origin.folder / ended).exists() for ended in (FAILED, ABANDONED)):
+        raise LogFailed(f"{origin.name} has ended, because a sync failed or it was given up: start the gateway again")
+    finished = []
     for earlier in origins(state_dir, gateway, writer):
-        if earlier.year < year and not (earlier.folder / "closed").exists():
+        if earlier.term < origin.term and not any((earlier.folder / ended).exists() for ended in ("closed", ABANDONED)):
             _finish(earlier, origin, hold, scrub)
+            finished.append(earlier)
     started = hold.take(origin, scrub)
     marker = origin.folder / "open"
     stamp = started.encoder.stamp(time.time_ns())
@@ -90,11 +106,12 @@ def open_log(
         fence=started.report.fence,
         on_clean=lambda: marker.unlink(missing_ok=True),
         on_closed=lambda: os.close(started.lock),
+        on_failed=lambda why: _mark_failed(origin, why),
     )
     if started.segments.index == 0:
         made.append(_first(state_dir, started))
     made.start(loop)
-    return Log(origin, made, started.encoder, started.ids, started.report)
+    return Log(origin, made, started.encoder, started.ids, started.report, tuple(finished))
 
 
 class _Started(msgspec.Struct, frozen=True):
@@ -165,11 +182,32 @@ def _first(state_dir: Path, started: _Started) -> bytes:
     """Make an origin's first entry: an anchor that names the origin before it, and how far that one was signed."""
     origin = started.origin
     anchor: dict[str, Json] = {"origin": origin.name}
-    earlier = [each for each in origins(state_dir, origin.gateway, origin.writer) if each.year < origin.year]
+    earlier = [each for each in origins(state_dir, origin.gateway, origin.writer) if each.term < origin.term]
     if earlier:
-        last = last_checkpoint(earlier[-1])
-        anchor["previous"] = {"origin": last.origin, "root": base64.b64encode(last.root).decode(), "size": last.size}
+        anchor["previous"] = _previous(earlier[-1])
     return _entry(started, "anchor", {"anchor": anchor})
+
+
+def _previous(origin: Origin) -> Json:
+    """Say how the origin before ended: how far it was signed, and whether it failed or was given up."""
+    said: dict[str, Json] = {"origin": origin.name}
+    with contextlib.suppress(OSError):
+        said["abandoned"] = (origin.folder / ABANDONED).read_text(encoding="utf-8", errors="replace").strip()[:512]
+    if (origin.folder / FAILED).exists():
+        said["failed"] = True
+    try:
+        last = last_checkpoint(origin)
+    except Damaged as problem:
+        if "abandoned" not in said:
+            raise
+        return said | {"damaged": str(problem)[:512]}
+    return said | {"root": base64.b64encode(last.root).decode(), "size": last.size}
+
+
+def _mark_failed(origin: Origin, why: str) -> None:
+    """Note that a sync failed. Where even that cannot be written, recovery finds the log open, and looks at it as after a crash."""
+    with contextlib.suppress(OSError, ConfigError):
+        write_new(origin.folder / FAILED, f"{why}\n".encode())
 
 
 def _lock(origin: Origin) -> int:

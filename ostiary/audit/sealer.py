@@ -2,11 +2,17 @@
 
     python -m ostiary.audit.sealer --folder DIR --key FILE --fd N        beside a running writer
     python -m ostiary.audit.sealer --folder DIR --key FILE --once        seal what is in a log that nobody writes
+    python -m ostiary.audit.sealer --folder DIR --key FILE --check --witnesses FILE      see that it was not rolled back
 
 Theory of operation. The process that writes the log parses hostile bytes, so it must not be able to sign. It tells the sealer only
 *how far* its log is durable; the sealer reads the entries itself from the WAL, appends their hashes to its own frontier, and signs
 that. There is no message that makes it shrink the tree, replace an entry or sign a root that it did not compute: what it signed
 once can only be extended. When the WAL does not go on where the last checkpoint ends, it refuses, says why, and exits.
+
+Witnesses. With `--witnesses POLICY` each checkpoint is shown to the policy's witnesses before it is published, and published with the
+cosignatures that came in time. Too few do not hold it up: it is asked for again. Only after `--witness-lag` seconds without a quorum the
+sealer stops telling the writer that the log is signed, and the writer stops taking entries. `--check` asks the witnesses
+once, at a start: one that knows a larger tree or another history ends with 1.
 
 Order of publishing: tiles and bundles, then the checkpoint into the list of all checkpoints, then `checkpoint` itself; each
 durable before the next begins. A crash leaves at most tiles that nothing points to yet. The frontier is not stored: it is
@@ -34,12 +40,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from ostiary.audit.consistency import subtrees
+from ostiary.audit.cosignature import WitnessPolicy
 from ostiary.audit.keys import Origin, load_signer
 from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
 from ostiary.audit.tiles import TileFolder, bundle, tile_file, tile_path
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash, leaf_hashes
 from ostiary.audit.unfinished import Unfinished
 from ostiary.audit.wal import Damaged, WalReader, frames, segments
+from ostiary.audit.witnessing import Signed, Witnesses
 from ostiary.audit.writer import MESSAGE
 from ostiary.model.errors import ConfigError, LogFailed
 
@@ -54,16 +63,19 @@ _ASKED_SECONDS: Final = 0.05
 """Between checkpoints that the writer asks for: many short sessions share one."""
 _SAVE_ENTRIES: Final = 50_000
 _RETRY_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 1.0
+"""Between looks at witnesses that are missing."""
 _NICE: Final = 5
 
 
 class Sealer:
     """One origin's tree and its signer."""
 
-    def __init__(self, folder: Path, signer: Signer) -> None:
+    def __init__(self, folder: Path, signer: Signer, witnesses: Witnesses | None = None) -> None:
         """Read back what was signed. Raises `Damaged` when tiles or WAL do not agree with it."""
         self._folder = folder
         self._signer = signer
+        self._witnesses = witnesses
         self._tiles = TileFolder(folder / "log")
         self._tiles.sweep()
         last = self._last()
@@ -120,14 +132,35 @@ class Sealer:
             raise Damaged(durable, f"the log ends here, but {self.size} entries were signed")
         while self.size < durable:
             files = self._extend(min(durable, self.size + _MAX_STEP))
-            note = self._signer.sign(Checkpoint(self._signer.name, self.size, self._tree.root()).text())
             _patiently(lambda: self._tiles.publish(files), "tiles")  # noqa: B023 - called before the next round
+            note = self._cosigned(self._signed())
             _patiently(lambda: self._tiles.append_note(note), "checkpoints")  # noqa: B023 - as above
             _patiently(lambda: self._tiles.publish([("checkpoint", note.encode())]), "checkpoint")  # noqa: B023 - as above
             self._tiles.forget_partials(name for name, _ in files if ".p/" not in name)
             if self._open.index >= self._saved + _SAVE_ENTRIES:
                 self.save()
             yield self.size
+
+    def _signed(self) -> Signed:
+        text = Checkpoint(self._signer.name, self.size, self._tree.root()).text()
+        return Signed(self._signer.sign(text), text, self.size, subtrees(self._tiles, self.size))
+
+    def _cosigned(self, signed: Signed) -> str:
+        return signed.note if self._witnesses is None else self._witnesses.cosign(signed)
+
+    def ask_again(self) -> None:
+        """Ask once more for cosignatures of the last checkpoint, and publish those that came."""
+        if not self.size:
+            return
+        signed = self._signed()
+        note = self._cosigned(signed)
+        if note != signed.note:
+            _patiently(lambda: self._tiles.publish([("checkpoint", note.encode())]), "checkpoint")
+
+    def check_witnesses(self, entries: int) -> None:
+        """See that no witness knows more, or another history, than a log of `entries`. Raises `WitnessSays`."""
+        if self._witnesses is not None:
+            self._witnesses.check_start(self._signed(), entries)
 
     def _extend(self, stop: int) -> list[tuple[str, bytes]]:
         files: list[tuple[str, bytes]] = []
@@ -208,13 +241,39 @@ class Link:
             self._socket.send(MESSAGE.pack(b"S", size, 0), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: int) -> None:
+class _Lag:
+    """How long the log may go without a quorum of witnesses before its writer is no longer told that it is signed."""
+
+    def __init__(self, witnesses: Witnesses | None, seconds: float) -> None:
+        self._witnesses = witnesses
+        self._seconds = seconds
+
+    @property
+    def is_short(self) -> bool:
+        """Whether cosignatures are missing, and have to be asked for again."""
+        return self._witnesses is not None and self._witnesses.is_short
+
+    @property
+    def is_over(self) -> bool:
+        return (
+            self._witnesses is not None
+            and self._witnesses.is_short
+            and 0 < self._seconds < time.monotonic() - self._witnesses.satisfied_at
+        )
+
+
+def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: int, lag: _Lag) -> None:
     """Seal as the writer goes on, until it has gone. Raises `Damaged`, `LogFailed`."""
     link.say(sealer.size)
     due: float | None = None
     last = 0.0
     while True:
-        link.listen(None if due is None else max(0.0, due - time.monotonic()))
+        pauses = [] if due is None else [max(0.0, due - time.monotonic())]
+        link.listen(min([*pauses, *([_AGAIN_SECONDS] if lag.is_short else [])], default=None))
+        if lag.is_short and not link.gone and link.durable == sealer.size:
+            sealer.ask_again()
+            if not lag.is_over:
+                link.say(sealer.size)
         now = time.monotonic()
         news = 0 if link.fence < 0 else link.durable - sealer.size
         if news and due is None:
@@ -227,7 +286,8 @@ def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: in
         if news < 0 or (news and (ready or link.gone)):
             _check_fence(folder, link)
             for size in sealer.seal(link.durable):
-                link.say(size)
+                if not lag.is_over:
+                    link.say(size)
             due, last, link.asked = None, time.monotonic(), False
         elif not news:
             due, link.asked = None, False
@@ -258,10 +318,18 @@ def _lock(folder: Path) -> int:
 
 
 def start_sealer(
-    origin: Origin, fd: int, *, interval: float = INTERVAL_SECONDS, entries: int = MAX_UNSIGNED
+    origin: Origin,
+    fd: int,
+    *,
+    interval: float = INTERVAL_SECONDS,
+    entries: int = MAX_UNSIGNED,
+    witnesses: Path | None = None,
+    witness_lag: float = 0.0,
 ) -> subprocess.Popen[bytes]:
     """Start a sealer process at one end of a SOCK_SEQPACKET pair. Keep `fd`: a successor can be started on it."""
     command = [*_command(origin), "--fd", str(fd), "--interval", str(interval), "--entries", str(entries)]
+    if witnesses is not None:
+        command += ["--witnesses", str(witnesses), "--witness-lag", str(witness_lag)]
     return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
 
 
@@ -270,8 +338,24 @@ def seal_once(origin: Origin) -> int:
     return subprocess.run([*_command(origin), "--once"], check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - as above
 
 
+def check_witnesses(origin: Origin, witnesses: Path) -> int:
+    """Ask the witnesses what they know of a log that nobody has open; 0: nothing that speaks against it."""
+    command = [*_command(origin), "--check", "--witnesses", str(witnesses)]
+    return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - as above
+
+
 def _command(origin: Origin) -> list[str]:
     return [sys.executable, "-m", "ostiary.audit.sealer", "--folder", str(origin.folder), "--key", str(origin.key_file)]
+
+
+def _witnesses(path: Path | None) -> Witnesses | None:
+    if path is None:
+        return None
+    try:
+        policy = WitnessPolicy.parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError("audit.witness_policy", f"{path} cannot be read: {problem}") from None
+    return Witnesses(policy, lambda text: print(f"sealer: {text}", file=sys.stderr, flush=True))  # noqa: T201 - its own log
 
 
 def _end_of_wal(folder: Path) -> int:
@@ -289,18 +373,25 @@ def main(arguments: list[str] | None = None) -> int:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--fd", type=int)
     how.add_argument("--once", action="store_true")
+    how.add_argument("--check", action="store_true")
+    parser.add_argument("--witnesses", type=Path)
+    parser.add_argument("--witness-lag", type=float, default=0.0)
     options = parser.parse_args(arguments)
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     try:
         lock = _lock(options.folder)
-        sealer = Sealer(options.folder, load_signer(options.key))
+        witnesses = _witnesses(options.witnesses)
+        sealer = Sealer(options.folder, load_signer(options.key), witnesses)
         try:
-            if options.once:
+            if options.check:
+                sealer.check_witnesses(_end_of_wal(options.folder))
+            elif options.once:
                 for _ in sealer.seal(_end_of_wal(options.folder)):
                     pass
             else:
-                serve(sealer, Link(options.fd), options.folder, options.interval, options.entries)
+                lag = _Lag(witnesses, options.witness_lag)
+                serve(sealer, Link(options.fd), options.folder, options.interval, options.entries, lag)
         finally:
             sealer.save()
             os.close(lock)

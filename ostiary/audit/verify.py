@@ -771,10 +771,11 @@ class _Wal:
 class _Log:
     """The published files of one origin, checked against one another."""
 
-    def __init__(self, log: Path, report: Report, min_index: int) -> None:
+    def __init__(self, log: Path, report: Report, min_index: int, *, tree_only: bool) -> None:
         self._log = log
         self._report = report
-        self._min_index = min_index
+        self.min_index = min_index
+        self._listed = log / ("checkpoint" if tree_only else "checkpoints")
         self._beyond = 0
         self.size = 0
         self.tree = _Tree(self._tile)
@@ -794,7 +795,7 @@ class _Log:
         self._report.key = f"{key.name}+{key.id.hex()}"
         newest.check(key)
         last: list[bytes] = []
-        with (self._log / "checkpoints").open("rb") as file:
+        with self._listed.open("rb") as file:
             for note, whole in _notes(file):
                 if whole:
                     last = [*last[-1:], note]
@@ -815,7 +816,7 @@ class _Log:
     def checkpoints(self, key: Key) -> Iterator[Checkpoint]:
         """Every checkpoint ever published, oldest first, signature and growth checked."""
         before = -1
-        with (self._log / "checkpoints").open("rb") as file:
+        with self._listed.open("rb") as file:
             for number, (note, whole) in enumerate(_notes(file)):
                 if not whole:
                     return
@@ -838,7 +839,7 @@ class _Log:
             hashes = self._read("0", number, count)
             bundle = self._read("entries", number, count)
             start = number * TILE
-            if bundle is None and hashes is not None and start + count <= self._min_index:
+            if bundle is None and hashes is not None and start + count <= self.min_index:
                 for i in range(count):
                     yield start + i, None, hashes[32 * i : 32 * i + 32]
                 continue
@@ -946,19 +947,21 @@ def verify(
     min_index: int = 0,
     live: bool = False,
     checksums: bool = False,
+    tree_only: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Verify one origin: its folder, or the published `log` folder alone.
 
     `min_index`: entries below it may have been pruned (their level 0 tiles are kept). `live`: a gateway is writing to
     it, so operations, sessions and entries under way at the end are expected. `checksums`: also compute every CRC of
-    a large WAL. `progress` hears (entries done, entries in all). Never raises for what it reads.
+    a large WAL. `tree_only`: a log of somebody else, with entries of any form and no list of checkpoints. `progress` hears (entries done, entries in all). Never raises for what it reads.
     """
     base = Path(directory)
     log = base if (base / "checkpoint").is_file() and not (base / "log").is_dir() else base / "log"
     report = Report(str(base))
     try:
-        _verify(log, log.parent if log != base else None, policy, report, min_index, checksums, progress)
+        beside = log.parent if log != base and not tree_only else None
+        _verify(_Log(log, report, min_index, tree_only=tree_only), beside, policy, report, checksums, progress, tree_only)
     except _FaultyEntry as exc:
         report.problem(exc.index, f"entry {exc.index}", str(exc))
     except Fault as exc:
@@ -970,15 +973,14 @@ def verify(
 
 
 def _verify(
-    log_dir: Path,
+    log: _Log,
     beside: Path | None,
     policy: Policy,
     report: Report,
-    min_index: int,
     checksums: bool,
     progress: Callable[[int, int], None] | None,
+    tree_only: bool,
 ) -> None:
-    log = _Log(log_dir, report, min_index)
     key = log.newest(policy)
     if key is None:
         return
@@ -989,14 +991,14 @@ def _verify(
             wal = _Wal(beside / "wal", log.size, report, checksums=checksums)
     else:
         report.notes.append("only the published log was checked: neither WAL nor payloads stand beside it")
-    story = _Story(report, payloads, from_start=min_index == 0)
+    story = _Story(report, payloads, from_start=log.min_index == 0)
     published = log.checkpoints(key)
     due = next(published, None)
     agreed = 0
     for index, entry, leaf in log.entries() if log.size else [(-1, None, b"")]:
         if index >= 0:
             log.tree.append(leaf)
-        if entry is not None:
+        if entry is not None and not tree_only:
             _entry(index, entry, story, wal, report)
         while due is not None and due.size <= log.tree.size:
             if due.size == log.tree.size and due.root != log.tree.root():
@@ -1129,6 +1131,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-index", type=int, default=0, help="entries below it may have been pruned")
     parser.add_argument("--live", action="store_true", help="a gateway is writing: what is under way is expected")
     parser.add_argument("--checksums", action="store_true", help="compute every checksum of a large WAL")
+    parser.add_argument("--tree-only", action="store_true", help="somebody else's log: signature, tiles, root")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
     reports: list[Report] = []
@@ -1140,7 +1143,8 @@ def main(argv: list[str] | None = None) -> int:
                 Report(str(origin), status="incomplete", problems=[Problem(None, "key", str(exc), tampered=False)])
             )
             continue
-        reports.append(verify(origin, policy, min_index=args.min_index, live=args.live, checksums=args.checksums))
+        how = {"min_index": args.min_index, "live": args.live, "checksums": args.checksums, "tree_only": args.tree_only}
+        reports.append(verify(origin, policy, **how))
     if args.output == "json":
         sys.stdout.write(json.dumps([{**asdict(r), "first_bad": r.first_bad} for r in reports]) + "\n")
     else:

@@ -41,7 +41,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.audit.tail import Tail
-from ostiary.audit.wal import Segments
+from ostiary.audit.wal import Segments, SyncFailed
 from ostiary.model.errors import LogFailed
 
 NAP_SECONDS: Final = 0.05
@@ -96,6 +96,7 @@ class Writer:
         fence: int = 0,
         on_clean: Callable[[], None] = lambda: None,
         on_closed: Callable[[], None] = lambda: None,
+        on_failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.durable = segments.index
         """Entries known to be on the disk: every index below this one."""
@@ -109,6 +110,7 @@ class Writer:
         self._fence = fence
         self._on_clean = on_clean
         self._on_closed = on_closed
+        self._on_failed = on_failed
         self._reserve = tail.size // 8
         self._plenty = tail.size // 4
         """Bytes in the ring that end a nap."""
@@ -409,6 +411,8 @@ class Writer:
             self._failure = failure
             self._busy_since = 0.0
             _log.critical("audit log failed: %s", failure)
+            if isinstance(problem, SyncFailed):
+                self._on_failed(str(problem))
             with contextlib.suppress(RuntimeError):
                 self._the_loop.call_soon_threadsafe(self._fail_waiters, failure)
 

@@ -184,6 +184,9 @@ def verify(
         bool, typer.Option("--trust-on-first-use", help="Take the key from the directory itself. Proves less.")
     ] = False,
     min_index: Annotated[int, typer.Option(min=0, help="Entries below it may have been pruned.")] = 0,
+    tree_only: Annotated[
+        bool, typer.Option("--tree-only", help="A log of somebody else: its signature, tiles and root, whatever its entries are.")
+    ] = False,
     live: Annotated[
         bool | None,
         typer.Option("--live/--closed", help="Whether a gateway is writing; found out by its lock if not given."),
@@ -202,6 +205,7 @@ def verify(
     if directory is None:
         directory = Path(load(config).gateway.state_dir) / "audit"
     arguments = [str(directory), "--output", output.value, "--min-index", str(min_index)]
+    arguments += ["--tree-only"] if tree_only else []
     if policy is not None:
         arguments += ["--policy", str(policy)]
     elif vkey is not None:
@@ -283,6 +287,32 @@ def prove(
     else:
         file.write_text(proof, encoding="utf-8")
         say(f"written to {file}")
+    return ExitCode.OK
+
+
+@app.command("rotate")
+def rotate(
+    writer: Annotated[str, typer.Argument(help="Whose log: worker-1 or control.")],
+    abandon: Annotated[
+        str, typer.Option(help="Give the old log up as it is, for this reason: it is damaged, and no copy is left.")
+    ] = "",
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Begin a new log, with a new key that the root certifies. It is used from the gateway's next start on."""
+    from ostiary.audit.keys import origins
+    from ostiary.audit.keys import rotate as begin
+
+    settings = load(config)
+    state, name = Path(settings.gateway.state_dir), settings.gateway.name
+    if not origins(state, name, writer):
+        raise CommandFailed(ExitCode.NO, f"there is no log of a writer {writer}")
+    made = begin(state, name, writer, abandon)
+    if output is Output.JSON:
+        emit_json({"origin": made.name, "key": made.vkey})
+        return ExitCode.OK
+    emit_lines([f"{made.name} begins at the next start", made.vkey])
+    say("Give verifiers and witnesses the new policy file: it names the new log's key.")
     return ExitCode.OK
 
 

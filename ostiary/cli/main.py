@@ -27,7 +27,7 @@ from ostiary.cli import (
     sessions,
     timeline,
     tokens,
-)
+), witness
 from ostiary.cli.codes import ExitCode, code_for
 from ostiary.cli.output import safe
 from ostiary.model.errors import NotAdmitted, OstiaryError, Unsupported
@@ -67,6 +67,7 @@ def build() -> typer.Typer:
     app.add_typer(policy.app, name="policy")
     app.add_typer(approvals.app, name="approvals")
     app.add_typer(access.app, name="access")
+    app.add_typer(witness.app, name="witness")
     app.command("completion")(gateway.completion)
     return app
 

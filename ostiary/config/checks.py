@@ -174,7 +174,10 @@ def _audit(audit: Audit, folder: Path) -> Audit:
         raise ConfigError("audit.tail_dir", f"there is no folder {tail}; name one on a memory file system")
     if audit.tail_bytes & (audit.tail_bytes - 1):
         raise ConfigError("audit.tail_bytes", "must be a power of two: 67108864 is 64 MiB")
-    return msgspec.structs.replace(audit, tail_dir=str(tail))
+    witnesses = _optional_file("audit.witness_policy", audit.witness_policy, folder)
+    if audit.witness_lag_seconds and witnesses is None:
+        raise ConfigError("audit.witness_lag_seconds", "needs witness_policy: there is no witness to wait for")
+    return msgspec.structs.replace(audit, tail_dir=str(tail), witness_policy=witnesses)
 
 
 def _approvals(approvals: Approvals, folder: Path) -> Approvals:

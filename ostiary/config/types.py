@@ -154,6 +154,10 @@ class Audit(Section, frozen=True):
     """Milliseconds that a `strict` operation waits for the disk, and any operation for room, before it is refused."""
     unsigned_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
     """Most seconds that an entry may stand in the log before a signed checkpoint covers it."""
+    witness_policy: Path | None = None
+    """File (C2SP tlog-policy) that names the witnesses to ask for cosignatures, each with its URL, and the quorum."""
+    witness_lag_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Seconds without a quorum of witnesses after which nothing new is let through; `0`: the log goes on, and says so."""
 
 
 class Policy(Section, frozen=True):

@@ -283,7 +283,8 @@ def test_a_checkpoint_by_another_key_is_refused(house, make):
     sealed(house, make)
     note = (house.origin.folder / "log" / "checkpoint").read_text()
     head, _, signature = note.rpartition(" ")
-    forged = base64.b64decode(signature)[:-1] + b"\0"
+    signed = base64.b64decode(signature)
+    forged = signed[:-1] + bytes([signed[-1] ^ 1])
     (house.origin.folder / "log" / "checkpoint").write_text(f"{head} {base64.b64encode(forged).decode()}\n")
     with pytest.raises(Damaged, match="not good"):
         reopened(house)

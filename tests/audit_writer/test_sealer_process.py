@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -230,19 +228,6 @@ def filled_more(house, count):
 
     run(fill())
     assert seal_once(house.origin) == 0
-
-
-def test_other_peoples_verifier_accepts_the_log(house):
-    tool = os.environ.get("OSTIARY_FSCK") or shutil.which("tessera-fsck")
-    if tool is None:
-        pytest.skip(
-            "no Tessera fsck: `go install github.com/transparency-dev/tessera/cmd/fsck@latest`, name it in OSTIARY_FSCK"
-        )
-    filled(house, 70_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1500)
-    key = house.origin.folder.parent / "key"
-    key.write_text(house.origin.vkey + "\n")
-    command = [tool, f"--storage_url=file://{house.origin.folder}/log/", f"--public_key={key}", "--ui=false"]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def test_init_makes_private_keys_and_never_makes_them_again(tmp_path):

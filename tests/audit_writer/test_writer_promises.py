@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.audit.keys import ensure_origin
 from ostiary.audit.wal import frames, segments
 from ostiary.audit.writer import Health, LogBusy
 from ostiary.model.errors import LogFailed
@@ -162,8 +163,13 @@ def test_a_failed_sync_is_final_and_the_tail_keeps_what_is_in_doubt(house, monke
     run(fail())
 
     async def again():
+        with pytest.raises(LogFailed, match="has ended"):
+            house.open()
+        following = ensure_origin(house.state, "gw1", "w0", 2026)
+        assert following.name == f"{house.origin.name}.2"
         log = house.open()
-        assert not log.report.clean
+        assert log.origin == following
+        assert log.finished == (house.origin,)
         await log.writer.close()
 
     monkeypatch.undo()
