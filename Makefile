@@ -54,7 +54,7 @@ fsck: ## Tessera's fsck (Go) on a log of ours, and our verifier on Tessera's tes
 	@scripts/setup.sh fsck
 	@.venv/bin/python -m pytest -q conformance/test_tessera.py
 
-crash: ## kill, fail and cut the power of the log's writer at every system call in turn; ROUNDS=4
+crash: ## kill, fail and cut the power of the log's writer at every system call in turn; ROUNDS=1
 	@scripts/setup.sh
 	@.venv/bin/python -m pytest -q -n "$${PYTEST_WORKERS:-2}" conformance/test_crash.py
 

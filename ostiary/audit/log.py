@@ -39,7 +39,7 @@ from ostiary.audit.recovery import (
     write_entries,
 )
 from ostiary.audit.tail import DEFAULT_SIZE, TailFile, is_tmpfs
-from ostiary.audit.wal import SEGMENT_BYTES, Damaged, Segments
+from ostiary.audit.wal import SEGMENT_BYTES, Damaged, Segments, sync_folder
 from ostiary.audit.writer import PATIENCE_SECONDS, STALL_SECONDS, Writer
 from ostiary.model.errors import ConfigError, LogFailed
 
@@ -95,6 +95,7 @@ def open_log(
             finished.append(earlier)
     started = hold.take(origin, scrub)
     marker = origin.folder / "open"
+    opened_at = time.time()
     stamp = started.encoder.stamp(time.time_ns())
     replace(marker, msgspec.json.encode(Opened(started.encoder.boot, kernel_boot(), stamp)))
     made = Writer(
@@ -104,7 +105,7 @@ def open_log(
         stall=stall,
         unsigned=unsigned,
         fence=started.report.fence,
-        on_clean=lambda: marker.unlink(missing_ok=True),
+        on_clean=lambda: _settle(origin, opened_at, marker),
         on_closed=lambda: os.close(started.lock),
         on_failed=lambda why: _mark_failed(origin, why),
     )
@@ -202,6 +203,21 @@ def _previous(origin: Origin) -> Json:
             raise
         return said | {"damaged": str(problem)[:512]}
     return said | {"root": base64.b64encode(last.root).decode(), "size": last.size}
+
+
+def _settle(origin: Origin, since: float, marker: Path) -> None:
+    """Bring recordings to the disk, then say that the log was closed: their ends were not waited for while sessions ended."""
+    folder = origin.folder / "payloads"
+    for path in folder.iterdir():
+        if path.stat().st_mtime > since - 60:  # clocks of file systems are coarse, and may have been set
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    sync_folder(folder)
+    marker.unlink(missing_ok=True)
+    sync_folder(marker.parent)
 
 
 def _mark_failed(origin: Origin, why: str) -> None:

@@ -103,7 +103,7 @@ class Sealer:
         listed = self._folder / "log" / "checkpoints"
         data = listed.read_bytes()[-(1 << 20) :] if listed.exists() else b""
         note = last_note(data.decode(errors="replace"))
-        if data and not data.endswith(note.encode()):
+        if data and not (note and data.endswith(note.encode())):
             # A note cut short by a crash: it was never published, and would spoil the next one.
             whole = data.rfind(note.encode()) + len(note.encode()) if note else 0
             os.truncate(listed, listed.stat().st_size - len(data) + whole)
@@ -333,9 +333,10 @@ def start_sealer(
     return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL)  # noqa: S603 - our own module
 
 
-def seal_once(origin: Origin) -> int:
+def seal_once(origin: Origin, witnesses: Path | None = None) -> int:
     """Seal all that is in the WAL of a log that nobody has open. Returns the sealer's exit code."""
-    return subprocess.run([*_command(origin), "--once"], check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - as above
+    command = [*_command(origin), "--once", *([] if witnesses is None else ["--witnesses", str(witnesses)])]
+    return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - as above
 
 
 def check_witnesses(origin: Origin, witnesses: Path) -> int:

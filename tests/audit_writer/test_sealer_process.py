@@ -206,6 +206,13 @@ def test_a_note_cut_short_by_a_crash_is_mended(house):
         assert listed.read_text() == whole
 
 
+def test_a_first_note_cut_short_by_a_crash_is_mended_too(house):
+    listed = house.origin.folder / "log" / "checkpoints"
+    listed.write_text(f"{house.origin.name}\n58\nAAAA")
+    filled(house)
+    assert listed.read_text().startswith(f"{house.origin.name}\n700\n")
+
+
 def test_the_sealer_refuses_a_key_that_others_may_read(house):
     house.origin.key_file.chmod(0o644)
     assert seal_once(house.origin) == 2
