@@ -1,10 +1,6 @@
 # Each target sets up what it needs (scripts/setup.sh), so `make demo` and `make test` are the only commands to know.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test lint bench fuzz mutate conformance matrix soak build lock clean
-=======
-.PHONY: help demo test lint bench fuzz conformance matrix soak build fsck crash lock clean
->>>>>>> 4034357 (Have witnesses cosign checkpoints, and refuse to start with a log that was rolled back)
+.PHONY: help demo test lint bench fuzz mutate conformance matrix soak build fsck crash lock clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'

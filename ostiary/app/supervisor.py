@@ -24,7 +24,8 @@ from typing import Final
 
 from ostiary.app.common import witness_file
 from ostiary.audit.cosignature import WitnessPolicy
-from ostiary.audit.keys import Origin, ensure_origin, instance_id, write_policy
+from ostiary.audit.keys import Origin, ensure_origin, instance_id, origins, write_policy
+from ostiary.audit.operator import WRITER as OPERATOR
 from ostiary.audit.sealer import check_witnesses
 from ostiary.config.types import Config
 from ostiary.identity.keys import load_or_create_token_key
@@ -133,7 +134,8 @@ def serve(config: Config) -> int:
 
 def _prepare_logs(config: Config) -> None:
     """Make what origins are missing, and see that none was rolled back."""
-    for origin in _make_origins(config):
+    state = Path(config.gateway.state_dir)
+    for origin in [*_make_origins(config), *origins(state, config.gateway.name, OPERATOR)[-1:]]:
         _check_witnesses(origin, config)
 
 

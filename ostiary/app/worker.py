@@ -33,7 +33,7 @@ from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryErr
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.link import Link, LinkDown
 from ostiary.store.news import News
-from ostiary.vault.keys import load_key_file
+from ostiary.vault.keeping import newest_key
 from ostiary.vault.payloads import PayloadStream
 from ostiary.vault.references import resolve
 
@@ -53,7 +53,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     if not listeners(config):
         raise ConfigError("listen", "is empty: there is nothing to listen on; write [listen.postgresql], for example")
     in_force = policies(config)
-    kek = load_key_file(Path(config.gateway.state_dir) / "keys" / "kek-1.key")
+    kek = newest_key(Path(config.gateway.state_dir) / "keys")
     log, sealing = open_own_log(config, WRITER)
     folder = log.origin.folder / "payloads"
     link = Link(Path(config.gateway.state_dir), spawn)

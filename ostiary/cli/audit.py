@@ -18,9 +18,13 @@ from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, safe, s
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from ostiary.audit.jcs import Json
     from ostiary.audit.search import Query
 
 app = typer.Typer(no_args_is_help=True, help="The log: search, follow, verify, prove, export.", rich_markup_mode=None)
+
+index = typer.Typer(no_args_is_help=True, help="The search index.", rich_markup_mode=None)
+app.add_typer(index, name="index")
 
 Person = Annotated[str | None, typer.Option(help="Subject or proved initiator: id or name.")]
 Actor = Annotated[str | None, typer.Option(help="Anyone who acts for the subject: id or name.")]
@@ -171,10 +175,10 @@ def _compact(value: object) -> str:
 
 @app.command("verify")
 def verify(
-    directory: Annotated[
-        Path | None,
+    log: Annotated[
+        str | None,
         typer.Argument(
-            help="An origin, a published log, a folder with origins, or a proof; the log of the configuration if not given."
+            help="An origin, a published log or its URL, a folder with origins, or a proof; this gateway's logs if not given."
         ),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="tlog-policy file with the logs' keys.")] = None,
@@ -200,10 +204,11 @@ def verify(
     """
     from ostiary.audit import verify as verifier
 
-    if directory is not None and directory.is_file():
+    if log is not None and log.startswith(("https://", "http://")):
+        return _verify_url(log, policy, vkey, output, ["--tree-only"] if tree_only else [])
+    directory = Path(load(config).gateway.state_dir) / "audit" if log is None else Path(log)
+    if directory.is_file():
         return _check_proof(directory, policy, vkey, config, output)
-    if directory is None:
-        directory = Path(load(config).gateway.state_dir) / "audit"
     arguments = [str(directory), "--output", output.value, "--min-index", str(min_index)]
     arguments += ["--tree-only"] if tree_only else []
     if policy is not None:
@@ -218,6 +223,35 @@ def verify(
         arguments.append("--live")
     with working("verifying"):
         return verifier.main(arguments)
+
+
+def _verify_url(url: str, policy: Path | None, vkey: str | None, output: Output, how: list[str]) -> int:
+    """Fetch a published log and verify it. What cannot be fetched is incomplete (2), a forged checkpoint tampered with (1)."""
+    import tempfile
+
+    from ostiary.audit import verify as verifier
+    from ostiary.audit.mirror import NotFetched, mirror
+
+    if policy is None and vkey is None:
+        raise CommandFailed(ExitCode.USAGE, "verifying a URL needs --policy or --vkey: a key that lies there proves nothing")
+    try:
+        if vkey is not None:
+            key = verifier.Key.parse(vkey)
+            trusted = verifier.Policy({key.name: key})
+        else:
+            trusted = verifier.Policy.parse(Path(str(policy)).read_text(encoding="utf-8"))
+    except verifier.Untrusted as problem:
+        raise CommandFailed(ExitCode.USAGE, str(problem)) from None
+    with tempfile.TemporaryDirectory(prefix="ostiary-verify-") as folder:
+        try:
+            with working(f"fetching {url}"):
+                mirror(url, Path(folder), trusted, tree_only=bool(how))
+        except NotFetched as problem:
+            say(f"ostiary: {problem}")
+            return ExitCode.NO if problem.tampered else ExitCode.INCOMPLETE
+        key_option = ["--policy", str(policy)] if vkey is None else ["--vkey", vkey]
+        with working("verifying"):
+            return verifier.main([folder, "--output", output.value, "--live", *how, *key_option])
 
 
 def _own_root(config: Path) -> Path | None:
@@ -313,6 +347,100 @@ def rotate(
         return ExitCode.OK
     emit_lines([f"{made.name} begins at the next start", made.vkey])
     say("Give verifiers and witnesses the new policy file: it names the new log's key.")
+    return ExitCode.OK
+
+
+@app.command("redact")
+def redact(
+    session: Annotated[str, typer.Argument(help="Id of the session whose recording is to be erased.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Destroy the key of a session's recording: statements, parameters and results can never be read again.
+
+    Every proof still holds, and an entry says what was erased, by whom and why. There is no way back.
+    """
+    import re
+
+    from ostiary.audit.search import Query
+    from ostiary.audit.search import search as find
+    from ostiary.cli.record import on_record
+    from ostiary.vault.keeping import destroy, is_destroyed
+
+    settings = load(config)
+    state = Path(settings.gateway.state_dir)
+    # The id becomes part of a path, so it is nothing but an id.
+    good = re.fullmatch(r"[0-9a-f-]{36}", session) is not None
+    found = sorted(state.glob(f"audit/*/*/payloads/{session}.osp")) if good else []
+    if not found:
+        raise CommandFailed(ExitCode.NO, f"there is no recording of session {session}")
+    if not reason.strip():
+        raise CommandFailed(ExitCode.USAGE, "--reason is empty: the log has to say why")
+    if not list(find(str(state), Query(kind="session.end", session=session, limit=1))):
+        raise CommandFailed(ExitCode.NO, f"session {session} has not ended: its recording is being written")
+    if all(map(is_destroyed, found)):
+        raise CommandFailed(ExitCode.NO, f"the recording of session {session} was erased before")
+    size = sum(path.stat().st_size for path in found)
+    what: dict[str, Json] = {"bytes": size, "session": session, "what": "recording", "why": reason.strip()[:512]}
+    entry = on_record(settings, "redact", {"redact": what})
+    for path in found:
+        destroy(path)
+    if output is Output.JSON:
+        emit_json({"session": session, "bytes": size, "entry": entry})
+    else:
+        emit_lines([f"erased the recording of session {session}; on record as {entry}"])
+    return ExitCode.OK
+
+
+@app.command("rewrap")
+def rewrap(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
+    """Make a new key-encryption key, and wrap every recording's key under it. Ends with 1 if a recording was left out.
+
+    A gateway that runs takes the new key at its next start. The old key's file can go once nothing needs it, backups included.
+    """
+    from ostiary.cli.record import on_record
+    from ostiary.vault.keeping import newest_key, next_key_file
+    from ostiary.vault.keeping import rewrap as wrap_anew
+    from ostiary.vault.keys import create_key_file, load_key_file
+
+    settings = load(config)
+    state = Path(settings.gateway.state_dir)
+    newest_key(state / "keys")
+    keys = {key.id: key for key in map(load_key_file, sorted((state / "keys").glob("kek-*.key")))}
+    path = next_key_file(state / "keys")
+    fresh = create_key_file(path)
+    on_record(settings, "key", {"key": {"action": "rewrap", "id": fresh.id}})
+    done = [made for folder in sorted(state.glob("audit/*/*/payloads")) for made in wrap_anew(folder, keys, fresh)]
+    left = [(file, what) for file, what in done if what not in {"wrapped anew", "destroyed"}]
+    count = sum(what == "wrapped anew" for _, what in done)
+    if output is Output.JSON:
+        emit_json({"key": fresh.id, "file": str(path), "wrapped": count, "left": [file.stem for file, _ in left]})
+    else:
+        emit_lines([f"{count} recordings are under the key {fresh.id} now ({path})"])
+        emit_safe([f"left: {file.name} {what}" for file, what in left])
+    return ExitCode.NO if left else ExitCode.OK
+
+
+@index.command("rebuild")
+def rebuild(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
+    """Build the search index anew from the log, and say how far it is."""
+    from ostiary.audit.index import rebuild as again
+
+    state = Path(load(config).gateway.state_dir)
+    told = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if (percent := 100 * done // max(1, total)) >= told + 5:
+            told = percent
+            say(f"{percent} % of {total} bytes")
+
+    count = again(state, progress)
+    if output is Output.JSON:
+        emit_json({"entries": count})
+    else:
+        emit_lines([f"{count} entries"])
     return ExitCode.OK
 
 

@@ -27,7 +27,8 @@ from ostiary.cli import (
     sessions,
     timeline,
     tokens,
-), witness
+    witness,
+)
 from ostiary.cli.codes import ExitCode, code_for
 from ostiary.cli.output import safe
 from ostiary.model.errors import NotAdmitted, OstiaryError, Unsupported

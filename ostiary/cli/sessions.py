@@ -12,6 +12,7 @@ import typer
 from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
 from ostiary.cli.output import Output, emit_json, emit_safe, say, table, working
+from ostiary.cli.record import on_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +109,18 @@ def _full(state: str, session: str) -> str:
 
 @app.command("replay")
 def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
-    """Print what was asked and answered in a session, as recorded and masked. Needs the key-encryption key."""
+    """Print what was asked and answered in a session, as recorded and masked. Needs the key-encryption key.
+
+    That somebody looked is an entry of the log (`replay`), made before anything is shown.
+    """
     from ostiary.recording.transcript import events, lines
 
-    state = Path(load(config).gateway.state_dir)
-    happened = events(_records(state, _full(str(state), session)))
+    settings = load(config)
+    state = Path(settings.gateway.state_dir)
+    whole = _full(str(state), session)
+    recording = _records(state, whole)
+    on_record(settings, "replay", {"replay": {"how": "shown", "session": whole}})
+    happened = events(recording)
     if output is Output.JSON:
         for event in happened:
             emit_json(event)

@@ -99,6 +99,8 @@ def read_stream(path: str | Path, kek: KeyEncryptionKey, expected: StreamHead | 
     """
     with _open(path) as file:
         header, raw = _header(file)
+        if not any(raw[form.BOUND :]):
+            raise form.PayloadError("this recording's key was destroyed: nobody can read it, and the log says who did it and why")
         if header.key_id != kek.id:
             raise form.PayloadError(f"this stream needs the key {header.key_id}; the one given is {kek.id}")
         session = form.uuid_bytes(header.session)

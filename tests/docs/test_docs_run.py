@@ -73,7 +73,7 @@ def test_a_page_does_what_it_says(page: Path, here: World, tmp_path: Path) -> No
     (here.folder / "gateway.key").chmod(0o600)
     ca.cert_pem.write_to_path(str(here.folder / "ca.pem"))
     replace = {
-        "15432": str(here.port), "15480": str(here.api_port), "15433": str(second), "15499": str(free_port()), "0.0.0.0": "127.0.0.1",
+        "15432": str(here.port), "15480": str(here.api_port), "15433": str(second), "15499": str(free_port()), "15498": str(free_port()), "0.0.0.0": "127.0.0.1",
         "gateway.example.com": "localhost", "/etc/ostiary/": f"{here.folder}/", "http://127.0.0.1:9000": here.issuer.issuer,
     }  # fmt: skip
 
