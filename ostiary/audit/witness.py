@@ -36,7 +36,7 @@ _OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,17})")
 _TAIL: Final = 1 << 16
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """An HTTP answer."""
 
     status: int
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class _Refused(Exception):
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Reply) -> None:
         super().__init__(answer.body)
         self.answer = answer
 
@@ -85,34 +85,34 @@ class Witness:
         """Let go of the folder."""
         os.close(self._lock)
 
-    def add_checkpoint(self, body: bytes) -> Answer:
-        """Answer an `add-checkpoint` request."""
+    def add_checkpoint(self, body: bytes) -> Reply:
+        """Reply an `add-checkpoint` request."""
         try:
             old, proof, note = _request(body)
             verifier, name = self._verifier(note)
             checkpoint = _checked(note, verifier)
             if old > checkpoint.size:
-                return Answer(400, "the old size is larger than the checkpoint's\n")
+                return Reply(400, "the old size is larger than the checkpoint's\n")
             with self._mutex:
                 return self._extend(name, old, proof, checkpoint)
         except _Refused as refused:
             return refused.answer
         except OSError:
-            return Answer(503, "the witness cannot keep its state\n")
+            return Reply(503, "the witness cannot keep its state\n")
 
-    def _extend(self, name: str, old: int, proof: list[bytes], new: Checkpoint) -> Answer:
+    def _extend(self, name: str, old: int, proof: list[bytes], new: Checkpoint) -> Reply:
         path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.notes"
         last = self._last(path, name)
         if old != last.size:
-            raise _Refused(Answer(409, f"{last.size}\n", SIZE_TYPE))
+            raise _Refused(Reply(409, f"{last.size}\n", SIZE_TYPE))
         if old == new.size and last.root != new.root:
-            raise _Refused(Answer(409, "another tree of this size was cosigned\n"))
+            raise _Refused(Reply(409, "another tree of this size was cosigned\n"))
         if not is_consistent(old, last.root, new.size, new.root, proof):
-            raise _Refused(Answer(422, "the proof does not show that the tree extends the one before\n"))
+            raise _Refused(Reply(422, "the proof does not show that the tree extends the one before\n"))
         line = self._cosigner.cosign(new.text(), int(self._clock()))
         if old != new.size or not path.exists():
             _append(path, f"{new.text()}\n{line}")
-        return Answer(200, line)
+        return Reply(200, line)
 
     def _last(self, path: Path, name: str) -> Checkpoint:
         """Read back the last checkpoint that was cosigned. A file that is damaged is refused, never begun anew."""
@@ -134,9 +134,9 @@ class Witness:
             origin, size, root = text.split("\n")
             found = Checkpoint(origin, int(size), base64.b64decode(root, validate=True))
         except ValueError:
-            raise _Refused(Answer(503, "the witness's own state is damaged\n")) from None
+            raise _Refused(Reply(503, "the witness's own state is damaged\n")) from None
         if origin != name or not line.startswith("\u2014 "):
-            raise _Refused(Answer(503, "the witness's own state is damaged\n"))
+            raise _Refused(Reply(503, "the witness's own state is damaged\n"))
         return found
 
     def _verifier(self, note: str) -> tuple[Verifier, str]:
@@ -144,7 +144,7 @@ class Witness:
         self._refresh()
         vkey = self._keys.get(name)
         if vkey is None:
-            raise _Refused(Answer(404, "this log is not known here\n"))
+            raise _Refused(Reply(404, "this log is not known here\n"))
         return Verifier(vkey), name
 
     def _refresh(self) -> None:
@@ -171,9 +171,9 @@ def _request(body: bytes) -> tuple[int, list[bytes], str]:
         match = _OLD.fullmatch(first)
         proof = [base64.b64decode(line, validate=True) for line in lines]
     except (UnicodeDecodeError, ValueError, binascii.Error):
-        raise _Refused(Answer(400, "not an add-checkpoint request\n")) from None
+        raise _Refused(Reply(400, "not an add-checkpoint request\n")) from None
     if not gap or match is None or len(proof) > MAX_PROOF or any(len(each) != 32 for each in proof):
-        raise _Refused(Answer(400, "not an add-checkpoint request\n"))
+        raise _Refused(Reply(400, "not an add-checkpoint request\n"))
     return int(match[1]), proof, note
 
 
@@ -182,7 +182,7 @@ def _checked(note: str, verifier: Verifier) -> Checkpoint:
         return read_checkpoint(note, verifier)
     except BadNote as problem:
         is_unsigned = "signed by" in str(problem) or "signature of" in str(problem)
-        raise _Refused(Answer(403 if is_unsigned else 400, "the checkpoint is not good\n")) from None
+        raise _Refused(Reply(403 if is_unsigned else 400, "the checkpoint is not good\n")) from None
 
 
 def _append(path: Path, note: str) -> None:
