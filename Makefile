@@ -29,7 +29,7 @@ mutate: ## mutants of the attack corpus, as many as asked for; COUNT=5000 SEED=1
 	@scripts/setup.sh
 	@OSTIARY_MUTANTS=$(or $(COUNT),5000) OSTIARY_MUTANTS_SEED=$(or $(SEED),1) .venv/bin/python -m pytest -q tests/attacks/test_mutated.py
 
-conformance: ## other people's test suites, through the gateway and directly; ARGS="pg_regress psycopg asyncpg sqlalchemy"
+conformance: ## other people's test suites, through the gateway and directly; ARGS="asyncpg" or ARGS="psycopg --source psycopg=FOLDER"
 	@scripts/setup.sh conformance
 	@.venv/bin/python -m conformance $(ARGS)
 
