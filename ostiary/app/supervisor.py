@@ -29,6 +29,7 @@ from ostiary.audit.operator import WRITER as OPERATOR
 from ostiary.audit.sealer import check_witnesses
 from ostiary.config.types import Config
 from ostiary.identity.keys import load_or_create_token_key
+from ostiary.identity.ssh import ensure_keys
 from ostiary.model.errors import OstiaryError
 
 CHILDREN: Final = ("worker", "control")
@@ -108,6 +109,8 @@ def serve(config: Config) -> int:
     instance_id(state)
     _prepare_logs(config)
     load_or_create_token_key(state / "keys" / "token.key")
+    if config.listen.ssh is not None:
+        ensure_keys(state / "keys")
     children = [_Child(name, config) for name in CHILDREN]
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

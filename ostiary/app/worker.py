@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -19,7 +21,7 @@ from ostiary.alerts.heard import ENDED, Demands
 from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
 from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
-from ostiary.config.types import Config, Listener
+from ostiary.config.types import Config, Listener, SshListener
 from ostiary.driver.admission import Alertable, Gate, Reception
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
@@ -28,7 +30,7 @@ from ostiary.identity.habits import Habits, credential
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.masking import scrub
-from ostiary.model.connections import Connection, PostgresConnection
+from ostiary.model.connections import Connection, PostgresConnection, SshConnection
 from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.link import Link, LinkDown
@@ -94,7 +96,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         demands=demands,
         waits_inside=config.approvals.in_transaction_seconds,
     )
-    gates = {protocol: gate(protocol, settings, reception) for protocol, settings in listeners(config).items()}
+    keys = Path(config.gateway.state_dir) / "keys"
+    gates = {protocol: gate(protocol, settings, reception, keys) for protocol, settings in listeners(config).items()}
     await record(log, "config", {"config": {
         "action": "start", "digest": config.digest, "policy": in_force.digest, "dangers": list(config.dangers()),
     }})  # fmt: skip
@@ -195,14 +198,26 @@ def destination(connection: Connection, reads_catalogue: Callable[[str], None]) 
     match connection:
         case PostgresConnection():
             return PostgresDestination(connection, resolve, reads_catalogue)
+        case SshConnection():
+            return cast(Destination, _ssh().SshDestination(connection, resolve))
         case _:
             raise ConfigError(f"connections.{connection.name}.type", f"no session speaks {connection.type}")
 
 
-def gate(protocol: str, settings: Listener, reception: Reception) -> Gate:
-    """The listener of one protocol."""
+def _ssh() -> ModuleType:
+    """What speaks SSH, where the extra is installed."""
+    try:
+        return importlib.import_module("ostiary.driver.ssh_gate")
+    except ModuleNotFoundError as exc:
+        raise ConfigError("listen.ssh", f"needs {exc.name}: pip install 'ostiary[ssh]'") from None
+
+
+def gate(protocol: str, settings: Listener, reception: Reception, keys: Path) -> Gate:
+    """The listener of one protocol. `keys`: the folder of the gateway's own."""
     if protocol == "postgresql":
         return PostgresGate(reception, settings)
+    if isinstance(settings, SshListener):
+        return cast(Gate, _ssh().SshGate(reception, settings, keys))
     raise ConfigError(f"listen.{protocol}", "has no listener")
 
 

@@ -34,6 +34,8 @@ from ostiary.config.types import (
     Saml,
     Scim,
     Section,
+    SshListener,
+    SshTarget,
     Target,
     is_loopback,
     split_address,
@@ -45,6 +47,9 @@ from ostiary.model.connections import (
     PostgresConnection,
     PostgresUpstream,
     Protected,
+    ProtectedPath,
+    SshConnection,
+    SshUpstream,
     Strategy,
 )
 from ostiary.model.errors import ConfigError
@@ -57,6 +62,7 @@ DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
 Door = TypeVar("Door", Listener, Api)
 
 _PART: Final = re.compile(r'\s*(?:"((?:[^"\0]|"")+)"|([^\s".]+))\s*')
+_PUBLIC_KEY: Final = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?")
 _ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONNECTION: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
@@ -65,7 +71,10 @@ def freeze(written: File, file: Path, digest: str) -> Config:
     """Check `written` as a whole, make its paths absolute and its connections model values."""
     folder = file.parent
     _check_addresses(written)
-    doors = {name: _door(f"listen.{name}", each, folder) for name, each in _listeners(written).items()}
+    doors: dict[str, Listener] = {}
+    for name, each in _listeners(written).items():
+        key = f"listen.{name}"
+        doors[name] = ssh_door(key, each, folder) if isinstance(each, SshListener) else _door(key, each, folder)
     listen = msgspec.structs.replace(written.listen, **doors)
     if not written.policy.files:
         raise ConfigError("policy.files", "is empty, so nothing would be permitted; name at least one Cedar file")
@@ -343,6 +352,8 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
     match target:
         case PostgresTarget():
             return _postgres(key, target, general, reach, folder)
+        case SshTarget():
+            return ssh_connection(key, target, general, reach, folder)
         case _:
             raise ConfigError(f"{key}.type", "is not a kind of target that this gateway speaks to")
 
@@ -388,6 +399,61 @@ def _postgres(
         ),
         mask_key=_mask_key(key, target, folder),
         catalogue_seconds=target.catalogue_seconds,
+        **general,
+    )
+
+
+def ssh_door(key: str, door: SshListener, folder: Path) -> SshListener:
+    """An SSH listener: it has a host key, and no TLS."""
+    if door.tls_cert or door.tls_key or door.danger_plaintext:
+        raise ConfigError(f"{key}.tls_cert", "TLS means nothing here: SSH encrypts by itself. Leave it out")
+    return msgspec.structs.replace(door, host_key=_optional_file(f"{key}.host_key", door.host_key, folder))
+
+
+def ssh_connection(
+    key: str, target: SshTarget, general: dict[str, Any], reach: dict[str, Any], folder: Path
+) -> SshConnection:
+    """An account on a host: one way in, and a host whose key is known."""
+    if target.tls != "verify-full" or target.ca_file or target.cert_file or target.danger_plaintext:
+        raise ConfigError(f"{key}.tls", "means nothing for SSH, which encrypts by itself. Leave it out")
+    ways = {"key": target.key, "authority": target.authority, "password": target.password}
+    if sum(way is not None for way in ways.values()) != 1:
+        raise ConfigError(f"{key}.key", "set exactly one way to log in: key, authority or password")
+    if not target.host_keys and not target.host_authorities:
+        raise ConfigError(
+            f"{key}.host_keys",
+            "is missing: a host is never believed unseen. Write the line that `ssh-keyscan` prints for it, checked by"
+            " another way, without the host's name; or the key of the authority that signs its certificate in"
+            " host_authorities",
+        )
+    for name in ("host_keys", "host_authorities"):
+        for index, line in enumerate(getattr(target, name)):
+            if not _PUBLIC_KEY.fullmatch(line.strip()):
+                raise ConfigError(f"{key}.{name}[{index}]", "is no public key; write it as `ssh-ed25519 AAAA…`")
+    if target.home is not None and not target.home.startswith("/"):
+        raise ConfigError(f"{key}.home", "must be an absolute path on the host")
+    reach["tls"] = "ssh"
+
+    def ref(name: str) -> SecretRef | None:
+        way = ways[name]
+        return None if way is None else secret_ref(f"{key}.{name}", way, folder)
+
+    upstream = SshUpstream(
+        user=target.user,
+        password=ref("password"),
+        key=ref("key"),
+        authority=ref("authority"),
+        host_keys=target.host_keys,
+        host_authorities=target.host_authorities,
+        **reach,
+    )
+    return SshConnection(
+        upstream=upstream,
+        home=target.home,
+        accept_env=target.accept_env,
+        keep_files=target.keep_files,
+        masks_files=target.files == "mask",
+        protect=tuple(ProtectedPath(pattern, cls) for pattern, cls in target.protect.items()),
         **general,
     )
 

@@ -102,11 +102,28 @@ class PostgresListener(Listener, frozen=True, kw_only=True):
     """`host:port` to listen on. Without TLS only loopback is allowed."""
 
 
+class SshListener(Listener, frozen=True):
+    """Where SSH clients come in. The keys about TLS, and `danger_plaintext`, mean nothing here: SSH encrypts by itself."""
+
+    address: Address = "127.0.0.1:15422"
+    """`host:port` to listen on."""
+    host_key: Path | None = None
+    """Private host key, in OpenSSH's form, readable by the gateway's user only; else the one that `ostiary init` made."""
+    login_seconds: Seconds = 120.0
+    """Seconds from accept to the end of login, in which a person may have to open a page and confirm a code."""
+    rekey_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 1 << 30
+    """Bytes after which new keys are negotiated: RFC 4253, 9."""
+    max_channels: Annotated[int, Meta(ge=1, le=1000)] = 64
+    """Channels open at once in one session; one more is refused."""
+
+
 class Listen(Section, frozen=True):
     """One listener for each protocol."""
 
     postgresql: PostgresListener | None = None
     """Where PostgreSQL clients connect."""
+    ssh: SshListener | None = None
+    """Where SSH clients connect."""
 
 
 class Api(Section, frozen=True):
@@ -523,7 +540,34 @@ class PostgresTarget(Target, frozen=True, kw_only=True):
     """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
 
 
-TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget}
+class SshTarget(Target, frozen=True, kw_only=True):
+    """An account on a host, over SSH. The keys about TLS mean nothing here."""
+
+    user: Text
+    """Account that the gateway logs in with."""
+    key: Text | None = None
+    """Where the account's private key is kept: `file:/path` or `env:NAME`. Set this, or `authority`, or `password`."""
+    authority: Text | None = None
+    """Where the private key of a user certificate authority is kept that the host trusts (`TrustedUserCAKeys`): each session logs in with a certificate of its own, whose key id names the person, who acts for them, and the session."""
+    password: Text | None = None
+    """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
+    host_keys: tuple[Text, ...] = ()
+    """Public keys that the host may show: `["ssh-ed25519 AAAA…"]`. No key is ever accepted unseen: set this, or `host_authorities`."""
+    host_authorities: tuple[Text, ...] = ()
+    """Public keys of authorities whose host certificates are believed, if they name the host of `address`."""
+    home: Text | None = None
+    """The account's home on the host. With it, policy sees a relative path of a command as an absolute one; else as `~/…`."""
+    accept_env: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\\*?$")], ...] = ("LANG", "LC_*")
+    """Environment variables that clients may send, `*` at the end for any ending; others are dropped."""
+    files: Annotated[str, Meta(pattern="^(clear|mask)$")] = "clear"
+    """Content of files that are transferred: `clear` as it is (who may read which file is for policy to say), or `mask`: the detectors look at what SFTP reads, if it is text, and transfers that cannot be looked into (old `scp`, `rsync`, `git`) must be permitted by name."""
+    keep_files: bool = False
+    """Keep what is uploaded and downloaded in the recording, not only its size and SHA-256."""
+    protect: dict[Text, Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")]] = {}
+    """Protected paths and their data class: `{ "*/.env" = "secrets" }`. What a command prints of one is masked whole; moving it needs `unmask`."""
+
+
+TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget, "ssh": SshTarget}
 """Kinds of target by the `type` that the file names: each takes the keys of `Target` and its own, and no other."""
 
 

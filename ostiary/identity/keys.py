@@ -85,7 +85,7 @@ def load_or_create_token_key(path: Path) -> TokenKey:
     public = public_path(path)
     if not public.exists() or key.kid not in {known.kid for known in load_token_ring(path).keys}:
         older = json.loads(public.read_bytes())["keys"] if public.exists() else []
-        _write(public, json.dumps({"keys": [key.public_jwk(), *older]}, indent=1).encode() + b"\n", 0o644)
+        write_whole(public, json.dumps({"keys": [key.public_jwk(), *older]}, indent=1).encode() + b"\n", 0o644)
     return key
 
 
@@ -141,7 +141,7 @@ def _create(path: Path, key: TokenKey) -> None:
     pem = key.key.as_pem(private=True)
     # Linked into place, so that of two that start at once one makes the key and both read the same.
     temporary = path.with_name(f".{path.name}.{encode_base64url(os.urandom(9))}")
-    _write(temporary, pem, 0o600)
+    write_whole(temporary, pem, 0o600)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -151,7 +151,7 @@ def _create(path: Path, key: TokenKey) -> None:
     _sync_folder(path.parent)
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write_whole(path: Path, content: bytes, mode: int) -> None:
     """Whole or not at all: a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{encode_base64url(os.urandom(9))}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from ostiary.kernel.copies import mask_copy_csv, mask_copy_text
-from ostiary.kernel.detect import NAMES
+from ostiary.kernel.detect import NAMES, Scanner
 from ostiary.kernel.rows import mask_copy_rows, mask_rows
 from ostiary.masking.detectors import wanted
 from ostiary.masking.messages import mask_message
@@ -14,6 +14,8 @@ from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Masked, RowPlan, Treatment
 from ostiary.model.results import CopyPlan
 
+_ALL_STARS: Final = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
+_FILE: Final = Content.FILE
 _CONTROL: Final = Content.CONTROL  # looked up once: most batches are
 
 STRIPPED: Final = "message"
@@ -37,8 +39,8 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
 
     Raises PeerMisbehaved when the target sends what cannot be masked: rows that were never described, or are not well formed.
     """
-    if batch.content is _CONTROL:
-        return Masked(batch.frames, _CONTROL, batch.rows, ())
+    if batch.content is _CONTROL or batch.content is _FILE:
+        return Masked(batch.frames, batch.content, batch.rows, ())
     bits = wanted(detect - clear)
     match batch.content:
         case Content.MESSAGE:
@@ -47,10 +49,38 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
             if stripped:
                 counts.append((STRIPPED, 1))
             return Masked(frame, batch.content, batch.rows, tuple(sorted(counts)))
+        case Content.STRETCH | Content.FILE:
+            return _stretch(batch, bits)
+        case Content.WITHHELD:
+            frames = batch.frames
+            if batch.data_class in clear:
+                return _stretch(batch, bits)
+            named = ((batch.data_class, 1),) if frames else ()
+            return Masked(batch.head + frames.translate(_ALL_STARS), batch.content, batch.rows, named)
         case Content.ROWS | Content.COPY_BINARY | Content.COPY_TEXT:
             return _rows(clear, batch, bits)
         case _:
             assert_never(batch.content)
+
+
+def _stretch(batch: Batch, bits: int) -> Masked:
+    """A part of a byte stream or file, masked in the light of what stands beside it. Lengths stay.
+
+    A match that lies in the surroundings alone changes nothing here, and is not counted.
+    """
+    frames = batch.frames
+    start, stop = batch.cut or (0, len(frames))
+    if not 0 <= start <= stop <= len(frames):
+        raise PeerMisbehaved(Misdeed.BAD_LENGTH, "a stretch")
+    out = bytearray(frames)
+    scanner = Scanner(frames, out, bits)
+    leaving = frames[start:stop]
+    if bits and scanner.scan(0, len(frames), 0):
+        masked = bytes(out[start:stop])
+        if masked != leaving:
+            counts = tuple((name, number) for name, number in zip(NAMES, scanner.counts, strict=True) if number)
+            return Masked(batch.head + masked, batch.content, batch.rows, tuple(sorted(counts)))
+    return Masked(batch.head + leaving, batch.content, batch.rows, ())
 
 
 def _rows(clear: frozenset[str], batch: Batch, bits: int) -> Masked:

@@ -127,3 +127,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """(source type, target type) to function, of casts not built in; 0: by way of the types' own functions."""
     implicit_casts: frozenset[tuple[int, int]]
     """Those of `user_casts` that PostgreSQL applies by itself in expressions."""
+
+
+NO_CATALOGUE: Final = Snapshot(
+    version=0, database="", server_version=0, role="", superuser=False, search_path=(), writable_schemas=frozenset(),
+    relations={}, relation_oids={}, functions={}, functions_named={}, operators_named={}, types={}, type_oids={},
+    user_casts={}, implicit_casts=frozenset(),
+)  # fmt: skip
+"""What a target that has none says of itself."""

@@ -182,3 +182,61 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     def account(self) -> str:
         """The database role."""
         return self.upstream.user
+
+
+class ProtectedPath(msgspec.Struct, frozen=True):
+    """One protected path of a host: what is read from it is masked whole."""
+
+    pattern: str
+    """A canonical path; `*` stands for any run of characters."""
+    data_class: str
+
+
+class SshUpstream(Upstream, frozen=True, kw_only=True):
+    """How the gateway gets into a host: exactly one of `password`, `key` and `authority`."""
+
+    user: str
+    password: SecretRef | None
+    key: SecretRef | None
+    """Private key, in OpenSSH's or PEM form."""
+    authority: SecretRef | None
+    """Private key that signs a certificate for each session: its key id names the person and the session."""
+    host_keys: tuple[str, ...]
+    """Public keys that the host may show, as in `known_hosts`: `ssh-ed25519 AAAA…`."""
+    host_authorities: tuple[str, ...]
+    """Public keys of authorities whose host certificates are believed."""
+
+
+class SshConnection(Connection, frozen=True, kw_only=True):
+    """One account on one host."""
+
+    type: ClassVar[str] = "ssh"
+
+    upstream: SshUpstream
+    home: str | None
+    accept_env: tuple[str, ...]
+    keep_files: bool
+    masks_files: bool
+    """The detectors look at content of files that are transferred."""
+    protect: tuple[ProtectedPath, ...]
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The data classes of its protected paths."""
+        return frozenset(each.data_class for each in self.protect)
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """The one credential."""
+        upstream = self.upstream
+        return tuple(each for each in (upstream.password, upstream.key, upstream.authority) if each is not None)
+
+    @property
+    def place(self) -> str:
+        """The address says it all."""
+        return ""
+
+    @property
+    def account(self) -> str:
+        """The account on the host."""
+        return self.upstream.user

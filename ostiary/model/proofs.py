@@ -42,6 +42,12 @@ class Content(enum.Enum):
     """One ErrorResponse, NoticeResponse, NotificationResponse or ParameterStatus: text fields in clear."""
     CONTROL = "control"
     """Frames without values: completions, descriptions, readiness."""
+    STRETCH = "stretch"
+    """A stretch of bytes with what stands beside it, for the detectors: `Batch.cut` of it leaves, behind `Batch.head`."""
+    FILE = "file"
+    """Content of a file that a connection lets pass as it is."""
+    WITHHELD = "withheld"
+    """A stretch that was read from something protected: all of it is starred, but for line ends."""
 
 
 class Treatment(enum.IntEnum):
@@ -84,6 +90,12 @@ class Batch(msgspec.Struct, frozen=True):
     rows: int
     strip: bool
     """Errors and notices lose DETAIL, HINT, CONTEXT and internal query: the statement touched a protected column."""
+    head: bytes = b""
+    """Of a stretch: framing that goes in front of what leaves; it holds no value."""
+    cut: tuple[int, int] | None = None
+    """Of a stretch: which part of `frames` leaves. What stands beside it is looked at, and stays."""
+    data_class: str = ""
+    """Of what is withheld: the class that it is protected as."""
 
 
 class Masked(msgspec.Struct, frozen=True):

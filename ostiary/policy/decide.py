@@ -356,6 +356,8 @@ def _list(names: list[str]) -> str:
 def _what(case: _Case, resource: Resource) -> str:
     if resource.kind == "connection":
         return f"{resource.action.value} on connection {case.connection.name}"
+    if resource.kind == "command":  # its words may hold what no log should: only the program is named
+        return f"{resource.action.value} on command {resource.name.partition(' ')[0][:MAX_SHOWN]} …"
     name = resource.name if len(resource.name) <= MAX_SHOWN else resource.name[: MAX_SHOWN - 1] + "…"
     return f"{resource.action.value} on {resource.kind.replace('_', ' ')} {name}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import shlex
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,8 @@ KINDS: Final = {
     "large_object": "LargeObject",
     "extension": "Extension",
     "cursor": "Cursor",
+    "command": "Command",
+    "endpoint": "Endpoint",
     "path": "Path",
     "arn": "Arn",
     "other": "Other",
@@ -104,6 +107,15 @@ def service_of(arn: str) -> str:
     return parts[2] if len(parts) == 4 else ""
 
 
+def _program(command: str) -> str:
+    """The first word of a command as `shlex.join` writes it; empty where it is not written so."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ""
+    return words[0] if words and shlex.join(words) == command else ""
+
+
 def _above(path: str) -> list[str]:
     """The paths that `path` is under, outermost first: of `/a/b/c`, the root (empty), `/a` and `/a/b`."""
     parts = path.rstrip("/").split("/")[:MAX_DEPTH]
@@ -133,7 +145,16 @@ def entities(
         if resource.kind == "connection":
             continue
         parents = [at]
-        if resource.kind == "class":
+        if resource.kind == "command":
+            program = _program(resource.name)
+            inside = uid("Program", f"{connection.name}/{program}")
+            add(inside, {"connection": connection.name, "name": program}, [at])
+            add(of, {"connection": connection.name, "name": resource.name, "program": program}, [at, inside])
+        elif resource.kind == "endpoint":
+            host, _, port = resource.name.rpartition(":")
+            attrs = {"connection": connection.name, "name": resource.name, "host": host}
+            add(of, attrs | {"port": int(port) if port.isascii() and port.isdigit() else 0}, [at])
+        elif resource.kind == "class":
             add(of, {"name": resource.name}, [at])
         elif resource.kind == "path":
             for name in _above(resource.name):

@@ -1,0 +1,368 @@
+"""One channel of an SSH session, for the path: `exec`, a shell, a subsystem, or a forward.
+
+The driver writes what asyncssh hands it as messages (`messages.py`); this relay reads them, says what must be decided, and holds
+everything else until it is. Once SFTP was permitted, `files.py` takes the bytes apart and has every file decided.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.commands import Order
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.operations import Operation
+from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
+from ostiary.protocols.relay import Ask, Streamed
+from ostiary.protocols.ssh import messages as m
+from ostiary.protocols.ssh import operations, refusals
+from ostiary.protocols.ssh.files import Files
+from ostiary.protocols.ssh.operations import Ground
+from ostiary.protocols.ssh.results import Stretch
+from ostiary.protocols.ssh.states import ALLOWED, FROM_TARGET, STARTS, State
+
+MAX_VARIABLES: Final = 64
+MAX_LATER: Final = 1 << 20
+"""Bytes of messages that wait for the decision. The driver stops reading before."""
+MAX_TYPED: Final = 256
+MAX_COUNTED: Final = 1000
+"""Signals and sizes of the window that are passed on in one channel; more is a flood."""
+TRANSFERS: Final = frozenset({"scp", "rsync", "git"})
+_TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,63}")
+_SIGNAL: Final = re.compile(r"[A-Z0-9]{1,16}")
+_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{0,1024}")
+
+
+class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connection says of its channels."""
+
+    ground: Ground
+    accept_env: tuple[str, ...]
+    """Names that may be sent, `*` standing for any run of characters."""
+    detects: bool
+    """Any detector looks at what comes back."""
+    keeps_files: bool
+    masks_files: bool = False
+    """The detectors look at the content of files, too."""
+
+
+class ChannelRelay:
+    """See `ostiary.protocols.relay.Relay`."""
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self._settings = settings
+        self._state = State.OPENING
+        self._variables: list[str] = []
+        self._prelude: list[bytes] = []
+        self.has_terminal = False
+        self._start: Operation | None = None
+        self._later: deque[m.Message] = deque()
+        self._wire: list[bytes] = []
+        self._decided: list[tuple[Permit | Refusal, Operation]] = []
+        self._answers: list[bytes] = []
+        self._under: Intended | None = None
+        self._streams: dict[int, Stretch] = {}
+        self.files: Files | None = None
+        self._typed = b""
+        self._counted = 0
+        self._bytes = 0
+        self._masked: dict[str, int] = {}
+        self._ending: tuple[str, str] | None = None
+        self._outcomes: list[Outcome] = []
+        self._streamed: list[Streamed] = []
+        self.is_over = False
+
+    # --- from the client ---------------------------------------------------------------------------------------------
+
+    def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
+        """Take in messages of the client's; yield what must be decided."""
+        del snapshot  # there is no catalogue of a host
+        arrived = deque(m.decode(data))
+        if self._state is not State.ASKED:
+            arrived.extendleft(reversed(self._later))
+            self._later.clear()
+        while arrived:
+            message = arrived.popleft()
+            self._check(message)
+            if self._state is State.ASKED:
+                self._later.append(message)
+            elif self._state is State.OPENING:
+                if (operation := self._opening(message)) is not None:
+                    self._start = operation
+                    self._state = State.ASKED
+                    yield Ask(operation, takes_effect=True)
+            elif self._state is State.RUNNING:
+                yield from self._running(message)
+        if self._state is State.RUNNING and self.files is not None and not data:
+            yield from (Ask(each, takes_effect=True) for each in self.files.asks(b""))
+
+    def _check(self, message: m.Message) -> None:
+        name = message.name if isinstance(message, m.Request) else type(message).__name__.lower()
+        if name not in ALLOWED[self._state]:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, name)
+
+    def _opening(self, message: m.Message) -> Operation | None:
+        """Collect what precedes; return what is asked for."""
+        assert isinstance(message, m.Request)  # noqa: S101 - by the table
+        reader = m.Reader(message.body)
+        wire = m.encode(message)
+        match message.name:
+            case "env":
+                self._variable(reader, wire)
+            case "pty-req":
+                self.has_terminal = self._terminal(reader)
+                self._prelude.append(wire)
+            case "window-change":
+                self._prelude.append(wire)
+            case "exec":
+                text = reader.string().decode("utf-8", "surrogateescape")
+                reader.end()
+                return operations.command(text, self._settings.ground, self._whole(wire), tuple(self._variables))
+            case "subsystem":
+                name = reader.text()
+                reader.end()
+                return operations.subsystem(name, self._settings.ground, self._whole(wire), tuple(self._variables))
+            case "shell":
+                reader.end()
+                return operations.shell(self._settings.ground, self._whole(wire), tuple(self._variables))
+            case _:
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, message.name)
+        return None
+
+    def _whole(self, wire: bytes) -> bytes:
+        return b"".join(self._prelude) + wire
+
+    def _variable(self, reader: m.Reader, wire: bytes) -> None:
+        """An environment variable: kept if it is on the list, else dropped, as sshd drops what AcceptEnv does not name."""
+        name, value = reader.text(), reader.text()
+        reader.end()
+        listed = any(re.fullmatch(p.replace("*", "[A-Za-z0-9_]*"), name) for p in self._settings.accept_env)
+        if listed and _VALUE.fullmatch(value) and len(self._variables) < MAX_VARIABLES:
+            self._variables.append(f"{name}={value}")
+            self._prelude.append(wire)
+
+    @staticmethod
+    def _terminal(reader: m.Reader) -> bool:
+        """RFC 4254, 6.2. A TERM that could do more than name a terminal is no TERM."""
+        term = reader.text()
+        for _ in range(4):
+            reader.u32()
+        reader.string()
+        reader.end()
+        if not _TERM.fullmatch(term):
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "TERM")
+        return True
+
+    def _running(self, message: m.Message) -> Iterator[Ask]:
+        match message:
+            case m.Data(data) if self.files is not None:
+                yield from (Ask(each, takes_effect=True) for each in self.files.asks(data))
+                return
+            case m.Data(data):
+                self._typed = (self._typed + data)[-MAX_TYPED:]
+                if self._under is not None and not self.is_bulk:
+                    self._streamed.append(Streamed(self._under, m.encode(message)))
+            case m.Request():
+                self._counted += 1
+                if self._counted > MAX_COUNTED and message.name == "window-change":
+                    return  # the next session will know the size; a flood has no business with the target
+                if self._counted > 2 * MAX_COUNTED:
+                    raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a flood of {message.name}")
+                if message.name == "signal" and not _SIGNAL.fullmatch(m.Reader(message.body).text()):
+                    raise PeerMisbehaved(Misdeed.BAD_FIELD, "signal")
+                if self._under is not None:
+                    self._streamed.append(Streamed(self._under, m.encode(message)))
+            case _:
+                pass
+        self._wire.append(m.encode(message))
+
+    def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
+        """Heed the decision on the ask just yielded; all of them are made durable at once."""
+        self._decided.append((decision, ask.operation))
+        return True
+
+    # --- to the target -----------------------------------------------------------------------------------------------
+
+    def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
+        """Everything taken since the last order, under the proofs that it needs."""
+        judged = deque(zip((decision for decision, _ in self._decided), proofs, strict=True))
+        self._decided.clear()
+        if self._state is State.ASKED and judged:
+            self._begin(*judged.popleft())
+        if self.files is not None and self._state is State.RUNNING:
+            inner = self.files.order(judged)
+            if inner:
+                self._wire.append(m.data_head(len(inner), 0) + inner)
+            self._streamed += [Streamed(under, data) for under, data in self.files.streamed()]
+            if answer := self.files.answers():
+                self._answers.append(m.data_head(len(answer), 0) + answer)
+        wire, self._wire = b"".join(self._wire), []
+        return Order(tuple(proof for proof in proofs if isinstance(proof, Intended)), wire)
+
+    def _begin(self, decision: Permit | Refusal, proof: Intended | Denied) -> None:
+        start = self._start
+        if isinstance(proof, Intended) and start is not None:
+            self._state = State.RUNNING
+            self._under = proof
+            self._wire.append(start.wire)
+            if start.facts.name == "sftp":
+                settings = self._settings
+                looks = settings.detects and settings.masks_files
+                self.files = Files(settings.ground, detects=looks, keeps=settings.keeps_files)
+                return
+            clear = proof.permit.grounds.clear
+            held = tuple(sorted({name for r in start.facts.resources for name in r.classes} - clear))
+            moves = start.facts.name in TRANSFERS
+            # What is moved as a transfer needs `unmask`, so it comes here only in clear.
+            self._streams = {
+                code: Stretch(
+                    code,
+                    held if not start.facts.unmask else (),
+                    detects=self._settings.detects and (not moves or code > 0),
+                )
+                for code in (0, m.STDERR)
+            }
+        else:
+            self._state = State.REFUSED
+            self.is_over = True
+            if isinstance(decision, Refusal):
+                self._answers.append(refusals.channel(decision, terminal=self.has_terminal))
+
+    def streamed(self) -> Iterable[Streamed]:
+        """What the client typed, or sent as input or content, for the recording."""
+        streamed, self._streamed = self._streamed, []
+        return streamed
+
+    def answers(self) -> Iterable[Batch]:
+        """Refusals of the gateway's own."""
+        answers, self._answers = b"".join(self._answers), []
+        return (Batch(answers, Content.CONTROL, None, 0, False),) if answers else ()
+
+    # --- from the target ---------------------------------------------------------------------------------------------
+
+    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
+        """Take in messages of the target's. No bytes: nothing came for a moment, so what is held may go, as far as it may."""
+        if not data:
+            for stream in self._streams.values():
+                if (batch := stream.flush(self._typed)) is not None:
+                    yield batch, self._under
+            return
+        for message in m.decode(data):
+            match message:
+                case m.Data(inner, code):
+                    yield from self._data(inner, code)
+                case m.Request(name, body):
+                    if name not in FROM_TARGET:
+                        raise PeerMisbehaved(Misdeed.OUT_OF_TURN, name)
+                    self._ended(name, body)
+                    yield Batch(m.encode(message), Content.CONTROL, None, 0, False), self._under
+                case _:
+                    for stream in self._streams.values():
+                        if (batch := stream.end()) is not None:
+                            yield batch, self._under
+                    yield Batch(m.encode(message), Content.CONTROL, None, 0, False), self._under
+                    if isinstance(message, m.Close):
+                        self._close()
+
+    def _data(self, inner: bytes, code: int) -> Iterator[tuple[Batch, Intended | None]]:
+        if self.files is not None and code == 0:
+            for batch, under in self.files.results(inner):
+                yield batch, under or self._under
+            return
+        stream = self._streams.get(code)
+        if stream is None:  # stderr of a subsystem: text like any other
+            stream = self._streams[code] = Stretch(code, (), detects=self._settings.detects)
+        if (fed := stream.feed(inner)) is not None:
+            yield fed, self._under
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether what flows is content of files that the connection does not keep."""
+        name = "" if self._start is None else self._start.facts.name
+        return name in {"sftp", *TRANSFERS} and not self._settings.keeps_files
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something is held back that a pause may let go."""
+        return any(stream.is_holding for stream in self._streams.values())
+
+    def masked(self, masked: Masked) -> None:
+        """Count what masking did to the batch just yielded."""
+        if masked.content is Content.CONTROL:
+            return
+        self._bytes += len(masked.frames)
+        if self.files is not None:
+            self.files.masked(masked, 5)
+            return
+        for name, number in masked.counts:
+            self._masked[name] = self._masked.get(name, 0) + number
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _ended(self, name: str, body: bytes) -> None:
+        reader = m.Reader(body)
+        if name == "exit-status":
+            code = reader.u32()
+            self._ending = ("ok" if code == 0 else "error", f"exit {code}")
+        else:
+            self._ending = ("error", f"signal {reader.text()[:16]}")
+
+    def _close(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if self.files is not None:
+            self._outcomes += self.files.abandon()
+        if self._under is not None:
+            status, tag = self._ending or ("ok" if self.files is not None else "cut", "")
+            self._outcomes.append(self._outcome(self._under, status, tag))
+
+    def _outcome(self, under: Intended, status: str, tag: str) -> Outcome:
+        return Outcome(
+            intended=under,
+            status=status,
+            tag=tag,
+            rows=0,
+            bytes=self._bytes,
+            error=tag if status == "error" else "",
+            error_text="",
+            masked=tuple(sorted(self._masked.items())),
+            columns=(),
+        )
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Operations that have ended since the last call."""
+        ended = (*(self.files.outcomes() if self.files is not None else ()), *self._outcomes)
+        self._outcomes.clear()
+        return ended
+
+    def outdated(self) -> bool:
+        """No catalogue, so nothing outdates it."""
+        return False
+
+    @property
+    def outstanding(self) -> int:
+        """What the client waits for."""
+        return self.files.outstanding if self.files is not None else int(self._state is State.RUNNING)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client's lane has something to do though nothing came: a path is resolved, or the decision is there."""
+        waits = bool(self._later) and self._state is not State.ASKED
+        return waits or (self.files is not None and self.files.is_stalled)
+
+    def abandon(self) -> tuple[Outcome, ...]:
+        """The channel was cut: outcomes of everything that is still open."""
+        if not self.is_over:
+            self._ending = self._ending or ("unknown", "")
+            self._close()
+        return self.outcomes()
+
+
+__all__ = ["STARTS", "ChannelRelay", "ChannelSettings"]

@@ -1,0 +1,274 @@
+"""SFTP version 3 packets: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL, 4 (its extensions).
+
+Requests are decoded into one shape, `Asking`, and written anew from it, so what goes to the target is what was judged. A decoder
+has three outcomes: a packet, "more, please" (`cut` leaves the rest), or `PeerMisbehaved`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.protocols.ssh.messages import Reader, string, u32
+
+VERSION: Final = 3
+MAX_PACKET: Final = 256 * 1024
+"""Bytes after the length: OpenSSH, sftp-common.h, SFTP_MAX_MSG_LENGTH."""
+MAX_HANDLE: Final = 256
+"""Draft, 6.2: a handle is at most 256 bytes."""
+MAX_PATH: Final = 4096
+
+
+class Kind(enum.IntEnum):
+    """Packet types: draft, 3."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    SETSTAT = 9
+    FSETSTAT = 10
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    REALPATH = 16
+    STAT = 17
+    RENAME = 18
+    READLINK = 19
+    SYMLINK = 20
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
+
+
+READ_FLAG, WRITE_FLAG, APPEND_FLAG, CREAT_FLAG, TRUNC_FLAG, EXCL_FLAG = 1, 2, 4, 8, 16, 32
+"""Draft, 6.3: pflags."""
+OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, _, _, OP_UNSUPPORTED = range(9)
+"""Draft, 7: status codes."""
+
+PATH_EXTENSIONS: Final = {
+    "posix-rename@openssh.com": 2,
+    "hardlink@openssh.com": 2,
+    "statvfs@openssh.com": 1,
+    "lsetstat@openssh.com": 1,
+}
+"""Extended requests that name paths, and how many."""
+HANDLE_EXTENSIONS: Final = frozenset({"fstatvfs@openssh.com", "fsync@openssh.com"})
+LIMITS: Final = "limits@openssh.com"
+EXTENSIONS: Final = frozenset({*PATH_EXTENSIONS, *HANDLE_EXTENSIONS, LIMITS})
+"""What of the target's extensions is offered on. `copy-data` is not: it would move content that nobody looked at."""
+
+_ONE_PATH: Final = frozenset(
+    {
+        Kind.OPEN,
+        Kind.LSTAT,
+        Kind.SETSTAT,
+        Kind.OPENDIR,
+        Kind.REMOVE,
+        Kind.MKDIR,
+        Kind.RMDIR,
+        Kind.REALPATH,
+        Kind.STAT,
+        Kind.READLINK,
+    }
+)
+_TWO_PATHS: Final = frozenset({Kind.RENAME, Kind.SYMLINK})
+_HANDLED: Final = frozenset({Kind.CLOSE, Kind.READ, Kind.WRITE, Kind.FSTAT, Kind.FSETSTAT, Kind.READDIR})
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of the client's."""
+
+    kind: Kind
+    id: int
+    extension: str = ""
+    paths: tuple[bytes, ...] = ()
+    handle: bytes = b""
+    offset: int = 0
+    length: int = 0
+    flags: int = 0
+    tail: bytes = b""
+    """Attributes, or data to write: the rest of the packet, checked."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One reply of the target's, its body not read yet."""
+
+    kind: Kind
+    id: int
+    body: bytes
+
+
+def cut(buffer: bytearray) -> Iterator[bytes]:
+    """Take whole packets off the front of `buffer`: type and what follows. Raises `PeerMisbehaved` for a length out of range."""
+    while len(buffer) >= 4:
+        size = int.from_bytes(buffer[:4], "big")
+        if not 1 <= size <= MAX_PACKET:
+            raise PeerMisbehaved(Misdeed.BAD_LENGTH, "an SFTP packet")
+        if len(buffer) < 4 + size:
+            return
+        packet = bytes(buffer[4 : 4 + size])
+        del buffer[: 4 + size]
+        yield packet
+
+
+def packet(kind: Kind, *parts: bytes) -> bytes:
+    """Put a packet together, its length in front."""
+    body = b"".join(parts)
+    return u32(len(body) + 1) + bytes([kind]) + body
+
+
+def read_request(raw: bytes) -> Asking | None:
+    """Decode a request; None: a type or extension that is not known. Raises `PeerMisbehaved`."""
+    reader = Reader(raw)
+    code = reader.byte()
+    try:
+        kind = Kind(code)
+    except ValueError:
+        return None
+    if kind is Kind.INIT:
+        version = reader.u32()
+        reader.rest()  # what the client offers; the draft gives it no meaning
+        return Asking(kind=kind, id=version)
+    number = reader.u32()
+    if kind in _HANDLED:
+        return _handled(kind, number, reader)
+    if kind in _ONE_PATH or kind in _TWO_PATHS:
+        paths = tuple(_path(reader) for _ in range(2 if kind in _TWO_PATHS else 1))
+        flags = reader.u32() if kind is Kind.OPEN else 0
+        tail = _attributes(reader) if kind in {Kind.OPEN, Kind.SETSTAT, Kind.MKDIR} else b""
+        reader.end()
+        return Asking(kind=kind, id=number, paths=paths, flags=flags, tail=tail)
+    return _extended(number, reader) if kind is Kind.EXTENDED else None
+
+
+def _handled(kind: Kind, number: int, reader: Reader) -> Asking:
+    handle = _handle(reader)
+    offset = length = 0
+    tail = b""
+    if kind is Kind.READ:
+        offset, length = reader.u64(), reader.u32()
+    elif kind is Kind.WRITE:
+        offset, tail = reader.u64(), reader.string()
+    elif kind is Kind.FSETSTAT:
+        tail = _attributes(reader)
+    reader.end()
+    return Asking(kind=kind, id=number, handle=handle, offset=offset, length=length, tail=tail)
+
+
+def _extended(number: int, reader: Reader) -> Asking | None:
+    name = reader.text()
+    if name not in EXTENSIONS:
+        return Asking(kind=Kind.EXTENDED, id=number, extension="")
+    paths = tuple(_path(reader) for _ in range(PATH_EXTENSIONS.get(name, 0)))
+    handle = _handle(reader) if name in HANDLE_EXTENSIONS else b""
+    tail = _attributes(reader) if name == "lsetstat@openssh.com" else b""
+    reader.end()
+    return Asking(kind=Kind.EXTENDED, id=number, extension=name, paths=paths, handle=handle, tail=tail)
+
+
+def _handle(reader: Reader) -> bytes:
+    handle = reader.string()
+    if len(handle) > MAX_HANDLE:
+        raise PeerMisbehaved(Misdeed.BAD_LENGTH, "a handle")
+    return handle
+
+
+def _path(reader: Reader) -> bytes:
+    path = reader.string()
+    if len(path) > MAX_PATH:
+        raise PeerMisbehaved(Misdeed.BAD_LENGTH, "a path")
+    if b"\0" in path:
+        raise PeerMisbehaved(Misdeed.BAD_TEXT, "a path with a NUL byte")
+    return path
+
+
+def _attributes(reader: Reader) -> bytes:
+    """Draft, 5. Attributes are checked, and go on as they are."""
+    start = reader.at
+    flags = reader.u32()
+    if flags & ~0x8000000F:
+        raise PeerMisbehaved(Misdeed.BAD_FIELD, "attribute flags")
+    reader.take(8 * bool(flags & 1) + 8 * bool(flags & 2) + 4 * bool(flags & 4) + 8 * bool(flags & 8))
+    if flags & 0x80000000:
+        for _ in range(min(reader.u32(), 64)):
+            reader.string()
+            reader.string()
+    end, reader.at = reader.at, start
+    return reader.take(end - start)
+
+
+def write_request(asking: Asking, number: int) -> bytes:
+    """Write a request under a number of the gateway's own."""
+    parts = [u32(number)]
+    match asking.kind:
+        case Kind.INIT:
+            return packet(Kind.INIT, u32(VERSION))
+        case Kind.READ:
+            parts += [string(asking.handle), asking.offset.to_bytes(8, "big"), u32(asking.length)]
+        case Kind.WRITE:
+            parts += [string(asking.handle), asking.offset.to_bytes(8, "big"), string(asking.tail)]
+        case Kind.CLOSE | Kind.FSTAT | Kind.FSETSTAT | Kind.READDIR:
+            parts += [string(asking.handle), asking.tail]
+        case Kind.EXTENDED:
+            handle = [string(asking.handle)] if asking.extension in HANDLE_EXTENSIONS else []
+            parts += [string(asking.extension.encode()), *map(string, asking.paths), *handle, asking.tail]
+        case Kind.OPEN:
+            parts += [string(asking.paths[0]), u32(asking.flags), asking.tail]
+        case _:
+            parts += [*map(string, asking.paths), asking.tail]
+    return packet(asking.kind, *parts)
+
+
+def read_answer(raw: bytes) -> Answer:
+    """Decode the head of a reply. Raises `PeerMisbehaved`."""
+    reader = Reader(raw)
+    code = reader.byte()
+    if code not in {Kind.VERSION, Kind.STATUS, Kind.HANDLE, Kind.DATA, Kind.NAME, Kind.ATTRS, Kind.EXTENDED_REPLY}:
+        raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, f"SFTP {code}")
+    return Answer(Kind(code), reader.u32(), reader.rest())
+
+
+def status(number: int, code: int, text: str) -> bytes:
+    """A STATUS of the gateway's own: draft, 7."""
+    return packet(Kind.STATUS, u32(number), u32(code), string(text.encode()), string(b"en"))
+
+
+def read_status(body: bytes) -> tuple[int, bytes]:
+    """(code, message) of a STATUS. Version 3 servers always send a message; older ones may leave it out."""
+    reader = Reader(body)
+    code = reader.u32()
+    return code, b"" if reader.is_done else reader.string()
+
+
+def read_names(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """(file name, long name, attributes) of a NAME. Raises `PeerMisbehaved`."""
+    reader = Reader(body)
+    found = [
+        (reader.string(), reader.string(), _attributes(reader)) for _ in range(min(reader.u32(), MAX_PACKET // 12))
+    ]
+    reader.end()
+    return found
+
+
+def read_version(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Extensions of a VERSION, by name."""
+    reader = Reader(body)
+    found = []
+    while not reader.is_done:
+        found.append((reader.string(), reader.string()))
+    return found

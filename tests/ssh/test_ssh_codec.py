@@ -1,0 +1,166 @@
+"""Decoders of SSH channels and SFTP have three outcomes; what comes back is masked the same however it is cut."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ostiary.masking import mask
+from ostiary.masking.detectors import DETECTORS, scrub
+from ostiary.model.errors import PeerMisbehaved
+from ostiary.protocols.ssh import messages as m
+from ostiary.protocols.ssh import sftp
+from ostiary.protocols.ssh.forwards import endpoint
+from ostiary.protocols.ssh.results import Stretch
+from ostiary.protocols.ssh.sftp import Asking, Kind
+
+NO_ATTRIBUTES = m.u32(0)
+REQUESTS = [
+    Asking(kind=Kind.OPEN, id=1, paths=(b"/home/a",), flags=1, tail=NO_ATTRIBUTES),
+    Asking(kind=Kind.CLOSE, id=2, handle=b"h"),
+    Asking(kind=Kind.READ, id=3, handle=b"h", offset=1 << 40, length=32768),
+    Asking(kind=Kind.WRITE, id=4, handle=b"h", offset=7, tail=b"data"),
+    Asking(kind=Kind.LSTAT, id=5, paths=(b"a",)),
+    Asking(kind=Kind.FSTAT, id=6, handle=b"h"),
+    Asking(kind=Kind.SETSTAT, id=7, paths=(b"a",), tail=m.u32(4) + m.u32(0o600)),
+    Asking(kind=Kind.FSETSTAT, id=8, handle=b"h", tail=m.u32(0x80000001) + bytes(8) + m.u32(1) + m.string(b"n") + m.string(b"v")),
+    Asking(kind=Kind.OPENDIR, id=9, paths=(b"/",)),
+    Asking(kind=Kind.READDIR, id=10, handle=b"h"),
+    Asking(kind=Kind.REMOVE, id=11, paths=(b"a",)),
+    Asking(kind=Kind.MKDIR, id=12, paths=(b"a",), tail=NO_ATTRIBUTES),
+    Asking(kind=Kind.RENAME, id=13, paths=(b"a", b"b")),
+    Asking(kind=Kind.SYMLINK, id=14, paths=(b"target", b"link")),
+    Asking(kind=Kind.EXTENDED, id=15, extension="posix-rename@openssh.com", paths=(b"a", b"b")),
+    Asking(kind=Kind.EXTENDED, id=16, extension="fsync@openssh.com", handle=b"h"),
+    Asking(kind=Kind.EXTENDED, id=17, extension="limits@openssh.com"),
+]
+
+
+@pytest.mark.parametrize("asking", REQUESTS, ids=lambda each: each.extension or each.kind.name)
+def test_a_request_is_read_whole_and_in_no_other_way(asking: Asking) -> None:
+    wire = sftp.write_request(asking, asking.id)
+    assert [sftp.read_request(raw) for raw in sftp.cut(bytearray(wire))] == [asking]
+    buffer, seen = bytearray(), []
+    for byte in wire:
+        buffer.append(byte)
+        seen += [sftp.read_request(raw) for raw in sftp.cut(buffer)]
+    assert seen == [asking]
+    raw = wire[4:]
+    for end in range(1, len(raw)):
+        with pytest.raises(PeerMisbehaved):
+            sftp.read_request(raw[:end])
+    with pytest.raises(PeerMisbehaved):
+        sftp.read_request(raw + b"x")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=64), st.sampled_from(list(Kind)))
+def test_any_sftp_packet_is_a_request_or_unknown_or_the_peers_misdeed(body: bytes, kind: Kind) -> None:
+    for read in (sftp.read_request, sftp.read_answer):
+        with contextlib.suppress(PeerMisbehaved):
+            read(bytes([kind]) + body)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=64))
+def test_any_channel_bytes_are_messages_or_the_peers_misdeed(wire: bytes) -> None:
+    try:
+        messages = list(m.decode(wire))
+    except PeerMisbehaved:
+        return
+    assert b"".join(m.encode(each) for each in messages) == wire
+
+
+def test_a_packet_beyond_the_bound_is_refused_by_its_length_alone() -> None:
+    with pytest.raises(PeerMisbehaved):
+        list(sftp.cut(bytearray(m.u32(sftp.MAX_PACKET + 1))))
+    with pytest.raises(PeerMisbehaved):
+        list(sftp.cut(bytearray(m.u32(0))))
+
+
+# --- masking across pieces ---------------------------------------------------------------------------------------------
+
+SENSITIVE = [
+    b"4111 1111 1111 1111", b"4111111111111111", b"078-05-1120", b"DE89 3704 0044 0532 0130 00", b"ana.maria@example.com",
+    b"ghp_abcdefghijklmnopqrstuvwxyz0123456789", b"AKIAIOSFODNN7EXAMPLE", b"3782 822463 10005",
+    b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\nAAAB\n-----END OPENSSH PRIVATE KEY-----",
+]  # fmt: skip
+
+
+def through(pieces: list[bytes], flush: bool = False) -> bytes:
+    stream, out = Stretch(0, (), detects=True), b""
+    batches = []
+    for piece in pieces:
+        batches.append(stream.feed(piece))
+        if flush:
+            batches.append(stream.flush(b""))
+    batches.append(stream.end())
+    for batch in batches:
+        if batch is not None:
+            out += b"".join(each.data for each in m.decode(mask(frozenset(), batch, DETECTORS).frames))  # type: ignore[union-attr]
+    return out
+
+
+@pytest.mark.parametrize("value", SENSITIVE, ids=range(len(SENSITIVE)))
+def test_a_value_is_masked_wherever_it_is_cut(value: bytes) -> None:
+    text = b"before, " + value + b" after\n"
+    expected = scrub(text)
+    assert value not in expected
+    assert through([text]) == expected
+    for at in range(1, len(text)):
+        assert through([text[:at], text[at:]]) == expected, at
+    assert through([bytes([byte]) for byte in text]) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from([*SENSITIVE, b"plain words ", b"\x1b[31m", b"12 34\r\n", b"a@b ", b"--", b" "]), max_size=6), st.data())
+def test_however_output_is_cut_the_same_leaves(parts: list[bytes], data: st.DataObject) -> None:
+    text = b" ".join(parts)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert through(pieces) == through([text])
+
+
+@pytest.mark.parametrize("value", SENSITIVE[:8], ids=range(8))
+def test_letter_by_letter_with_pauses_shows_no_more_than_its_beginning(value: bytes) -> None:
+    out = through([bytes([byte]) for byte in b"x " + value + b"\n"], flush=True)
+    shown = out.removeprefix(b"x ").rstrip(b"\n")
+    clear = len(shown.split(b"*")[0])
+    assert b"*" in shown
+    assert clear <= 15
+
+
+def test_a_prompt_and_what_was_typed_go_out_at_once() -> None:
+    stream = Stretch(0, (), detects=True)
+    prompt = stream.feed(b"ana@host:~$ ")
+    assert prompt is not None
+    assert prompt.cut == (0, len(b"ana@host:~$ "))
+    assert stream.feed(b"1234567") is None
+    typed = stream.flush(b"echo 1234567")
+    assert typed is not None
+    assert not stream.is_holding
+
+
+def test_a_protected_stream_is_withheld_whole() -> None:
+    batch = Stretch(0, ("secrets",), detects=True).feed(b"PASSWORD=x\nY\n")
+    assert batch is not None
+    masked = mask(frozenset(), batch, frozenset())
+    assert masked.frames.endswith(b"**********\n*\n")
+    assert masked.counts == (("secrets", 1),)
+    assert mask(frozenset({"secrets"}), batch, frozenset()).frames.endswith(b"PASSWORD=x\nY\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("Example.COM.", 443, "example.com:443"), ("127.0.0.1", 80, "127.0.0.1:80"), ("::1", 80, "::1:80"),
+        ("[::1]", 80, "::1:80"), ("::ffff:169.254.169.254", 80, "169.254.169.254:80"), ("2852039166", 80, None), ("0xA9FEA9FE", 80, None),
+        ("169.254.43518", 80, None), ("0251.0376.0251.0376", 80, None), ("a b", 80, None), ("host", 0, None), ("host", 65536, None),
+        ("fe80::1%eth0", 80, None), ("", 80, None), ("x\ny", 80, None), ("1.2.3.4.", 80, None),
+    ],
+)  # fmt: skip
+def test_where_a_forward_leads_has_one_spelling(host: str, port: int, expected: str | None) -> None:
+    assert endpoint(host, port) == expected
