@@ -40,6 +40,7 @@ REVEALS: dict[str, str] = {
     "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
     "ostiary/driver/targets.py": "makes the masks of a connection with its key",
     "ostiary/identity/verifier.py": "checks the token that somebody showed",
+    "ostiary/upstream/ssh.py": "logs in to a host with its password or key, or signs a session's certificate",
     "ostiary/protocols/postgres/login.py": "answers a target that asks for the password",
     "ostiary/protocols/postgres/scram.py": "derives the keys of SCRAM from the password",
 }
