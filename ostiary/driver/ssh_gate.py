@@ -223,7 +223,7 @@ class Door(asyncssh.SSHServer):
             who = await identify(claims)
             try:
                 target = reception.target(claims.connection, SshDestination, gate.settings, len(gate.sessions))
-                self._admitted = (reception.admit(who, target), target, claims)
+                self._admitted = (reception.admit(who, target, claims.said), target, claims)
             except NotAdmitted as exc:
                 await reception.turn_away(claims, who, exc)
                 raise

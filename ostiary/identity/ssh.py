@@ -138,8 +138,9 @@ def _host_certificate(key: Ed25519PrivateKey, authority: Ed25519PrivateKey) -> b
         .serial(secrets.randbits(63))
         .type(ser.SSHCertificateType.HOST)
         .key_id(b"ostiary")
-        .valid_for_all_principals()
+        .valid_for_all_principals()  # type: ignore[no-untyped-call]
         .valid_after(now - SKEW_SECONDS)
         .valid_before(now + HOST_SECONDS)
     )
-    return builder.sign(authority).public_bytes() + b"\n"
+    signed: bytes = builder.sign(authority).public_bytes()
+    return signed + b"\n"

@@ -167,7 +167,7 @@ class ChannelRelay:
             case m.Data(data):
                 self._typed = (self._typed + data)[-MAX_TYPED:]
                 if self._under is not None and not self.is_bulk:
-                    self._streamed.append(Streamed(self._under, m.encode(message)))
+                    self._streamed.append(Streamed(self._under, m.encode(message), ends=False))
             case m.Request():
                 self._counted += 1
                 if self._counted > MAX_COUNTED and message.name == "window-change":
@@ -177,7 +177,7 @@ class ChannelRelay:
                 if message.name == "signal" and not _SIGNAL.fullmatch(m.Reader(message.body).text()):
                     raise PeerMisbehaved(Misdeed.BAD_FIELD, "signal")
                 if self._under is not None:
-                    self._streamed.append(Streamed(self._under, m.encode(message)))
+                    self._streamed.append(Streamed(self._under, m.encode(message), ends=False))
             case _:
                 pass
         self._wire.append(m.encode(message))
@@ -199,7 +199,7 @@ class ChannelRelay:
             inner = self.files.order(judged)
             if inner:
                 self._wire.append(m.data_head(len(inner), 0) + inner)
-            self._streamed += [Streamed(under, data) for under, data in self.files.streamed()]
+            self._streamed += [Streamed(under, data, ends=False) for under, data in self.files.streamed()]
             if answer := self.files.answers():
                 self._answers.append(m.data_head(len(answer), 0) + answer)
         wire, self._wire = b"".join(self._wire), []
