@@ -104,8 +104,8 @@ def rotate_token_key(path: Path) -> TokenKey:
     load_or_create_token_key(path)
     older = json.loads(public.read_bytes())["keys"]
     key = new_token_key()
-    _write(public, json.dumps({"keys": [key.public_jwk(), *older][:MAX_PUBLISHED]}, indent=1).encode() + b"\n", 0o644)
-    _write(path, key.key.as_pem(private=True), 0o600)
+    write_whole(public, json.dumps({"keys": [key.public_jwk(), *older][:MAX_PUBLISHED]}, indent=1).encode() + b"\n", 0o644)
+    write_whole(path, key.key.as_pem(private=True), 0o600)
     return key
 
 
