@@ -20,6 +20,7 @@ from ostiary.audit.journal import Journal, Written
 from ostiary.driver.session import NO_OPERATION, PENDING, Lane
 from ostiary.driver.spawn import spawn
 from ostiary.model import commands as c
+from ostiary.model.approvals import Ticket
 from ostiary.model.catalogue import NO_CATALOGUE
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.events import PayloadKind
@@ -36,6 +37,7 @@ MAX_UNHEARD: Final = 1 << 20
 """Bytes that a parked lane keeps before its side is no longer read."""
 PAUSE_SECONDS: Final = 0.03
 """How long the end of what came may be held back without anything following."""
+CANNOT_ASK: Final = Ticket("", 0, None, "", "", "approvals cannot be asked for on SSH yet")
 STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
 
 _log = structlog.get_logger("ostiary")
@@ -209,7 +211,8 @@ class ChannelDriver:
             c.HearTarget: lambda _: self._replies.listen(),
             c.LookUp: lambda _: NO_CATALOGUE,
             c.Clock: lambda _: int(time.time()),
-            c.AskHuman: lambda _: frozenset(),  # there is no way yet to ask anybody on a channel; silence is no
+            c.Settle: lambda _: None,
+            c.AskHuman: lambda _: CANNOT_ASK,
             c.MakeDurable: self._make_durable,
             c.Keep: self._keep,
             c.Run: self._run,

@@ -260,7 +260,7 @@ class Door(asyncssh.SSHServer):
         except (OstiaryError, OSError) as exc:
             self._fail(exc)
             return
-        session = SshSession(self._gate, begun, target, connection)
+        session = SshSession(self._gate, begun, target, connection, claims.said)
         try:
             await session.dial()
         except (OstiaryError, OSError) as exc:
@@ -342,8 +342,9 @@ class SshSession:
     """One person on one host: its channels, and the connection to the target."""
 
     def __init__(
-        self, gate: SshGate, begun: Begun, target: SshDestination, client: asyncssh.SSHServerConnection
+        self, gate: SshGate, begun: Begun, target: SshDestination, client: asyncssh.SSHServerConnection, said: Said
     ) -> None:
+        self._said = said
         self._gate = gate
         self._begun = begun
         self.admitted = begun.admitted
@@ -403,12 +404,17 @@ class SshSession:
     def _driver(self, relay: ChannelRelay | ForwardRelay) -> ChannelDriver:
         if self._finished or len(self._channels) >= self._gate.settings.max_channels:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "too many channels in this session")
+        reception, connection = self._gate.reception, self._target.connection
+        held = reception.desk.granted(self.admitted.who, connection.name)
         line = Line(
             admitted=self.admitted,
-            connection=self._target.connection,
-            policies=self._gate.reception.policies,
+            connection=connection,
+            policies=reception.policies,
             relay=relay,
+            said=self._said,
+            granted=frozenset() if held is None else held.groups,
         )
+        line.restraint = reception.restraint(self.admitted.who, connection)
         driver = ChannelDriver(line=line, relay=relay, journal=self._begun.journal, session=self)
         self._channels.add(driver)
         return driver

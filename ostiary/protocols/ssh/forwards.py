@@ -21,6 +21,7 @@ from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outco
 from ostiary.protocols.relay import Ask, Streamed
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import operations
+from ostiary.protocols.ssh.alone import Alone
 from ostiary.protocols.ssh.operations import Ground
 
 KINDS: Final = frozenset({"direct-tcpip", "direct-streamlocal@openssh.com"})
@@ -47,7 +48,7 @@ def endpoint(host: str, port: int) -> str | None:
     return f"{mapped or address}:{port}"
 
 
-class ForwardRelay:
+class ForwardRelay(Alone):
     """See `ostiary.protocols.relay.Relay`. The first message is a request named after the channel's type."""
 
     def __init__(self, ground: Ground) -> None:

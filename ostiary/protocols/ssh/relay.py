@@ -22,6 +22,7 @@ from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outco
 from ostiary.protocols.relay import Ask, Streamed
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import operations, refusals
+from ostiary.protocols.ssh.alone import Alone
 from ostiary.protocols.ssh.files import Files
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.results import Stretch
@@ -52,7 +53,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The detectors look at the content of files, too."""
 
 
-class ChannelRelay:
+class ChannelRelay(Alone):
     """See `ostiary.protocols.relay.Relay`."""
 
     def __init__(self, settings: ChannelSettings) -> None:
