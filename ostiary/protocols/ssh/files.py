@@ -33,7 +33,7 @@ from ostiary.protocols.ssh import operations, refusals, sftp
 from ostiary.protocols.ssh.messages import Reader, data_head, string, u32
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.paths import canonical
-from ostiary.protocols.ssh.sftp import Answer, Asking, Kind
+from ostiary.protocols.ssh.sftp import Response, Asking, Kind
 
 LOOK: Final = 1024
 """Bytes on either side of what is read that the detectors see: see `results.MAX_HELD`."""
@@ -345,7 +345,7 @@ class Files:
             for batch in self._answered(answer, waiting):
                 yield batch, under
 
-    def _version(self, answer: Answer) -> Batch:
+    def _version(self, answer: Response) -> Batch:
         if self._ready or self._waiting.pop(-1, None) is None or answer.id != sftp.VERSION:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "VERSION")
         self._ready = True
@@ -356,7 +356,7 @@ class Files:
         ]
         return _control(sftp.packet(Kind.VERSION, u32(sftp.VERSION), *offered))
 
-    def _answered(self, answer: Answer, waiting: _Waiting) -> Iterator[Batch]:
+    def _answered(self, answer: Response, waiting: _Waiting) -> Iterator[Batch]:
         client = u32(waiting.asking.id)
         match answer.kind:
             case Kind.STATUS:
@@ -377,7 +377,7 @@ class Files:
             case _:
                 raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"SFTP {answer.kind.name} to {waiting.asking.kind.name}")
 
-    def _status(self, answer: Answer, waiting: _Waiting) -> Iterator[Batch]:
+    def _status(self, answer: Response, waiting: _Waiting) -> Iterator[Batch]:
         code, text = sftp.read_status(answer.body)
         if waiting.asking.kind is Kind.CLOSE and waiting.file is not None:
             self._close(waiting.file, "ok" if code == sftp.OK else "error")
@@ -388,7 +388,7 @@ class Files:
         yield _stretch(head, text, 6)
         yield _raw(string(b"en"))
 
-    def _opened(self, answer: Answer, waiting: _Waiting, intended: Intended) -> Batch:
+    def _opened(self, answer: Response, waiting: _Waiting, intended: Intended) -> Batch:
         reader = Reader(answer.body)
         handle = reader.string()
         reader.end()
@@ -400,7 +400,7 @@ class Files:
         )
         return _control(sftp.packet(Kind.HANDLE, u32(waiting.asking.id), answer.body))
 
-    def _data(self, answer: Answer, waiting: _Waiting, file: _File) -> Batch:
+    def _data(self, answer: Response, waiting: _Waiting, file: _File) -> Batch:
         reader = Reader(answer.body)
         data = reader.string()
         reader.end()
@@ -532,7 +532,7 @@ def _opened(path: str, flags: int) -> tuple[tuple[str, Action], ...]:
     return tuple(found)
 
 
-def _where(answer: Answer) -> bytes | None:
+def _where(answer: Response) -> bytes | None:
     if answer.kind is not Kind.NAME:
         return None
     names = sftp.read_names(answer.body)
@@ -576,7 +576,7 @@ def _stretch(head: bytes, text: bytes, behind: int) -> Batch:
     return Batch(text, Content.STRETCH, None, 0, False, framed)
 
 
-def _names(answer: Answer, client: bytes) -> Iterator[Batch]:
+def _names(answer: Response, client: bytes) -> Iterator[Batch]:
     names = sftp.read_names(answer.body)
     pieces: list[Batch] = []
     for name, long, attributes in names:

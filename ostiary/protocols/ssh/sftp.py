@@ -105,7 +105,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes, or data to write: the rest of the packet, checked."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """One reply of the target's, its body not read yet."""
 
     kind: Kind
@@ -234,13 +234,13 @@ def write_request(asking: Asking, number: int) -> bytes:
     return packet(asking.kind, *parts)
 
 
-def read_answer(raw: bytes) -> Answer:
+def read_answer(raw: bytes) -> Response:
     """Decode the head of a reply. Raises `PeerMisbehaved`."""
     reader = Reader(raw)
     code = reader.byte()
     if code not in {Kind.VERSION, Kind.STATUS, Kind.HANDLE, Kind.DATA, Kind.NAME, Kind.ATTRS, Kind.EXTENDED_REPLY}:
         raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, f"SFTP {code}")
-    return Answer(Kind(code), reader.u32(), reader.rest())
+    return Response(Kind(code), reader.u32(), reader.rest())
 
 
 def status(number: int, code: int, text: str) -> bytes:
