@@ -33,7 +33,7 @@ from ostiary.protocols.ssh import operations, refusals, sftp
 from ostiary.protocols.ssh.messages import Reader, data_head, string, u32
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.paths import canonical
-from ostiary.protocols.ssh.sftp import Response, Asking, Kind
+from ostiary.protocols.ssh.sftp import Asking, Kind, Response
 
 LOOK: Final = 1024
 """Bytes on either side of what is read that the detectors see: see `results.MAX_HELD`."""
