@@ -50,6 +50,7 @@ class _General:
             Route("/.well-known/jwks.json", self.jwks, methods=["GET"]),
             Route("/.well-known/oauth-authorization-server", self.metadata, methods=["GET"]),
             Route("/.well-known/openid-configuration", self.metadata, methods=["GET"]),
+            Route("/.well-known/actor-jwks.json", self.actor_jwks, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
         ]
@@ -57,6 +58,10 @@ class _General:
     async def jwks(self, _: Request) -> Response:
         """RFC 7517, 5: the keys that gateway tokens are signed with, the newest first."""
         return JSONResponse({"keys": self._deps.signer.public_keys()}, headers={"cache-control": "max-age=300"})
+
+    async def actor_jwks(self, _: Request) -> Response:
+        """RFC 7517, 5: the key that `X-Ostiary-Assertion` is signed with; it signs no token."""
+        return JSONResponse({"keys": list(self._deps.actor_keys)}, headers={"cache-control": "max-age=300"})
 
     async def metadata(self, _: Request) -> Response:
         """RFC 8414, 2. The second address is where libpq looks (OpenID Connect Discovery, 4)."""

@@ -50,6 +50,8 @@ class Deps:
     """Hex SHA-256 of the bearer token of the identity provider."""
     scim_issuer: str = ""
     scim_subject: str = "externalId"
+    actor_keys: tuple[dict[str, str], ...] = ()
+    """Public keys of what services are told of who acts (`X-Ostiary-Assertion`)."""
     clock: Callable[[], float] = time.time
 
     def is_admin(self, who: VerifiedIdentity) -> bool:

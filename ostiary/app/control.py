@@ -92,7 +92,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             revoke=revoke,
             connections=frozenset(config.connections),
             record=record,
-            registry=CollectorRegistry(),
+            registry=CollectorRegistry(), actor_keys=(load_or_create_token_key(state / "keys" / "actor.key").public_jwk(),),
             records=kept,
             clients=Clients(
                 [Client(section, f"clients[{n}]") for n, section in enumerate(config.clients)],

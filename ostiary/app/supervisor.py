@@ -111,6 +111,7 @@ def serve(config: Config) -> int:
     load_or_create_token_key(state / "keys" / "token.key")
     if config.listen.ssh is not None:
         ensure_keys(state / "keys")
+    load_or_create_token_key(state / "keys" / "actor.key")
     children = [_Child(name, config) for name in CHILDREN]
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

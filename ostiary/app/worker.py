@@ -21,16 +21,19 @@ from ostiary.alerts.heard import ENDED, Demands
 from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
 from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
-from ostiary.config.types import Config, Listener, SshListener
+from ostiary.config.types import Config, HttpListener, Listener, SshListener
 from ostiary.driver.admission import Alertable, Gate, Reception
+from ostiary.driver.http_gate import HttpGate
+from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
 from ostiary.identity.habits import Habits, credential
+from ostiary.identity.keys import load_or_create_token_key
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.masking import scrub
-from ostiary.model.connections import Connection, PostgresConnection, SshConnection
+from ostiary.model.connections import Connection, HttpConnection, PostgresConnection, SshConnection
 from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.link import Link, LinkDown
@@ -65,7 +68,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         members = {"config": {"action": "catalogue", "connection": connection}}
         log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
 
-    destinations = Destinations(destination(c, reads_catalogue) for c in config.connections.values())
+    known = [destination(c, reads_catalogue) for c in config.connections.values()]
+    destinations = Destinations(known)
     desk = Desk(
         link, key=kek, worker=f"{WRITER} {log.encoder.boot}", new_id=log.ids.next, scrub=scrub, spawn=spawn,
         page=config.api.base_url,
@@ -97,7 +101,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         waits_inside=config.approvals.in_transaction_seconds,
     )
     keys = Path(config.gateway.state_dir) / "keys"
-    gates = {protocol: gate(protocol, settings, reception, keys) for protocol, settings in listeners(config).items()}
+    gates = {protocol: gate(protocol, settings, reception, keys, known) for protocol, settings in listeners(config).items()}
     await record(log, "config", {"config": {
         "action": "start", "digest": config.digest, "policy": in_force.digest, "dangers": list(config.dangers()),
     }})  # fmt: skip
@@ -200,6 +204,8 @@ def destination(connection: Connection, reads_catalogue: Callable[[str], None]) 
             return PostgresDestination(connection, resolve, reads_catalogue)
         case SshConnection():
             return cast(Destination, _ssh().SshDestination(connection, resolve))
+        case HttpConnection():
+            return HttpDestination(connection, resolve)
         case _:
             raise ConfigError(f"connections.{connection.name}.type", f"no session speaks {connection.type}")
 
@@ -212,12 +218,15 @@ def _ssh() -> ModuleType:
         raise ConfigError("listen.ssh", f"needs {exc.name}: pip install 'ostiary[ssh]'") from None
 
 
-def gate(protocol: str, settings: Listener, reception: Reception, keys: Path) -> Gate:
+def gate(protocol: str, settings: Listener, reception: Reception, keys: Path, known: Iterable[Destination]) -> Gate:
     """The listener of one protocol. `keys`: the folder of the gateway's own."""
     if protocol == "postgresql":
         return PostgresGate(reception, settings)
     if isinstance(settings, SshListener):
         return cast(Gate, _ssh().SshGate(reception, settings, keys))
+    if isinstance(settings, HttpListener):
+        signer = load_or_create_token_key(keys / "actor.key")
+        return HttpGate(reception, settings, [each for each in known if isinstance(each, HttpDestination)], signer)
     raise ConfigError(f"listen.{protocol}", "has no listener")
 
 

@@ -6,9 +6,10 @@ import asyncio
 from typing import Final
 
 from ostiary.catalogue import Catalogue
+from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.side import Side
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.connections import Connection, PostgresConnection
+from ostiary.model.connections import Connection, HttpConnection, PostgresConnection
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.operations import Operation
 from ostiary.protocols.postgres import decode, encode
@@ -62,6 +63,8 @@ async def probe(connection: Connection) -> str:
     match connection:
         case PostgresConnection():
             return await _ask_postgres(connection)
+        case HttpConnection():
+            return await _reach_http(connection)
         case _:
             raise NotAdmitted(Reason.UNSUPPORTED, f"nothing tries out a target of type {connection.type}")
 
@@ -71,6 +74,16 @@ async def look(connection: Connection) -> tuple[str, list[str]]:
     return (
         await _look_at_postgres(connection) if isinstance(connection, PostgresConnection) else (connection.account, [])
     )
+
+
+async def _reach_http(connection: HttpConnection) -> str:
+    """Dial, and have the credential ready; nothing is asked of a service, for what a request does is its own business."""
+    destination = HttpDestination(connection, resolve)
+    if destination.shown.ready() is None:
+        await destination.shown.fetch()
+    link = await destination.open()
+    link.close()
+    return f"HTTP at {connection.upstream.host_header}"
 
 
 async def _ask_postgres(connection: PostgresConnection) -> str:

@@ -113,6 +113,7 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
 
     That somebody looked is an entry of the log (`replay`), made before anything is shown.
     """
+    from ostiary.recording.http_transcript import http_events
     from ostiary.recording.transcript import events, lines
 
     settings = load(config)
@@ -120,13 +121,23 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
     whole = _full(str(state), session)
     recording = _records(state, whole)
     on_record(settings, "replay", {"replay": {"how": "shown", "session": whole}})
-    happened = events(recording)
+    read = http_events if _type(str(state), whole) == "http" else events
+    happened = read(recording)
     if output is Output.JSON:
         for event in happened:
             emit_json(event)
     else:
         emit_safe(line.text for line in lines(happened))
     return ExitCode.OK
+
+
+def _type(state: str, session: str) -> str:
+    """Return which protocol a session speaks, as its start says."""
+    from ostiary.audit.search import Query, search
+
+    for entry in search(state, Query(kind="session.start", session=session, limit=1)):
+        return str(entry.get("target", {}).get("type", ""))
+    return ""
 
 
 def _head(state: Path, session: str) -> StreamHead | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import re2
 
+from ostiary.config.http import check_places, check_url, http_connection
 from ostiary.config.presets import OPEN_TO_ALL
 from ostiary.config.types import (
     Admin,
@@ -26,6 +26,7 @@ from ostiary.config.types import (
     Client,
     Config,
     File,
+    HttpTarget,
     Issuer,
     Listener,
     PostgresTarget,
@@ -78,6 +79,8 @@ def freeze(written: File, file: Path, digest: str) -> Config:
     listen = msgspec.structs.replace(written.listen, **doors)
     if not written.policy.files:
         raise ConfigError("policy.files", "is empty, so nothing would be permitted; name at least one Cedar file")
+    connections = {name: _connection(name, target, written, folder) for name, target in written.connections.items()}
+    check_places(connections)
     return Config(
         path=str(file),
         gateway=msgspec.structs.replace(written.gateway, state_dir=str(folder / written.gateway.state_dir)),
@@ -95,7 +98,7 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         scim=_scim(written, folder),
         admin=_admin(written),
         misuse=written.misuse,
-        connections={name: _connection(name, target, written, folder) for name, target in written.connections.items()},
+        connections=connections,
         danger_keys=tuple(sorted(_dangers("", written))),
         digest=digest,
     )
@@ -159,22 +162,8 @@ def _door(key: str, door: Door, folder: Path) -> Door:
 
 def _check_api(api: Api) -> Api:
     if api.url is not None:
-        _check_url("api.url", api.url, danger=api.danger_plaintext)
+        check_url("api.url", api.url, danger=api.danger_plaintext)
     return api
-
-
-def _check_url(key: str, url: str, *, danger: bool = False) -> None:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigError(key, "is not a URL; write it as https://host/path") from None
-    if parts.scheme not in {"https", "http"} or not host:
-        raise ConfigError(key, "is not a URL; write it as https://host/path")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(key, "holds a user or a password; a URL in the configuration must not")
-    if parts.scheme == "http" and not danger and not is_loopback(host):
-        raise ConfigError(key, "must be https: over http anybody on the way could change the answer")
 
 
 def _audit(audit: Audit, folder: Path) -> Audit:
@@ -194,7 +183,7 @@ def _approvals(approvals: Approvals, folder: Path) -> Approvals:
     webhooks = []
     for index, webhook in enumerate(approvals.webhooks):
         key = f"approvals.webhooks[{index}]"
-        _check_url(f"{key}.url", webhook.url)
+        check_url(f"{key}.url", webhook.url)
         secret = str(secret_ref(f"{key}.secret", webhook.secret, folder))
         webhooks.append(msgspec.structs.replace(webhook, secret=secret))
     if approvals.break_glass_groups and not approvals.review_groups:
@@ -264,9 +253,9 @@ def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
         if issuer.login_client_id is not None and not issuer.discovery:
             raise ConfigError(f"{key}.login_client_id", "needs discovery = true: that is where its login page is found")
         if issuer.discovery:
-            _check_url(f"{key}.issuer", issuer.issuer)
+            check_url(f"{key}.issuer", issuer.issuer)
         if issuer.jwks_url is not None:
-            _check_url(f"{key}.jwks_url", issuer.jwks_url)
+            check_url(f"{key}.jwks_url", issuer.jwks_url)
         made.append(
             msgspec.structs.replace(
                 issuer,
@@ -288,7 +277,7 @@ def _saml(written: File, folder: Path) -> tuple[Saml, ...]:
         if each.issuer in taken:
             raise ConfigError(f"{key}.issuer", "is an issuer that is configured already; each needs its own name")
         taken.add(each.issuer)
-        _check_url(f"{key}.sso_url", each.sso_url)
+        check_url(f"{key}.sso_url", each.sso_url)
         made.append(msgspec.structs.replace(each, cert_file=_file(f"{key}.cert_file", each.cert_file, folder)))
     return tuple(made)
 
@@ -300,7 +289,7 @@ def _clients(clients: tuple[Client, ...], folder: Path) -> tuple[Client, ...]:
         if client.id == "ostiary" or any(client.id == other.id for other in clients[:index]):
             raise ConfigError(f"{key}.id", f"{client.id} is taken; each client needs its own id")
         for number, uri in enumerate(client.redirect_uris):
-            _check_url(f"{key}.redirect_uris[{number}]", uri)
+            check_url(f"{key}.redirect_uris[{number}]", uri)
         made.append(
             msgspec.structs.replace(client, jwks_file=_optional_file(f"{key}.jwks_file", client.jwks_file, folder))
         )
@@ -354,6 +343,8 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
             return _postgres(key, target, general, reach, folder)
         case SshTarget():
             return ssh_connection(key, target, general, reach, folder)
+        case HttpTarget():
+            return http_connection(key, target, general, reach, lambda where, text: secret_ref(where, text, folder))
         case _:
             raise ConfigError(f"{key}.type", "is not a kind of target that this gateway speaks to")
 

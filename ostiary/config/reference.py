@@ -129,7 +129,7 @@ def _inner(hint: Any) -> tuple[str, type[Section]] | None:
 def page() -> str:
     """Return the whole page."""
     parts = [HEAD]
-    for header, kind in sections():
+    for header, kind in dict(sections()).items():
         table, _, type_ = header.partition("\n")
         named = f"`{table}` with `{type_}`" if type_ else f"`{table}`"
         parts.append(f"## {named}\n\n{' '.join((kind.__doc__ or '').split())}\n")

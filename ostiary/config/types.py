@@ -12,8 +12,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ostiary.model.connections import Connection, Durability, Recording, Strategy
+from ostiary.model.connections import Connection, CredentialKind, Durability, Recording, Strategy
 from ostiary.model.identity import Kind
+from ostiary.model.operations import Action
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -117,6 +118,25 @@ class SshListener(Listener, frozen=True):
     """Channels open at once in one session; one more is refused."""
 
 
+class HttpListener(Listener, frozen=True, kw_only=True):
+    """Where HTTP clients come in: services of type `http` are reached by `Host` or by path."""
+
+    address: Address = "127.0.0.1:15481"
+    """`host:port` to listen on, apart from the API's. Without TLS only loopback is allowed."""
+    names: tuple[Text, ...] = ()
+    """Values of `Host` by which clients may call this listener itself, for services under a path; its address always is one."""
+    head_seconds: Seconds = 10.0
+    """Seconds from a request's first byte to the end of its head before the connection is cut."""
+    body_seconds: Seconds = 60.0
+    """Seconds without a byte of a body that is under way before the connection is cut."""
+    keep_seconds: Seconds = 75.0
+    """Seconds that a connection may lie idle between requests."""
+    session_seconds: Seconds = 900.0
+    """Seconds without a request after which the session of a token on a connection ends; the next request begins a new one."""
+    max_connections: Count = 2000
+    """Client connections at once; one more is closed."""
+
+
 class Listen(Section, frozen=True):
     """One listener for each protocol."""
 
@@ -124,6 +144,8 @@ class Listen(Section, frozen=True):
     """Where PostgreSQL clients connect."""
     ssh: SshListener | None = None
     """Where SSH clients connect."""
+    http: HttpListener | None = None
+    """Where HTTP clients connect."""
 
 
 class Api(Section, frozen=True):
@@ -460,10 +482,10 @@ class Tokens(Section, frozen=True):
 
 
 class Protect(Section, frozen=True):
-    """How one column is protected."""
+    """How one column, or one field, is protected."""
 
     cls: ClassName = msgspec.field(name="class")
-    """Data class of the column, as policy names it: `pci`, `pii`, …"""
+    """Data class of it, as policy names it: `pci`, `pii`, …"""
     mask: Strategy = Strategy.REDACT
     """What is left of a value: `redact` (all characters become `*`), `last4`, `partial` (the ends stay, as `classes` says), `hash` (keyed), `token` (keyed, of the same form), or `null`. Values that are no text become NULL, but for hashes and tokens of `int`, `bigint` and `uuid`."""
 
@@ -567,7 +589,68 @@ class SshTarget(Target, frozen=True, kw_only=True):
     """Protected paths and their data class: `{ "*/.env" = "secrets" }`. What a command prints of one is masked whole; moving it needs `unmask`."""
 
 
-TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget, "ssh": SshTarget}
+class Credential(Section, frozen=True, kw_only=True):
+    """What the gateway shows an HTTP service."""
+
+    kind: CredentialKind = CredentialKind.BEARER
+    """`bearer` (RFC 6750), `header` (a header of its own), `basic` (RFC 7617), `client-credentials` (OAuth 2.0, RFC 6749, 4.4), or `none`."""
+    secret: Text | None = None
+    """Where the token, key, password or client secret is kept, never the secret: `file:/path` or `env:NAME`."""
+    header: Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")] = "Authorization"
+    """With `header`: the header that carries it."""
+    user: Annotated[str, Meta(max_length=256)] = ""
+    """With `basic` the user, with `client-credentials` the client id."""
+    token_url: Annotated[str, Meta(max_length=2048)] = ""
+    """With `client-credentials`: where a token is fetched. `https`, except on loopback."""
+    scope: Annotated[str, Meta(max_length=1024)] = ""
+    """With `client-credentials`: the scope that is asked for."""
+
+
+class Route(Section, frozen=True, kw_only=True):
+    """What requests of one shape do, in policy's words. The first that matches holds."""
+
+    match: Annotated[str, Meta(pattern="^([A-Z][A-Z-]{0,31}|[*]) /[^ ]*$")]
+    """Method (`*`: any) and path: `POST /invoices/{id}/void`; `{name}` is one segment, `{name...}` at the end the rest."""
+    action: Action
+    """`read`, `write`, `delete`, `define`, `administer`, `execute`, `transfer` or `opaque`."""
+    name: Text | None = None
+    """The operation's name in policy and log; the `match` if it is not set."""
+
+
+class HttpTarget(Target, frozen=True, kw_only=True):
+    """An HTTP service."""
+
+    hosts: tuple[Text, ...] = ()
+    """Values of `Host` by which callers name it: `["billing.example.com"]`."""
+    prefix: Annotated[str, Meta(pattern="^(/[A-Za-z0-9._-]+)*$")] | None = None
+    """Path on the listener's own host by which callers name it; `/NAME` where neither this nor `hosts` is set."""
+    host_header: Text | None = None
+    """What stands in `Host` towards the service, if not its address."""
+    base_path: Annotated[str, Meta(pattern="^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """What is put before every path towards the service."""
+    credential: Credential = msgspec.field(default_factory=lambda: Credential(kind=CredentialKind.NONE))
+    """What the service is shown. Without it, nothing but a client certificate, if there is one."""
+    routes: tuple[Route, ...] = ()
+    """What requests do, where their method does not tell."""
+    only_routes: bool = False
+    """Refuse requests that no route describes."""
+    protect: dict[str, Protect] = {}
+    """Protected fields of answers: `"json:/customers/*/ssn"` (JSON Pointer with `*` and `**`) or `"xml://customer/@ssn"` (elements, `//`, `@attribute`)."""
+    pass_types: tuple[Text, ...] = ()
+    """Media types that pass unmasked although masking is on: `["application/zip"]`. What cannot be looked through is refused else."""
+    pass_headers: tuple[Text, ...] = ()
+    """Request headers that pass although they look like somebody's identity."""
+    reply_seconds: Seconds = 60.0
+    """Seconds of silence from the service after which it is given up."""
+    max_connections: Count = 100
+    """Connections to the service at once; a request that finds none free waits."""
+    max_request_bytes: Annotated[int, Meta(ge=0, le=1 << 46)] = 1 << 32
+    """Bytes of a request's body; more is refused."""
+    actor_headers: bool = True
+    """Tell the service who acts: `X-Ostiary-Subject`, `-Actor`, `-Session`, and `X-Ostiary-Assertion`, which is signed."""
+
+
+TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget, "http": HttpTarget, "ssh": SshTarget}
 """Kinds of target by the `type` that the file names: each takes the keys of `Target` and its own, and no other."""
 
 

@@ -240,3 +240,109 @@ class SshConnection(Connection, frozen=True, kw_only=True):
     def account(self) -> str:
         """The account on the host."""
         return self.upstream.user
+
+
+class CredentialKind(enum.StrEnum):
+    """How an HTTP service is shown who calls."""
+
+    NONE = "none"
+    """Not at all, or by the client certificate of the connection."""
+    HEADER = "header"
+    BEARER = "bearer"
+    BASIC = "basic"
+    CLIENT_CREDENTIALS = "client-credentials"
+    """OAuth 2.0 client credentials: RFC 6749, 4.4."""
+
+
+class HttpCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway shows an HTTP service; the caller's own never gets there."""
+
+    kind: CredentialKind
+    secret: SecretRef | None
+    header: str
+    user: str
+    token_url: str
+    scope: str
+
+
+class HttpRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request of that method to a path of that shape does, in policy's words."""
+
+    method: str
+    """`*`: any."""
+    template: str
+    """`/invoices/{id}/void`; `{name}` is one segment, `{name...}` at the end the rest."""
+    action: str
+    """The value of an `Action`."""
+    name: str
+
+
+class ProtectedField(msgspec.Struct, frozen=True):
+    """One protected field of bodies, as the operator named it."""
+
+    place: str
+    """`json:/customers/*/ssn` or `xml:/customers/customer/@ssn`."""
+    data_class: str
+    strategy: Strategy
+
+
+class HttpUpstream(Upstream, frozen=True, kw_only=True):
+    """How the gateway reaches an HTTP service."""
+
+    host_header: str
+    """What stands in `Host` towards the service."""
+    base_path: str
+    """What comes before every path there; empty, or `/v2`."""
+    credential: HttpCredential
+    reply_seconds: float
+    """Seconds of silence from the service before it is given up."""
+    max_connections: int
+
+
+class HttpConnection(Connection, frozen=True, kw_only=True):
+    """One HTTP service."""
+
+    type: ClassVar[str] = "http"
+
+    upstream: HttpUpstream
+    hosts: frozenset[str]
+    """Values of `Host` by which callers name it, in lower case."""
+    prefix: str
+    """Path on the listener's own host by which callers name it: `/billing`; empty: by `hosts` only."""
+    routes: tuple[HttpRoute, ...]
+    only_routes: bool
+    """Refuse what no route describes."""
+    protect: tuple[ProtectedField, ...]
+    pass_types: frozenset[str]
+    """Media types that go through unmasked although masking is on, because the operator says so."""
+    pass_headers: frozenset[str]
+    """Request headers, in lower case, that go through although they look like an identity."""
+    max_request_bytes: int
+    actor_headers: bool
+    """Tell the service who acts, in signed `X-Ostiary-…` headers."""
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The data classes of its protected fields."""
+        return frozenset(field.data_class for field in self.protect)
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """The credential that is shown to the service."""
+        secret = self.upstream.credential.secret
+        return () if secret is None else (secret,)
+
+    @property
+    def place(self) -> str:
+        """The path that everything is under."""
+        return self.upstream.base_path
+
+    @property
+    def account(self) -> str:
+        """The user of basic authentication, or the OAuth client."""
+        return self.upstream.credential.user
+
+    @property
+    def masks(self) -> bool:
+        """Whether anything is looked for in what comes back."""
+        return bool(self.detect or self.protect)

@@ -70,6 +70,8 @@ class Reason(enum.Enum):
     TOO_MANY_ROWS = "the result has more rows than policy allows"
     IDLE = "the session was idle for too long"
     UNSUPPORTED = "the session asks for something that is not allowed here"
+    MALFORMED = "the request cannot be read in one way"
+    UNMASKABLE = "the answer cannot be masked, so it is withheld"
     NOT_PERMITTED = "policy does not permit this connection"
     BUDGET_SPENT = "a budget is spent"
     ENDED_BY_ALERT = "an alert ended this session"

@@ -48,3 +48,19 @@ TEXT_COPY = CopyPlan(csv=False, delimiter=b"\t", quote=b"", escape=b"", null=b"\
 
 CSV_COPY = CopyPlan(csv=True, delimiter=b",", quote=b'"', escape=b'"', null=b"", header=False, encoding="UTF8")
 """COPY ... TO STDOUT (FORMAT csv)."""
+
+
+class ReplyHead(msgspec.Struct, frozen=True):
+    """What an HTTP service says before a body: status and header fields, without those of one hop and of framing."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    has_body: bool
+    length: int | None
+    """Bytes of the body, where that is known beforehand."""
+    of_read: bool
+    """It answers GET or HEAD."""
+
+
+class ReplyEnd(msgspec.Struct, frozen=True):
+    """The body is whole."""

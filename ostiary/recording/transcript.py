@@ -267,6 +267,10 @@ def _line(event: Event) -> Iterator[Line]:
             for name in ("detail", "hint"):
                 if name in fields:
                     yield Line(event.t_us, f"  {name}: {fields[name]}")
+        case "answer" | "body":
+            yield Line(event.t_us, f"{stamp}  {event.kind} of {event.entry}")
+            for line in printable(event.text, keep_newlines=True).replace("\\r\n", "\n").split("\n"):
+                yield Line(event.t_us, f"  {line}")
         case "copy-out" | "copy-in":
             arrow = "<" if event.kind == "copy-out" else ">"
             for line in event.text.split("\n"):

@@ -25,7 +25,7 @@ from tests.docs.pages import MUST_BE_MARKED, blocks, script
 
 pytestmark = pytest.mark.xdist_group("demo")
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "docs" / name for name in ("postgresql.md", "masking.md", "identity.md", "audit.md", "policy.md", "approvals.md", "alerts.md")]
+PAGES = [ROOT / "docs" / name for name in ("postgresql.md", "masking.md", "identity.md", "audit.md", "http.md", "policy.md", "approvals.md", "alerts.md")]
 README = ROOT / "README.md"
 
 

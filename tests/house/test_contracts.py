@@ -39,6 +39,8 @@ REVEALS: dict[str, str] = {
     "ostiary/identity/oidc.py": "sends our client secret, and a person's refresh token, to their issuer",
     "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
     "ostiary/driver/targets.py": "makes the masks of a connection with its key",
+    "ostiary/driver/http_gate.py": "knows a token that it has verified before by its hash",
+    "ostiary/upstream/http_credentials.py": "shows an HTTP service the configured credential",
     "ostiary/identity/verifier.py": "checks the token that somebody showed",
     "ostiary/upstream/ssh.py": "logs in to a host with its password or key, or signs a session's certificate",
     "ostiary/protocols/postgres/login.py": "answers a target that asks for the password",

@@ -42,6 +42,8 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.TOO_MANY_ROWS: "54000",
     Reason.IDLE: "57P05",
     Reason.UNSUPPORTED: "0A000",
+    Reason.MALFORMED: "08P01",
+    Reason.UNMASKABLE: "42501",
     Reason.NOT_PERMITTED: "42501",
     Reason.GRANT_OVER: "42501",
     Reason.BUDGET_SPENT: "53400",

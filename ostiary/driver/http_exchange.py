@@ -1,0 +1,382 @@
+"""Carries out the commands of one HTTP exchange: its request's lane and its answer's, between a client and a service.
+
+As `session.py` does for sessions of one socket each; here many exchanges share one session's record, and connections to the service
+come from a pool. However an exchange ends, `_over` runs once: what is open in the log gets its outcome first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+import structlog
+
+from ostiary.audit.journal import Journal, Written
+from ostiary.driver.http_target import HttpDestination, TargetLink
+from ostiary.driver.session import MAX_UNHEARD, NO_OPERATION, PENDING, Lane
+from ostiary.driver.spawn import spawn
+from ostiary.masking.documents import Unmaskable
+from ostiary.masking.http import ReplyMasker
+from ostiary.model import commands as c
+from ostiary.model.commands import Order
+from ostiary.model.decisions import Permit
+from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
+from ostiary.model.events import PayloadKind
+from ostiary.model.identity import Said
+from ostiary.model.proofs import Outcome
+from ostiary.model.restraints import Restraint
+from ostiary.policy.policies import Policies
+from ostiary.protocols.http import encode, refusals
+from ostiary.protocols.http.relay import HttpRelay
+from ostiary.recording.recorder import Recorder
+from ostiary.session.exchange import reply, request
+from ostiary.session.path import Line
+from ostiary.vault.payload_format import PayloadError
+from ostiary.vault.payloads import PayloadStream
+
+RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Safe methods (RFC 9110, 9.2.1): sent again, once, where a kept connection turned out to be closed. Others could run twice."""
+
+_log = structlog.get_logger("ostiary")
+
+
+class Client(Protocol):
+    """The client's end of an exchange."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        ...
+
+    def read(self, *, on: bool, why: str) -> None:
+        """Stop or go on reading."""
+        ...
+
+    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
+        """The exchange has ended; `goes_on`: another may follow on this connection."""
+        ...
+
+
+class Session(Protocol):
+    """What the exchanges of one token on one connection share."""
+
+    journal: Journal
+    admitted: Permit
+    destination: HttpDestination
+    restraint: Restraint | None
+    granted: frozenset[str]
+
+    def actor_lines(self) -> bytes:
+        """Header lines that tell the service who acts."""
+        ...
+
+
+class Exchange:
+    """One request and its answer, under way."""
+
+    def __init__(self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said) -> None:
+        connection = session.destination.connection
+        self.relay = relay
+        self.session = session
+        self._client = client
+        self._journal = session.journal
+        self._recorder = Recorder(session.journal.stream)
+        self.masker = ReplyMasker(connection.detect, session.destination.rules, connection.pass_types)
+        line = Line(
+            admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
+        )
+        line.restraint, line.granted = session.restraint, session.granted
+        self._carry_out: dict[type, Callable[[Any], Any]] = {
+            c.HearClient: self._hear_client,
+            c.HearTarget: self._hear_target,
+            c.Clock: lambda _: int(time.time()),
+            c.AskHuman: lambda _: frozenset(),  # there is no way yet to ask anybody; silence is no
+            c.MakeDurable: self._make_durable,
+            c.Keep: self._keep,
+            c.Run: self._run,
+            c.Record: self._record,
+            c.Close: lambda command: self._journal.outcomes(command.outcomes),
+            c.Send: self._send,
+        }
+        self.requests = Lane(request(line, self.masker), self._carry_out, self._request_over)
+        self._replies = Lane(reply(line, self.masker), self._carry_out, self._reply_over)
+        self._link: TargetLink | None = None
+        self._sent: bytes | None = None
+        """The head that went out, while it may have to go out again."""
+        self._heard_target = False
+        self._head_sent = False
+        self._continued = False
+        self._under_way: Written | None = None
+        self._closed_outcome = False
+        self.is_over = False
+        self.broke_off = False
+        """The answer ended in the middle: the client must not take it for whole."""
+        self._asked_at = 0.0
+        self._crowded = False
+        self.waits_for_target = False
+        """The request is with the service."""
+
+    def begin(self) -> None:
+        """Start both lanes."""
+        self.requests.resume(None)
+
+    # --- what sockets say ---
+
+    def client_sent(self, data: bytes) -> None:
+        """More of the request came."""
+        self.requests.hear(data)
+        if self.requests.unheard_bytes > MAX_UNHEARD:
+            self._client.read(on=False, why="unheard")
+
+    def target_sent(self, data: bytes) -> None:
+        """The service says something."""
+        self._heard_target = True
+        self._asked_at = asyncio.get_running_loop().time()
+        self._sent = None
+        self._replies.hear(data)
+
+    def target_closed(self) -> None:
+        """The service has closed its end."""
+        wire, self._sent = self._sent, None
+        if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
+            link, self._link = self._link, None
+            self.session.destination.give_back(link, keeps=False)
+            self._later(self.requests, self._dispatch(wire), answers=False)
+            return
+        self._replies.lose()
+
+    def target_full(self, *, full: bool) -> None:
+        """The service does not keep up."""
+        self._client.read(on=not full, why="crowded")
+
+    def client_full(self, *, full: bool) -> None:
+        """The client does not keep up: the service is not read."""
+        link = self._link
+        self._crowded = full
+        self._asked_at = asyncio.get_running_loop().time()
+        if link is not None and link.transport is not None and link.is_open:
+            (link.transport.pause_reading if full else link.transport.resume_reading)()
+
+    # --- commands ---
+
+    def _hear_client(self, _: c.HearClient) -> Any:
+        if self.relay.expects_continue and not self._continued and not self.requests.unheard:
+            self._client.write(encode.CONTINUE)
+        self._continued = True
+        heard = self.requests.listen()
+        if not self.requests.unheard:
+            self._client.read(on=True, why="unheard")
+        return heard
+
+    def _hear_target(self, _: c.HearTarget) -> Any:
+        return self._replies.listen()
+
+    def _make_durable(self, command: c.MakeDurable) -> Any:
+        written = self._journal.write(command.decisions)
+        self._recorder.stream = self._journal.stream if self._journal.is_full else None
+        if not self._journal.strict:
+            return self._journal.proofs(written)
+        self._under_way = written
+        return self._later(self.requests, self._durable(written))
+
+    async def _durable(self, written: Written) -> Any:
+        if written.stream_first and self._journal.stream is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._journal.stream.sync)
+            if written.given_up:
+                raise LogFailed("the exchange has ended")
+            self._journal.append(written)
+        await self._journal.wait_durable(written)
+        if written.given_up:
+            raise LogFailed("the exchange has ended")
+        self._under_way = None
+        return self._journal.proofs(written)
+
+    def _keep(self, command: c.Keep) -> Any:
+        stream = self._recorder.stream
+        if stream is None:
+            return None
+        if command.data:
+            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
+        if command.ends and self._journal.strict:
+            return self._later(self.requests, self._kept(stream))
+        return None
+
+    async def _kept(self, stream: PayloadStream) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, stream.sync)
+
+    def _run(self, command: c.Run) -> Any:
+        order: Order = command.order
+        if not order.intended:
+            if self._link is not None and self._link.transport is not None:
+                self._link.transport.write(order.wire)
+            return None
+        self.waits_for_target = True
+        destination = self.session.destination
+        shown = destination.shown.ready()
+        link = destination.take() if shown is not None else None
+        if link is not None and shown is not None:
+            self._attach(link, order.wire, shown)
+            return None
+        return self._later(self.requests, self._dispatch(order.wire))
+
+    async def _dispatch(self, wire: bytes) -> None:
+        """Send a request's head on a connection that has to be waited for."""
+        destination = self.session.destination
+        shown = destination.shown.ready()
+        if shown is None:
+            shown = await destination.shown.fetch()
+        link = await destination.open()
+        if self.is_over:
+            destination.give_back(link, keeps=not link.is_used)
+            raise ConnectionResetError("the client has gone")
+        self._attach(link, wire, shown)
+
+    def _attach(self, link: TargetLink, wire: bytes, shown: bytes) -> None:
+        """Give the judged request to the service, with the credential and the actor put before its blank line."""
+        self._link = link
+        link.taker = self
+        if link.is_used and self.relay.is_sent and self.relay.head.method in RETRIED:
+            self._sent = wire
+        self._asked_at = asyncio.get_running_loop().time()
+        actor = self.session.actor_lines()
+        end = wire.index(b"\r\n\r\n") + 2
+        if link.transport is not None:
+            link.transport.write(b"".join((wire[:end], shown, actor, wire[end:])))
+        if not self._replies.waits and not self._replies.is_over:
+            self._replies.resume(None)
+
+    def _record(self, command: c.Record) -> Any:
+        if self._recorder.stream is None:
+            return self._recorder.record(command.masked, 0, "")
+        entry = NO_OPERATION if command.under is None else command.under.entry
+        return self._recorder.record(command.masked, self._journal.elapsed_us(), entry)
+
+    def _send(self, command: c.Send) -> None:
+        relay, masker = self.relay, self.masker
+        out: list[bytes] = []
+        for recorded in command.recorded:
+            out.append(
+                relay.framed(recorded, masker.length, is_head=not self._head_sent, has_body=masker.has_body)
+            )
+            self._head_sent = True
+        if relay.is_answered:
+            self._closed_outcome = True
+            out.append(relay.ending())
+        self._client.write(b"".join(out))
+
+    def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any], *, answers: bool = True) -> Any:
+        """Let the lane wait. `answers`: what comes is the reply to its command."""
+
+        async def wait() -> None:
+            try:
+                answer = await waiting
+            except Exception as exc:  # noqa: BLE001 - the exchange ends with it, and `fail` sorts it
+                if self.is_over:
+                    return
+                if answers:
+                    lane.fail(exc)
+                else:
+                    self.fail(exc)
+            else:
+                if answers and not self.is_over:
+                    lane.resume(answer)
+
+        spawn(wait(), f"exchange of {self._journal.session}")
+        return PENDING
+
+    # --- the end ---
+
+    def _request_over(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self.fail(failure)
+        elif self.relay.is_answered and self.relay.under is None:
+            self._over(keeps=False)
+        elif not self.waits_for_target:
+            self.fail(ConnectionResetError("the client has gone"))
+        elif self.relay.is_answered:
+            self._over(keeps=self.relay.reader.keeps)
+
+    def _reply_over(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self.fail(failure)
+        else:
+            self._over(keeps=self.relay.reader.keeps and self.relay.is_sent)
+
+    def fail(self, failure: BaseException) -> None:
+        """End it: tell the client what can be told, as long as nothing of an answer went out."""
+        if self.is_over:
+            return
+        told, name = _explained(failure, self.waits_for_target)
+        if not isinstance(failure, OstiaryError | OSError):
+            _log.error("bug in an exchange", session=self._journal.session, exc_info=failure)
+        outcome = self.relay.outcome("unknown" if isinstance(failure, OSError) else "error", name)
+        if outcome is not None:
+            self._close(outcome)
+        if not self._head_sent:
+            said = refusals.failed(told)
+            length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(said.body)
+            body = b"" if self.relay.head.method == b"HEAD" else said.body
+            self._client.write(encode.response_head(said.head.status, said.head.headers) + length + body)
+            self._over(keeps=False, goes_on=False)
+        else:
+            self._over(keeps=False, goes_on=None)
+
+    def _close(self, outcome: Outcome) -> None:
+        if self._closed_outcome:
+            return
+        self._closed_outcome = True
+        try:
+            self._journal.outcomes((outcome,))
+        except (OstiaryError, OSError) as exc:
+            # Recovery will close it as unknown: the log says so then, and the operator hears it now.
+            _log.error("the end of a request is not on record", session=self._journal.session, error=str(exc))
+
+    def _over(self, *, keeps: bool, goes_on: bool | None = True) -> None:
+        """Let go of everything. Runs once. `goes_on` None: the answer broke off, and the client must see that."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if self._under_way is not None:
+            self._journal.give_up(self._under_way)
+        for lane in (self.requests, self._replies):
+            if not lane.busy:
+                lane.is_over = True
+        link, self._link = self._link, None
+        if link is not None:
+            self.session.destination.give_back(link, keeps=keeps)
+        if goes_on is None:
+            self.broke_off = True
+            self._client.over(self, goes_on=False)
+        else:
+            self._client.over(self, goes_on=goes_on and not self.relay.closes and self.relay.body.is_done)
+
+    def is_late(self, now: float) -> bool:
+        """Whether the service has been silent for too long. A client that does not read is not its fault."""
+        limit = self.session.destination.connection.upstream.reply_seconds
+        return self._link is not None and self.relay.is_sent and not self._crowded and now - self._asked_at > limit
+
+    def abandon(self) -> None:
+        """The client has gone, or the session ends."""
+        self._head_sent = True  # nothing can be told any more
+        self.fail(ConnectionResetError("the client has gone"))
+
+
+def _explained(failure: BaseException, asked: bool) -> tuple[Exception, str]:
+    """What the client hears, and what the outcome says."""
+    match failure:
+        case Unmaskable():
+            hint = "The operator can name its media type in pass_types, or policy can show its classes in clear."
+            return NotAdmitted(Reason.UNMASKABLE, str(failure), hint), Reason.UNMASKABLE.name
+        case PeerMisbehaved() if asked:
+            return NotAdmitted(Reason.TARGET_REFUSED, f"its answer breaks the protocol ({failure.why.name})"), failure.why.name
+        case PeerMisbehaved():
+            return failure, failure.why.name
+        case NotAdmitted():
+            return failure, failure.reason.name
+        case LogFailed() | PayloadError():
+            return NotAdmitted(Reason.LOG_UNAVAILABLE, str(failure)), Reason.LOG_UNAVAILABLE.name
+        case OSError():
+            return NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"), Reason.TARGET_UNREACHABLE.name
+        case _:
+            return RuntimeError(), "INTERNAL_ERROR"

@@ -1,0 +1,37 @@
+"""Messages to bytes: heads are written from what was judged, never copied from what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from ostiary.protocols.http.messages import Framing, Header
+
+REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def request_head(method: bytes, target: bytes, headers: Iterable[Header], framing: Framing) -> bytes:
+    """A request line and header fields, ready to have a credential put before their blank line."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    if framing.chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif framing.length or method in (b"POST", b"PUT", b"PATCH"):
+        lines.append(b"Content-Length: %d\r\n" % (framing.length or 0))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def response_head(status: int, headers: Iterable[Header]) -> bytes:
+    """A status line and header fields without framing, without the blank line. The reason phrase is always our own."""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status"))]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    return b"".join(lines)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk: RFC 9112, 7.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,57 @@
+"""Who a request says it is from: the gateway token that it shows, in whichever way its client can."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from ostiary.model.secrets import Secret
+from ostiary.protocols.http.messages import Header, values
+
+MAX_TOKEN: Final = 16 * 1024
+_GLIMPSE: Final = re.compile(rb"(?im)^(?:proxy-)?authorization:[ \t]*bearer[ \t]+([A-Za-z0-9._~+/=-]{1,16384})[ \t]*\r?$")
+_HOST: Final = re.compile(rb"(?im)^host:[ \t]*([^\r\n]{1,255}?)[ \t]*\r?$")
+_SECRETS: Final = re.compile(
+    rb"(?im)^((?:proxy-)?authorization|x-ostiary-token|cookie|x-api-key|x-amz-security-token)([ \t]*:[ \t]*)[^\r\n]*"
+)
+
+
+def shown_token(headers: tuple[Header, ...]) -> Secret:
+    """The token of a request: `Authorization: Bearer`, the password of Basic, or `X-Ostiary-Token`. Empty: none, or several."""
+    own = values(headers, b"x-ostiary-token")
+    said = values(headers, b"authorization")
+    if len(own) > 1 or len(said) > 1:
+        return Secret("")
+    if own:
+        return Secret(own[0].decode("latin-1"))
+    if not said or len(said[0]) > MAX_TOKEN * 2:
+        return Secret("")
+    scheme, _, rest = said[0].partition(b" ")
+    if scheme.lower() == b"bearer":
+        return Secret(rest.strip().decode("latin-1"))
+    if scheme.lower() == b"basic":
+        try:
+            _, colon, password = base64.b64decode(rest.strip(), validate=True).partition(b":")
+        except binascii.Error:
+            return Secret("")
+        return Secret(password.decode("latin-1") if colon else "")
+    return Secret("")
+
+
+def glimpsed_token(raw: bytes) -> Secret:
+    """A token in bytes that are no request: whose it is that the refusal is recorded under. Never let in by it."""
+    found = _GLIMPSE.findall(raw)
+    return Secret(found[0].decode("latin-1") if len(found) == 1 else "")
+
+
+def glimpsed_host(raw: bytes) -> bytes:
+    """What a malformed request calls its host, if it says so once."""
+    found = _HOST.findall(raw)
+    return found[0] if len(found) == 1 else b""
+
+
+def without_secrets(raw: bytes) -> bytes:
+    """A request's head for the record: every byte of it but the caller's credentials."""
+    return _SECRETS.sub(rb"\1\2[credential]", raw)

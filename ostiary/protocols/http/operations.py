@@ -1,0 +1,265 @@
+"""A request in, an `Operation` out: what it does, by route or by method; and what goes on to the service in its stead."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from ostiary.model.connections import HttpConnection, HttpRoute
+from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
+from ostiary.protocols.http.messages import CONNECTION_OPTIONS, HOP_BY_HOP, Header, RequestHead, values
+from ostiary.protocols.http.paths import Ambiguous, Target, read_arguments, read_target
+
+MAX_JUDGED: Final = 4 << 20
+"""Bytes of a body that is read whole before the request is decided; a larger one cannot be seen through."""
+MAX_CACHED: Final = 4096
+MAX_NAME: Final = 128
+"""Bytes of a header's name that is passed on."""
+
+METHODS: Final = {
+    "GET": Action.READ,
+    "HEAD": Action.READ,
+    "OPTIONS": Action.READ,
+    "POST": Action.WRITE,
+    "PUT": Action.WRITE,
+    "PATCH": Action.WRITE,
+    "DELETE": Action.DELETE,
+}
+"""What a method does where no route says otherwise: RFC 9110, 9.3; RFC 5789. Any other is opaque."""
+_NEVER: Final = frozenset({"TRACE", "TRACK", "CONNECT"})
+"""Reflect credentials, or are a tunnel."""
+
+# Names of header fields, `_` and `.` read as `-`, as CGI, WSGI and their kin read them.
+_IDENTITY: Final = re.compile(
+    r"forwarded|via|x-forwarded.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|fastly-.*|x-envoy-.*|"
+    r"x-ostiary-.*|x-gateway-.*|x-goog-(?:authenticated|iap)-.*|x-amzn-oidc-.*|x-ms-(?:client-principal|token).*|"
+    r"x-pomerium-.*|teleport-.*|x-teleport-.*|x-auth-request-.*|x-remote-.*|remote-.*|x-proxy-.*|impersonate-.*|"
+    r"ssl-client-.*|x-ssl-.*|x-client-cert.*|x-client-dn|client-cert.*|x-arr-.*|x-tls-.*|"
+    r"x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override|x-override-.*|x-host|x-forwarded|x-waws-.*|"
+    r"(?:x-)?(?:[a-z0-9]+-)*(?:user|username|userid|uid|login|identity|principal|email|mail|groups?|roles?|jwt|assertion|"
+    r"subject|actor|impersonat(?:e|ed|ion)|behalf|authenticated|webauth|sso|tenant|scopes?|permissions?)(?:-[a-z0-9]+)*"
+)
+_KEPT: Final = frozenset({"user-agent", "sec-ch-ua", "from"})
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+")
+_CREDENTIALS: Final = frozenset({b"authorization", b"proxy-authorization", b"x-ostiary-token"})
+_END_TO_END: Final = re.compile(
+    r"authorization|cookie|host|content-.*|accept.*|if-.*|range|origin|referer|expect|date|cache-control|user-agent|x-amz-.*|"
+    r"x-ostiary-.*|digest|signature.*"
+)
+_GRAPHQL_PATH: Final = re.compile(r"graphi?ql", re.IGNORECASE)
+_GRAPHQL_TEXT: Final = re.compile(r"\s*+(?:#[^\r\n]*+\s*+)*+(?:\{|query\b|mutation\b|subscription\b|fragment\b)")
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What a request head says, once."""
+
+    target: Target | None
+    facts: Facts
+    """Of the request, its body left aside."""
+    wants_body: bool
+    """What it does may hang on its body: that is read first."""
+
+
+class Route:
+    """A route of the configuration, ready to be matched."""
+
+    __slots__ = ("method", "pattern", "route")
+
+    def __init__(self, route: HttpRoute) -> None:
+        self.route = route
+        self.method = route.method
+        self.pattern = re.compile(_template(route.template))
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether it describes such a request."""
+        return self.method in ("*", method) and self.pattern.fullmatch(path) is not None
+
+
+def _template(template: str) -> str:
+    parts = []
+    for piece in re.split(r"(\{[a-z_][a-z0-9_]*(?:\.\.\.)?\})", template):
+        if piece.endswith("...}"):
+            parts.append(".*")
+        elif piece.startswith("{"):
+            parts.append("[^/]+")
+        else:
+            parts.append(re.escape(piece))
+    return "".join(parts)
+
+
+class Understanding:
+    """What requests to one service do: shared by its sessions, so that a repeated request costs a look-up."""
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self.connection = connection
+        self._routes = tuple(Route(route) for route in connection.routes)
+        self._known: dict[tuple[bytes, bytes], Judged] = {}
+
+    def judge(self, head: RequestHead) -> Judged:
+        """Say what a request does, as far as its head tells."""
+        key = (head.method, head.target)
+        found = self._known.get(key)
+        if found is None:
+            found = self._judge(head)
+            if len(self._known) >= MAX_CACHED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = found
+        return found
+
+    def _judge(self, head: RequestHead) -> Judged:
+        method = head.method.decode("ascii")
+        try:
+            target = read_target(head.target)
+            arguments = read_arguments(target.query)
+        except Ambiguous as exc:
+            return Judged(None, objected(method, Unjudgeable.UNPARSABLE, str(exc), "400"), wants_body=False)
+        path = target.path
+        prefix = self.connection.prefix
+        if prefix and path_below(path, prefix) is not None:
+            path = path_below(path, prefix) or "/"
+            wire = target.wire[len(prefix) :] or b"/"
+            target = Target(path, wire, target.query, target.authority)
+        if method in _NEVER:
+            said = f"{method} is never passed on"
+            return Judged(target, objected(method, Unjudgeable.UNSUPPORTED, said, "405"), wants_body=False)
+        if any(name.lower() == "_method" for name, _ in arguments):
+            said = "the query asks for another method (`_method`)"
+            return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
+        facts = self._facts(method, path, arguments)
+        return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"))
+
+    def _facts(self, method: str, path: str, arguments: Arguments) -> Facts:
+        route = next((each.route for each in self._routes if each.matches(method, path)), None)
+        if route is None and self.connection.only_routes:
+            return objected(method, Unjudgeable.UNSUPPORTED, "no route of the connection describes this request", "404")
+        action = METHODS.get(method, Action.OPAQUE) if route is None else Action(route.action)
+        opaque: tuple[str, ...] = ()
+        asks = any(name == "query" and any(map(_GRAPHQL_TEXT.match, texts)) for name, texts in arguments)
+        if route is None and (asks or _GRAPHQL_PATH.search(path) is not None):
+            action, opaque = Action.OPAQUE, ("a GraphQL operation",)
+        elif route is None and method not in METHODS:
+            opaque = (f"the method {method}",)
+        # A service may ignore case in paths, so both readings must be permitted.
+        names = dict.fromkeys((path, path.lower()))
+        return plain_facts(
+            action=action,
+            name=method if route is None else route.name,
+            resources=tuple(Resource("path", name, action, (), ()) for name in names),
+            head=f"{method} {path}"[:MAX_HEAD],
+            arguments=arguments,
+            opaque=opaque,
+        )
+
+
+def objected(method: str, reason: Unjudgeable, message: str, status: str) -> Facts:
+    """Facts of a request that cannot be judged."""
+    objection = Objection(reason, message, "Write the request in the plain way, or ask the operator.", status, None)
+    return plain_facts(action=Action.OPAQUE, name=method[:32], resources=(), head=method[:32], objection=objection)
+
+
+def path_below(path: str, prefix: str) -> str | None:
+    """The rest of `path` under `prefix`; None: it is not under it."""
+    if path == prefix:
+        return "/"
+    return path[len(prefix) :] if path.startswith(prefix + "/") else None
+
+
+def with_body(judged: Judged, head: RequestHead, body: bytes | None) -> Facts:
+    """Facts of a request, its body taken into account. `body` None: it is too large to be looked at.
+
+    Bodies that change what a request does are those of GraphQL, and forms whose `_method` names another method.
+    """
+    facts = judged.facts
+    kind = (values(head.headers, b"content-type") or [b""])[0].partition(b";")[0].strip().lower()
+    if facts.objection is not None or (body is not None and not body):
+        return facts
+    if kind == b"application/graphql":
+        return _opaque(facts, "a GraphQL operation")
+    if body is None:
+        return _opaque(facts, "a body too large to be looked at") if b"json" in kind or b"form" in kind else facts
+    if b"form-urlencoded" in kind or b"multipart" in kind:
+        if re.search(rb"(?i)(?:_|%5f)(?:m|%6d|%4d)(?:e|%65|%45)(?:t|%74|%54)(?:h|%68|%48)(?:o|%6f|%4f)(?:d|%64|%44)", body):
+            return objected(facts.name, Unjudgeable.UNPARSABLE, "the form asks for another method (`_method`)", "400")
+    elif (b"json" in kind or not kind or body.lstrip()[:1] in (b"{", b"[")) and b"query" in unescaped(body):
+        return _with_json(facts, body)
+    return facts
+
+
+def unescaped(body: bytes) -> bytes:
+    r"""`body` with `\u00XX` escapes of ASCII written out, for a quick look."""
+    if b"\\u00" not in body:
+        return body
+    return re.sub(rb"\\u00([0-7][0-9A-Fa-f])", lambda found: bytes([int(found[1], 16)]), body)
+
+
+def _with_json(facts: Facts, body: bytes) -> Facts:
+    try:
+        whole = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _opaque(facts, "a body that looks like GraphQL and is no JSON")
+    items = whole if isinstance(whole, list) else [whole]
+    for item in items:
+        text = item.get("query") if isinstance(item, dict) else None
+        if isinstance(text, str) and _GRAPHQL_TEXT.match(text) is not None:
+            return _opaque(facts, "a GraphQL operation")
+    return facts
+
+
+def _opaque(facts: Facts, why: str) -> Facts:
+    return plain_facts(
+        action=facts.action, name=facts.name, resources=facts.resources, head=facts.head,
+        arguments=facts.arguments, opaque=(*facts.opaque, why),
+    )  # fmt: skip
+
+
+def named_hop_by_hop(headers: tuple[Header, ...]) -> frozenset[bytes]:
+    """What `Connection` names, which is not passed on. Raises `Ambiguous` where it names what must be: RFC 9110, 7.6.1."""
+    named: set[bytes] = set()
+    for value in values(headers, b"connection"):
+        for option in value.split(b","):
+            name = option.strip(b" \t").lower()
+            if not name or name in CONNECTION_OPTIONS:
+                continue
+            if is_identity(name) or _END_TO_END.fullmatch(name.decode("latin-1")) is not None:
+                raise Ambiguous("`Connection` names a header that is not this hop's to drop")
+            named.add(name)
+    return frozenset(named)
+
+
+def is_identity(name: bytes) -> bool:
+    """Whether a service could take a header of that name, in any spelling, for who calls, from where, or what is asked."""
+    if len(name) > MAX_NAME:
+        return True
+    plain = name.decode("latin-1").lower().replace("_", "-").replace(".", "-")
+    return plain not in _KEPT and _IDENTITY.fullmatch(plain) is not None
+
+
+def passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], *, reading: bool) -> list[Header]:
+    """The header fields that go on to the service: not those of one hop, no credential of the caller, no claimed identity.
+
+    `reading`: with masking on, conditions and ranges go too, and no compressed answer is asked for: a range of a masked
+    value, or an answer whether it has changed, says something about it.
+    """
+    masks = connection.masks
+    own = connection.upstream.credential.header.lower().encode()
+    kept: list[Header] = []
+    for header in head.headers:
+        name = header[0].lower()
+        if name in HOP_BY_HOP or name in _CREDENTIALS or name in named or name in _OURS or name == own:
+            continue
+        if masks and (name in _MASKED or (reading and name in _CONDITIONS)):
+            continue
+        text = name.decode("ascii")
+        if text not in connection.pass_headers and (_NAME.fullmatch(text) is None or is_identity(name)):
+            continue
+        kept.append(header)
+    if masks:
+        kept.append((b"Accept-Encoding", b"identity"))
+    return kept
+
+
+_OURS: Final = frozenset({b"host", b"content-length", b"expect"})
+_MASKED: Final = frozenset({b"accept-encoding", b"range", b"if-range", b"want-digest", b"want-repr-digest", b"want-content-digest"})
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since"})

@@ -1,0 +1,258 @@
+"""One exchange: a request, what is decided about it, and its answer. Sans-io; it never decides, sends or records anything itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ostiary.model.commands import Order
+from ostiary.model.connections import HttpConnection
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.operations import Facts, Operation, Unjudgeable
+from ostiary.model.proofs import Content, Denied, Intended, Masked, Outcome, Recorded
+from ostiary.model.results import ReplyEnd, ReplyHead
+from ostiary.protocols.http import encode, refusals
+from ostiary.protocols.http.decode import BodyReader, request_framing
+from ostiary.protocols.http.login import without_secrets
+from ostiary.protocols.http.messages import EMPTY, Framing, RequestHead, values
+from ostiary.protocols.http.operations import (
+    MAX_JUDGED,
+    Judged,
+    Understanding,
+    named_hop_by_hop,
+    objected,
+    passed_on,
+    with_body,
+)
+from ostiary.protocols.http.paths import Ambiguous
+from ostiary.protocols.http.results import Part, ReplyReader
+from ostiary.protocols.http.states import Event, Phase, turn
+
+MAX_SMALL: Final = 64 * 1024
+"""Bytes of a body that stand in the record's statement; the rest of a larger one is recorded as it streams in."""
+
+
+class HttpRelay:
+    """One request and its answer."""
+
+    def __init__(self, head: RequestHead, understanding: Understanding, fault: str = "") -> None:
+        """`fault`: why the head is no request that can be passed on, where that was seen before."""
+        self.head = head
+        self.connection: HttpConnection = understanding.connection
+        self.phase = Phase.JUDGING
+        self.under: Intended | None = None
+        self.reader = ReplyReader(head.method)
+        self.rest = b""
+        """What the client sent behind this request."""
+        self.closes = not self.wants_to_persist
+        """The client's connection ends with this exchange."""
+        self._judged: Judged
+        self._framing = EMPTY
+        self._named: frozenset[bytes] = frozenset()
+        self._held: list[bytes] = []
+        """Of the body: heard, and not sent."""
+        self._counts: dict[str, int] = {}
+        self._sent = 0
+        self._chunked = False
+        try:
+            if fault:
+                raise Ambiguous(fault)  # noqa: TRY301 - the same way out as for the faults that are found here
+            self._framing = request_framing(head)
+            self._named = named_hop_by_hop(head.headers)
+            _check_upgrade(head)
+            self._judged = understanding.judge(head)
+        except (PeerMisbehaved, Ambiguous) as exc:
+            self._judged = _unreadable(head, str(exc))
+            self._framing, self.closes = EMPTY, True
+        self.body = BodyReader(self._framing)
+        if self._framing.length is not None and self._framing.length > self.connection.max_request_bytes:
+            self._too_large()
+
+    def _too_large(self) -> None:
+        said = f"the body is larger than {self.connection.max_request_bytes} bytes"
+        facts = objected(self.head.method.decode("ascii"), Unjudgeable.OVERSIZE, said, "413")
+        self._judged, self.closes = Judged(self._judged.target, facts, wants_body=False), True
+
+    @property
+    def wants_to_persist(self) -> bool:
+        """Whether the client wants to go on behind this request: RFC 9112, 9.3."""
+        options = {
+            option.strip().lower() for value in values(self.head.headers, b"connection") for option in value.split(b",")
+        }
+        return b"close" not in options and (self.head.minor == 1 or b"keep-alive" in options)
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for `100 Continue` before it sends the body: RFC 9110, 10.1.1."""
+        return any(value.lower() == b"100-continue" for value in values(self.head.headers, b"expect"))
+
+    # --- the request ---
+
+    def heard(self, data: bytes) -> None:
+        """Take in more of the request's body. Raises `PeerMisbehaved`, but not before it is decided: then that is a refusal."""
+        try:
+            self._hear(data)
+        except PeerMisbehaved as exc:
+            if self.phase is not Phase.JUDGING:
+                raise
+            self._judged, self.closes = _unreadable(self.head, str(exc)), True
+            self._held.append(data[:MAX_SMALL])
+
+    def _hear(self, data: bytes) -> None:
+        pieces, self.rest = self.body.feed(data)
+        self._held += pieces
+        limit = self.connection.max_request_bytes
+        if self.body.size > limit:
+            raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a body of more than {limit} bytes")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough of the request is here to decide it."""
+        return not self._judged.wants_body or self.body.is_done or self.body.size > MAX_JUDGED
+
+    def operation(self) -> Operation:
+        """The request, as policy sees it: head, and body as far as it is here."""
+        facts = self._facts()
+        wire = b""
+        body = b"".join(self._held)
+        self._held.clear()
+        if facts.objection is None:
+            wire = self._wire(body)
+        small = body if len(body) <= MAX_SMALL or self.body.is_done else body[:MAX_SMALL]
+        return Operation(facts, without_secrets(self.head.raw) + small, None, wire)
+
+    def _facts(self) -> Facts:
+        if not self._judged.wants_body or self._framing.is_empty:
+            return self._judged.facts
+        return with_body(self._judged, self.head, b"".join(self._held) if self.body.is_done else None)
+
+    def _wire(self, body: bytes) -> bytes:
+        """What goes to the service: written from what was judged."""
+        target = self._judged.target
+        if target is None:
+            raise AssertionError("a request without a target is objected to")
+        upstream = self.connection.upstream
+        place = upstream.base_path.encode() + target.wire + (b"?" + target.query if target.query else b"")
+        headers = passed_on(self.head, self.connection, self._named, reading=self.head.method in (b"GET", b"HEAD"))
+        framing = Framing(self.body.size, chunked=False, until_close=False) if self.body.is_done else self._framing
+        head = encode.request_head(
+            self.head.method, place, [(b"Host", upstream.host_header.encode()), *headers], framing
+        )
+        return head + (encode.chunk(body) if framing.chunked and body else body)
+
+    def order(self, proof: Intended) -> Order:
+        """What goes to the service under that proof: the very bytes that were judged."""
+        self.phase = turn(self.phase, Event.SEND)
+        self.under = proof
+        return Order((proof,), proof.permit.operation.wire)
+
+    def refuse(self, proof: Denied) -> Iterator[Part]:
+        """The gateway's own answer to what was refused."""
+        self.phase = turn(self.phase, Event.REFUSE)
+        self.closes = self.closes or not self.body.is_done
+        said = refusals.refused(proof.refusal, proof.entry)
+        yield said.head
+        if self.head.method != b"HEAD":
+            yield said.body
+        self.phase = turn(self.phase, Event.END)
+        yield ReplyEnd()
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether all of the request went to the service."""
+        return self.body.is_done and not self._held
+
+    def streamed(self, data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+        """More of the body, under the intent of its head: (what is recorded, what is sent, whether the body ends with it)."""
+        self.heard(data)
+        self.phase = turn(self.phase, Event.STREAM)
+        held, self._held = self._held, []
+        chunked = self._framing.chunked
+        for number, piece in enumerate(held, 1):
+            yield piece, encode.chunk(piece) if chunked else piece, self.body.is_done and not chunked and number == len(held)
+        if chunked and self.body.is_done:
+            yield b"", encode.LAST_CHUNK, True
+
+    # --- the answer ---
+
+    def results(self, data: bytes) -> Iterator[Part]:
+        """Take in what the service sends. Raises `PeerMisbehaved`."""
+        for part in self.reader.feed(data):
+            match part:
+                case ReplyHead():
+                    self.phase = turn(self.phase, Event.HEAD)
+                case ReplyEnd():
+                    self.phase = turn(self.phase, Event.END)
+                case _:
+                    self.phase = turn(self.phase, Event.BODY)
+            yield part
+
+    def closed(self) -> Iterator[Part]:
+        """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
+        for part in self.reader.close():
+            self.phase = turn(self.phase, Event.END)
+            yield part
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer is whole."""
+        return self.phase is Phase.ANSWERED
+
+    def masked(self, masked: Masked) -> None:
+        """Count what masking did."""
+        for name, number in masked.counts:
+            self._counts[name] = self._counts.get(name, 0) + number
+        if masked.content is Content.HTTP_BODY:
+            self._sent += len(masked.frames)
+
+    def framed(self, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
+        """What the client's connection carries: framing is this hop's own, so it comes last. RFC 9112, 6 and 9.3."""
+        if not is_head:
+            return encode.chunk(recorded.frames) if self._chunked and recorded.frames else recorded.frames
+        lines = [recorded.frames]
+        if has_body and length is None:
+            if self.head.minor and self.head.method != b"HEAD":
+                self._chunked = True
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.closes = True
+        elif length is not None:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        if self.closes or (not self.body.is_done and self.phase is Phase.ANSWERED):
+            lines.append(b"Connection: close\r\n")
+        elif not self.head.minor:
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def ending(self) -> bytes:
+        """What ends the body on the client's connection."""
+        return encode.LAST_CHUNK if self._chunked else b""
+
+    def outcome(self, status: str = "", error: str = "") -> Outcome | None:
+        """How it ended; None where nothing was intended."""
+        if self.under is None:
+            return None
+        code = self.reader.status
+        return Outcome(
+            intended=self.under,
+            status=status or ("ok" if code < 400 else "error"),
+            tag=str(code) if code else "",
+            rows=0,
+            bytes=self._sent,
+            error=error or (str(code) if code >= 400 else ""),
+            error_text="",
+            masked=tuple(sorted(self._counts.items())),
+            columns=(),
+        )
+
+
+def _unreadable(head: RequestHead, why: str) -> Judged:
+    return Judged(None, objected(head.method.decode("ascii"), Unjudgeable.UNPARSABLE, why, "400"), wants_body=False)
+
+
+def _check_upgrade(head: RequestHead) -> None:
+    """Nothing is upgraded yet: a tunnel that nobody looks into is not built."""
+    asked = {name.strip().lower() for value in values(head.headers, b"upgrade") for name in value.split(b",")}
+    if asked & {b"websocket"} or values(head.headers, b"sec-websocket-key"):
+        raise Ambiguous("WebSockets are not spoken here")

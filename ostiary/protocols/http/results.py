@@ -1,0 +1,106 @@
+"""What a service sends back, as masking sees it: a head, pieces of a body, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.results import ReplyEnd, ReplyHead
+from ostiary.protocols.http.decode import BodyReader, read_response, response_framing
+from ostiary.protocols.http.messages import HOP_BY_HOP, Header, ResponseHead, values
+
+Part = ReplyHead | bytes | ReplyEnd
+MAX_INTERIM: Final = 16
+"""Heads of 1xx before the answer."""
+
+
+class ReplyReader:
+    """Reads one answer, from the first byte behind the request that it belongs to."""
+
+    __slots__ = ("_body", "_held", "_interim", "_method", "is_done", "keeps", "status")
+
+    def __init__(self, method: bytes) -> None:
+        self._method = method
+        self._held = b""
+        self._body: BodyReader | None = None
+        self._interim = 0
+        self.is_done = False
+        self.keeps = False
+        """Once it is done: the connection can be used again, and nothing lies in it."""
+        self.status = 0
+
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """Take bytes in. Raises `PeerMisbehaved`."""
+        while self._body is None:
+            data = self._held + data if self._held else data
+            self._held = b""
+            found = read_response(data)
+            if found is None:
+                self._held = data
+                return
+            head, size = found
+            data = data[size:]
+            if head.status == 101:
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "it switches to a protocol that nobody asked for")
+            if head.status < 200:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise PeerMisbehaved(Misdeed.TOO_COSTLY, "interim responses without end")
+                continue
+            yield self._begin(head)
+        if not self._body.is_done:
+            pieces, data = self._body.feed(data)
+            yield from pieces
+        if self._body.is_done:
+            self.keeps = self.keeps and not data
+            self.is_done = True
+            yield ReplyEnd()
+
+    def _begin(self, head: ResponseHead) -> ReplyHead:
+        framing = response_framing(head, self._method)
+        self._body = BodyReader(framing)
+        self.status = head.status
+        self.keeps = persists(head) and not framing.until_close
+        return ReplyHead(
+            head.status,
+            tuple(end_to_end(head.headers)),
+            has_body=not framing.is_empty,
+            length=declared_length(head) if self._method == b"HEAD" else framing.length,
+            of_read=self._method in (b"GET", b"HEAD"),
+        )
+
+    def close(self) -> Iterator[Part]:
+        """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
+        self.keeps = False
+        if self._body is None:
+            raise PeerMisbehaved(Misdeed.BAD_LENGTH, "it closed the connection without an answer")
+        self._body.close()
+        if not self.is_done:
+            self.is_done = True
+            yield ReplyEnd()
+
+
+def declared_length(head: ResponseHead) -> int | None:
+    """What an answer to HEAD says that the one to GET would hold; it was read strictly before."""
+    found = values(head.headers, b"content-length")
+    return int(found[0]) if found else None
+
+
+def persists(head: ResponseHead) -> bool:
+    """Whether the connection lives on behind this answer: RFC 9112, 9.3."""
+    options = {
+        option.strip().lower() for value in values(head.headers, b"connection") for option in value.split(b",")
+    }
+    return b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+
+
+def end_to_end(headers: tuple[Header, ...]) -> Iterator[Header]:
+    """The header fields that are not of one hop, nor of framing."""
+    named = {
+        option.strip().lower() for value in values(headers, b"connection") for option in value.split(b",")
+    }
+    for header in headers:
+        name = header[0].lower()
+        if name not in HOP_BY_HOP and name not in named and name not in (b"content-length", b"alt-svc"):
+            yield header

@@ -1,0 +1,56 @@
+"""Whose turn it is in one exchange: one table. What is not in it is refused with OUT_OF_TURN.
+
+An exchange is a request and its answer. The service may answer before it has heard all of the request (RFC 9112, 9.5), never before
+it has heard the head.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from ostiary.model.errors import Misdeed, PeerMisbehaved
+
+
+class Phase(enum.Enum):
+    """How far an exchange has come."""
+
+    JUDGING = "the request is heard and decided; the service knows nothing of it"
+    REFUSED = "the answer is the gateway's own"
+    ASKED = "the head went to the service; nothing came back"
+    ANSWERING = "the service is answering"
+    ANSWERED = "the answer is whole"
+
+
+class Event(enum.Enum):
+    """What happens to it."""
+
+    REFUSE = enum.auto()
+    SEND = enum.auto()
+    """The head goes to the service."""
+    STREAM = enum.auto()
+    """More of the body goes to the service."""
+    HEAD = enum.auto()
+    """A head of the service's."""
+    BODY = enum.auto()
+    END = enum.auto()
+
+
+TURNS: Final[dict[tuple[Phase, Event], Phase]] = {
+    (Phase.JUDGING, Event.REFUSE): Phase.REFUSED,
+    (Phase.REFUSED, Event.END): Phase.ANSWERED,
+    (Phase.JUDGING, Event.SEND): Phase.ASKED,
+    (Phase.ASKED, Event.STREAM): Phase.ASKED,
+    (Phase.ANSWERING, Event.STREAM): Phase.ANSWERING,
+    (Phase.ASKED, Event.HEAD): Phase.ANSWERING,
+    (Phase.ANSWERING, Event.BODY): Phase.ANSWERING,
+    (Phase.ANSWERING, Event.END): Phase.ANSWERED,
+}
+
+
+def turn(phase: Phase, event: Event) -> Phase:
+    """What `phase` becomes. Raises `PeerMisbehaved` (OUT_OF_TURN) for what the table does not have."""
+    following = TURNS.get((phase, event))
+    if following is None:
+        raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{event.name} in {phase.name}")
+    return following

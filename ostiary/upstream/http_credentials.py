@@ -1,0 +1,83 @@
+"""What an HTTP service is shown: header lines made from the configured credential, and from nothing of the caller's."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+
+from ostiary.model.connections import CredentialKind, HttpCredential
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.secrets import Secret, SecretRef
+
+KEEP_SECONDS: Final = 5.0
+"""How long a secret that was read is used before it is read again, so that a rotated one is used soon."""
+EARLY_SECONDS: Final = 60.0
+"""How long before its end a fetched token is fetched anew."""
+FETCH_SECONDS: Final = 10.0
+MAX_TOKEN_SECONDS: Final = 3600.0
+
+
+class Shown:
+    """The credential of one connection."""
+
+    def __init__(self, credential: HttpCredential, resolve: Callable[[SecretRef], Secret]) -> None:
+        self._credential = credential
+        self._resolve = resolve
+        self._lines = b""
+        self._until = -1.0
+
+    def ready(self) -> bytes | None:
+        """The header lines, if they can be had at once; None: `fetch` them."""
+        if time.monotonic() < self._until or self._credential.kind is CredentialKind.NONE:
+            return self._lines
+        if self._credential.kind is CredentialKind.CLIENT_CREDENTIALS:
+            return None
+        self._lines = self._static()
+        self._until = time.monotonic() + KEEP_SECONDS
+        return self._lines
+
+    def _static(self) -> bytes:
+        held = self._credential
+        value = self._secret().reveal().strip()
+        match held.kind:
+            case CredentialKind.BEARER:
+                return _line("Authorization", f"Bearer {value}")
+            case CredentialKind.BASIC:
+                pair = base64.b64encode(f"{held.user}:{value}".encode()).decode()
+                return _line("Authorization", f"Basic {pair}")
+            case _:
+                return _line(held.header, value)
+
+    def _secret(self) -> Secret:
+        if self._credential.secret is None:
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "the connection has no credential")
+        return self._resolve(self._credential.secret)
+
+    async def fetch(self) -> bytes:
+        """Fetch a token by client credentials: RFC 6749, 4.4. Raises `NotAdmitted`."""
+        held = self._credential
+        form = {"grant_type": "client_credentials"} | ({"scope": held.scope} if held.scope else {})
+        try:
+            async with httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client:
+                answer = await client.post(held.token_url, data=form, auth=(held.user, self._secret().reveal().strip()))
+            body = answer.json() if answer.status_code == 200 else {}
+            token, seconds = str(body["access_token"]), float(body.get("expires_in", 300))
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "its token endpoint did not give a token") from None
+        self._lines = _line("Authorization", f"Bearer {token}")
+        self._until = time.monotonic() + max(0.0, min(seconds, MAX_TOKEN_SECONDS) - EARLY_SECONDS)
+        return self._lines
+
+    def forget(self) -> None:
+        """The service did not accept it: do not use it again."""
+        self._until = -1.0
+
+
+def _line(name: str, value: str) -> bytes:
+    if not value.isprintable() or not value.isascii():
+        raise NotAdmitted(Reason.TARGET_UNREACHABLE, "the connection's credential cannot stand in a header")
+    return f"{name}: {value}\r\n".encode()
