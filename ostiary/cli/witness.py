@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +63,7 @@ def serve(
         )
         bound = sock.getsockname()
         emit_lines([f"ready: witness {witness.vkey.split('+', 1)[0]} on {bound[0]}:{bound[1]}"])
+        sys.stdout.flush()  # whoever started it waits for this line, in a file perhaps
         asyncio.run(http.serve(sockets=[sock]))
     finally:
         witness.close()
