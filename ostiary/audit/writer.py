@@ -44,7 +44,7 @@ from ostiary.audit.tail import Tail
 from ostiary.audit.wal import Segments, SyncFailed
 from ostiary.model.errors import LogFailed
 
-NAP_SECONDS: Final = 0.05
+NAP_SECONDS: Final = 0.01
 """How long buffered entries may be in memory alone, beyond the time that a sync takes: what a power cut can take."""
 PATIENCE_SECONDS: Final = 0.1
 """How long a strict entry waits for the disk, and anything waits on a full one: `ARCHITECTURE.md`, Failing."""
