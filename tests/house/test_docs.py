@@ -56,6 +56,13 @@ def test_every_decision_says_what_it_costs() -> None:
         assert "Negative" in text, f"{page.name} names no negative consequence"
 
 
+def test_decisions_are_numbered_one_after_the_other() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        assert page.read_text().startswith(f"# {int(page.name[:4])}. "), f"{page.name} has another number in its title"
+
+
 def test_the_lock_file_names_no_machine() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text
