@@ -541,6 +541,7 @@ class Expressions(Lineage):
         return None
 
     def _xml_serialize(self, node: Node, scope: Scope) -> Type:
+        self.raised += 1
         self.expression(node.get("expr"), scope)
         return self.type_name(node.get("typeName"))
 

@@ -20,6 +20,7 @@ What is not seen: memory that runs out by doubling a text again and again, and t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -48,16 +49,23 @@ TOTAL: Final = frozenset({
     "count", "min", "max", "avg", "sum", "string_agg", "array_agg", "json_agg", "jsonb_agg", "bool_and", "bool_or", "every",
     "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "first_value", "last_value", "lag", "lead",
     "json_typeof", "jsonb_typeof", "jsonb_pretty", "json_strip_nulls", "jsonb_strip_nulls", "now", "current_database",
-    "current_user", "session_user", "version", "pg_backend_pid", "text", "varchar", "bpchar", "name",
+    "current_user", "session_user", "version", "pg_backend_pid", "text", "name",
 })  # fmt: skip
 """Built-in functions that never fail by the values that they are given, change nothing, and give one row for one."""
-TOTAL_BY_NUMBER: Final = frozenset({"substr", "substring", "split_part", "lpad", "rpad", "repeat", "overlay"})
-"""And these, where every argument but the first is a small positive number or a literal."""
+TOTAL_BY_NUMBER: Final = frozenset({"substr", "substring", "split_part", "lpad", "rpad", "overlay"})
+"""And these, where every argument but the first is a small positive number, or a literal that is no other number.
+
+Not `repeat`: repeated again, a text fails by how long it is.
+"""
+TOTAL_ALONE: Final = frozenset({"varchar", "bpchar"})
+"""And these with one argument. With a length they may be told to fail where a text is longer."""
 TOTAL_BY_KEY: Final = frozenset({"json_build_object", "jsonb_build_object"})
 """And these, where the keys are literals."""
 COMPARISONS: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*"})
 TOTAL_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
 MOST: Final = 1_000
+_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9A-Za-z_]*", re.ASCII)
+"""Whatever some version of PostgreSQL reads as an integer, and more."""
 
 
 class Lineage(Names):
@@ -240,12 +248,20 @@ def substitute(label: Label, symbol: Mark, marks: Label) -> Label:
 def _is_total(name: str, arguments: Sequence[Node]) -> bool:
     if name in TOTAL_BY_NUMBER:
         return all(_is_small(each) for each in arguments[1:])
+    if name in TOTAL_ALONE:
+        return len(arguments) == 1
     return name in TOTAL_BY_KEY and len(arguments) % 2 == 0 and all(_is_plain_literal(each) for each in arguments[::2])
 
 
 def _is_small(node: Node) -> bool:
-    number = node.get("A_Const", {}).get("ival")
-    return _is_plain_literal(node) if number is None else 0 < int(number.get("ival", 0)) <= MOST
+    constant = node.get("A_Const", {})
+    if "ival" in constant:
+        return 0 < int(constant["ival"].get("ival", 0)) <= MOST
+    # A quoted number is a number where the function wants one.
+    text = str(constant.get("sval", {}).get("sval", "")).strip()
+    if _NUMBER.fullmatch(text) is not None:
+        return text.isdigit() and 0 < int(text) <= MOST
+    return _is_plain_literal(node)
 
 
 def _is_plain_literal(node: Node | None) -> bool:
