@@ -27,6 +27,10 @@ MAX_SAID: Final = 512
 """Characters of what a caller claims."""
 
 
+async def _nobody_cares(_who: VerifiedIdentity) -> None:
+    """Without approvals."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deps:
     """What the API needs of the rest."""
@@ -52,6 +56,8 @@ class Deps:
     scim_subject: str = "externalId"
     actor_keys: tuple[dict[str, str], ...] = ()
     """Public keys of what services are told of who acts (`X-Ostiary-Assertion`)."""
+    saw: Callable[[VerifiedIdentity], Awaitable[None]] = _nobody_cares
+    """Hears of everybody whom a token is given: approvals forget who lost a group."""
     clock: Callable[[], float] = time.time
 
     def is_admin(self, who: VerifiedIdentity) -> bool:

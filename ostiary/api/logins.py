@@ -42,7 +42,7 @@ from ostiary.identity.oidc import Attempt, Login
 from ostiary.identity.records import Refused
 from ostiary.identity.saml import MAX_RESPONSE, SamlLogin
 from ostiary.identity.tokens import Proved
-from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.errors import LogFailed, NotAdmitted, Reason
 from ostiary.store.database import StoreFailed
 
 PENDING_SECONDS: Final = 600
@@ -351,16 +351,19 @@ class Logins:
         if person is None:
             return "Nobody is logged in."
         if configured is None:
-            pending.subject = person
-            done = await self._desk.recorded("consent", said_by(request), person.identity, None, detail=pending.client)
-            return "" if done else "Your consent cannot be recorded, so it did not happen. Try again."
+            if not await self._desk.recorded(
+                "consent", said_by(request), person.identity, None, detail=pending.client
+            ):
+                return "Your consent cannot be recorded, so it did not happen. Try again."
+            pending.subject = person  # only now: a device may ask at any moment
+            return ""
         wanted = Wanted(details=pending.details, purpose=pending.purpose, ticket=pending.ticket)
         to = MayAct(iss=self._desk.deps.base_url, sub=configured.id)
         try:
             made: Given = await given(self._desk, person, to, wanted, pending.seconds, said_by(request))
         except NotAdmitted as error:
             return f"This cannot be granted: {error.detail}."
-        except (Refused, StoreFailed) as error:
+        except (Refused, StoreFailed, LogFailed) as error:
             return f"This cannot be granted: {error}."
         pending.subject = made.proved
         return ""

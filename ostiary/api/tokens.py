@@ -81,11 +81,12 @@ class Tokens:
 
     async def token(self, request: Request) -> Response:
         """RFC 6749, 3.2: a gateway token for whatever proves somebody, never wider than that."""
+        # Read before a place is taken: who sends slowly keeps nobody else waiting.
+        form = await form_of(request)
+        said = said_by(request, form)
         if self._gate.locked():
             return oauth_error("temporarily_unavailable", "too many requests at once; try again", 503)
         async with self._gate:
-            form = await form_of(request)
-            said = said_by(request, form)
             try:
                 kind = _grant(form)
                 asked = _read(form)
@@ -116,6 +117,10 @@ class Tokens:
             return oauth_error("temporarily_unavailable", "the request cannot be recorded; nothing was issued", 503)
         if minted is None:
             return _refusal(refused, kind)
+        try:
+            await desk.deps.saw(minted.identity)
+        except StoreFailed:
+            return oauth_error("temporarily_unavailable", "the login cannot be noted; nothing was issued", 503)
         answer = {
             "access_token": minted.token,
             "issued_token_type": ACCESS_TOKEN,

@@ -93,7 +93,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             connections=frozenset(config.connections),
             record=record,
             registry=CollectorRegistry(), actor_keys=(load_or_create_token_key(state / "keys" / "actor.key").public_jwk(),),
-            records=kept,
+            records=kept, saw=controls.office.saw,
             clients=Clients(
                 [Client(section, f"clients[{n}]") for n, section in enumerate(config.clients)],
                 issuer=own,

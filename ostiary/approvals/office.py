@@ -23,7 +23,7 @@ import msgspec
 
 from ostiary.approvals import tables
 from ostiary.approvals.rendering import shown
-from ostiary.approvals.rules import complete, why_not_answer, why_not_person
+from ostiary.approvals.rules import complete, is_same_person, why_not_answer, why_not_person
 from ostiary.approvals.tables import Clock, Given, Glass, Kept
 from ostiary.approvals.words import GLASS, GRANTS, MAX_REASON, TOPIC, Asked, Contents, Party, State, party
 from ostiary.config.types import Approvals
@@ -35,6 +35,7 @@ from ostiary.vault.keys import KeyEncryptionKey
 
 MAX_LISTED: Final = 200
 HOUR: Final = 3600
+LOST: Final = "your newest login is in none of the groups that may answer"
 
 Record = Callable[[str, dict[str, Any], VerifiedIdentity | None], Awaitable[None]]
 """Makes an `approval` entry durable: what happened, what is to be said of it, and by whom. Raises `LogFailed`."""
@@ -241,11 +242,13 @@ class Office:
         self, who: VerifiedIdentity, number: str, *, yes: bool, digest: str, reason: str, way: str
     ) -> dict[str, Any]:
         """Hear a person's answer. `digest` is that of the question they were shown; `way`: how it reached us."""
-        await self._seen(who)
+        held = await self._seen(who)
         now = self._clock.now()
         why = why_not_person(who, now, self._settings.login_seconds) or self._stopped(party(who))
         kept = await self._visible(who, number)
         why = why or why_not_answer(kept.asked.asker, who, kept.asked.needed)
+        if not why and not held & {group for group, _ in kept.asked.needed}:
+            why = LOST
         if not why and digest != kept.asked.digest:
             why = "what you were shown is not what was asked: look at it again"
         if not why and (kept.state is not State.OPEN or kept.expires <= now):
@@ -255,7 +258,7 @@ class Office:
             await self._record("not counted", said | {"why": why}, who)
             raise NotAnswered(why)
         await self._record("answered", said | {"digest": digest}, who)
-        given = Given(party(who), yes, reason[:MAX_REASON], now)
+        given = Given(msgspec.structs.replace(party(who), groups=tuple(sorted(held))), yes, reason[:MAX_REASON], now)
         state = await self._database.transact(lambda db: _count(db, number, given, now))
         if state is not State.OPEN:
             await self._settled(kept, state, given)
@@ -287,11 +290,12 @@ class Office:
             raise NotAnswered("there is no such question", absent=True)
         return kept
 
-    async def _seen(self, who: VerifiedIdentity) -> None:
-        """Remember the groups of whoever shows a login of their own."""
+    async def _seen(self, who: VerifiedIdentity) -> frozenset[str]:
+        """Remember the groups of whoever shows a login of their own; of those it names, the ones not lost since."""
         if who.acting:
-            return
-        await self._database.transact(lambda db: tables.saw(db, party(who), self._clock.now()))
+            return who.groups
+        held = await self._database.transact(lambda db: tables.saw(db, party(who), who.auth.at))
+        return who.groups & held
 
     async def saw(self, who: VerifiedIdentity) -> None:
         """Hear of a login elsewhere: who lost a group is no longer counted for it."""
@@ -332,10 +336,10 @@ class Office:
 
     async def break_glass(self, who: VerifiedIdentity, connection: str, reason: str) -> dict[str, Any]:
         """Let a person of a named role pass every approval on one connection for a while; somebody else reviews it afterwards."""
-        await self._seen(who)
+        held = await self._seen(who)
         now, settings = self._clock.now(), self._settings
         why = why_not_person(who, now, settings.login_seconds) or self._stopped(party(who))
-        if not why and not who.groups & set(settings.break_glass_groups):
+        if not why and not held & set(settings.break_glass_groups):
             why = "breaking the glass is for the groups that the configuration names, and you are in none"
         if not why and (connection not in self._connections or not reason.strip()):
             why = "name a connection, and say why"
@@ -362,14 +366,14 @@ class Office:
 
     async def review(self, who: VerifiedIdentity, number: str, note: str) -> dict[str, Any]:
         """Note that somebody else has looked at what was done behind the broken glass."""
-        await self._seen(who)
+        held = await self._seen(who)
         now = self._clock.now()
         found = await self._database.transact(lambda db: tables.broken(db, number))
         why = why_not_person(who, now, self._settings.login_seconds) or self._stopped(party(who))
         if not found:
             raise NotAnswered("the glass was not broken under that id", absent=True)
         asker = found[0].who
-        if not why and not who.groups & set(self._settings.review_groups):
+        if not why and not held & set(self._settings.review_groups):
             why = "reviews are for the groups that the configuration names, and you are in none"
         if not why:
             why = why_not_answer(asker, who, tuple((group, 1) for group in self._settings.review_groups))
@@ -389,8 +393,9 @@ def _count(db: sqlite3.Connection, number: str, given: Given, now: int) -> State
     kept = tables.find(db, number)
     if kept is None or kept.state is not State.OPEN:
         raise NotAnswered("there is no such question" if kept is None else _over(kept))
-    if not tables.answer(db, number, given):
+    if any(is_same_person(each.who, given.who) for each in tables.answers(db, number)):
         raise NotAnswered("you have answered it already")
+    tables.answer(db, number, given)
     if not given.yes:
         tables.move(db, number, State.OPEN, State.DENIED, f"denied by {given.who.name or given.who.sub}")
         return State.DENIED

@@ -1,7 +1,7 @@
 """Who may answer, and when their answers are enough. Pure; everything that is not plainly allowed is not.
 
 * Nobody answers their own question: not the subject, not whoever acts for it, not the person who started it, whatever groups
-  they are in. The same person under another issuer is known by a verified e-mail address.
+  they are in. The same person under another issuer is known by subject and verified e-mail address.
 * An answer is a person's: a token in which anybody acts for somebody, of a workload or an agent, or that carries a mandate, is none.
 * Every place of a quorum is taken by another person, and a group that nobody is in is a place that nobody takes.
 """
@@ -41,10 +41,8 @@ def why_not_answer(asker: Party, who: VerifiedIdentity, needed: Needed) -> str:
 
 def is_involved(asker: Party, who: VerifiedIdentity) -> bool:
     """Whether `who` is the asker, acts for the asker, or set the asker to work."""
-    keys = {asker.key, *((each.iss, each.sub) for each in asker.acting)}
-    if (who.issuer, who.subject) in keys:
-        return True
-    if who.email and asker.email and who.email.casefold() == asker.email.casefold():
+    own_names = _names(who.subject, who.email)
+    if own_names & (_names(asker.sub, asker.email) | {each.sub.casefold() for each in asker.acting}):
         return True
     started = asker.initiator
     if started is None:
@@ -53,6 +51,16 @@ def is_involved(asker: Party, who: VerifiedIdentity) -> bool:
     own = {who.subject, who.name, who.email or "", (who.email or "").partition("@")[0]}
     named = {started.sub.casefold(), started.name.casefold()} - {""}
     return bool(named & {each.casefold() for each in own if each})
+
+
+def is_same_person(one: Party, other: Party) -> bool:
+    """Whether two answers may be one person's, under one issuer or under two."""
+    return bool(_names(one.sub, one.email) & _names(other.sub, other.email))
+
+
+def _names(subject: str, email: str | None) -> frozenset[str]:
+    """What tells a person, whoever issued it: two issuers that give one name to two people make one of them ask somebody else."""
+    return frozenset({subject.casefold(), (email or subject).casefold()})
 
 
 def complete(needed: Needed, people: Sequence[frozenset[str]]) -> bool:

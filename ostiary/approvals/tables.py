@@ -205,12 +205,22 @@ def answer(connection: sqlite3.Connection, number: str, given: Given) -> bool:
     return done.rowcount == 1
 
 
-def saw(connection: sqlite3.Connection, who: Party, now: int) -> None:
-    """Remember which groups somebody is in, by the newest token that was seen of them."""
+def saw(connection: sqlite3.Connection, who: Party, at: int) -> frozenset[str]:
+    """Remember which groups somebody is in, by their newest login that was seen, and return them. `at`: when they logged in.
+
+    A token of an older login changes nothing, however late it is shown, and of two of the same time only what both say holds: a
+    token that was kept does not bring back a group that was lost.
+    """
+    row = connection.execute("SELECT groups, seen FROM approval_people WHERE iss = ? AND sub = ?", who.key).fetchone()
+    groups = frozenset(who.groups)
+    if row is not None and row[1] >= at:
+        known = frozenset(msgspec.json.decode(row[0], type=list[str]))
+        groups, at = (known if row[1] > at else known & groups), row[1]
     connection.execute(
         "INSERT INTO approval_people VALUES (?, ?, ?, ?) ON CONFLICT (iss, sub) DO UPDATE SET groups = excluded.groups, seen = excluded.seen",
-        (who.iss, who.sub, msgspec.json.encode(who.groups), now),
+        (*who.key, msgspec.json.encode(sorted(groups)), at),
     )
+    return groups
 
 
 def groups_of(connection: sqlite3.Connection, iss: str, sub: str) -> frozenset[str] | None:

@@ -158,22 +158,34 @@ class Login:
             body["client_secret"] = secret.reveal()
         try:
             async with asyncio.timeout(FETCH_SECONDS), self._client() as client:
-                response = await client.post(endpoint, data=body, headers={"accept": "application/json"})
-                if len(response.content) > MAX_ANSWER:
-                    bad_token("the issuer's answer is too large")
-                found = strict_object(response.content)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError, OSError) as error:
+                status, answer = await _post(client, endpoint, body)
+            found = strict_object(answer)
+        except (FetchFailed, httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError, OSError) as error:
             raise NotAdmitted(Reason.ISSUER_UNREACHABLE, type(error).__name__) from None
-        if response.status_code == 200:
+        if status == 200:
             return found
         if found.get("error") == "invalid_grant":
             raise GrantRefused(Reason.BAD_TOKEN, "the issuer refused the code or token")
-        raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"the issuer answered {response.status_code}")
+        raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"the issuer answered {status}")
 
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             follow_redirects=False, trust_env=False, verify=trust(self._issuer.ca_file), timeout=5.0
         )
+
+
+async def _post(client: httpx.AsyncClient, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+    """Status and body of at most `MAX_ANSWER` bytes; no more of it is ever held. Raises `FetchFailed`."""
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    async with client.stream("POST", url, data=form, headers=headers) as response:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise FetchFailed("content encodings are not accepted")
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise FetchFailed("the issuer's answer is too large")
+        return response.status_code, bytes(body)
 
 
 class GrantRefused(NotAdmitted):

@@ -351,6 +351,29 @@ def test_a_device_that_is_refused_or_too_late_gets_nothing(world):
     assert browser.post("/device", user_code=late["user_code"]).status_code == 400
 
 
+def test_a_device_gets_nothing_by_a_consent_that_is_not_on_record(world):
+    door, _ = world
+    device = begun(door)
+    browser = Browser(door)
+    page = browser.follow(browser.post("/device", user_code=device["user_code"]))
+    door.log_down = True
+    assert browser.post("/oauth/consent", consent=consent_of(page), answer="yes").status_code == 403
+    door.log_down = False
+    assert polled(door, device)["error"] == "authorization_pending"
+
+
+def test_an_agent_gets_nothing_by_a_consent_that_is_not_on_record(world):
+    door, coder = world
+    device = begun(door, coder.name, authorization_details=json.dumps(READ))
+    browser = Browser(door)
+    page = browser.follow(browser.post("/device", user_code=device["user_code"]))
+    door.log_down = True
+    told = browser.post("/oauth/consent", consent=consent_of(page), answer="yes")
+    assert (told.status_code, "cannot be granted" in told.text) == (403, True)
+    door.log_down = False
+    assert polled(door, device, coder.name, **coder.proof())["error"] == "authorization_pending"
+
+
 def test_a_device_code_is_its_own_clients(world):
     door, coder = world
     device = begun(door)

@@ -12,9 +12,11 @@ import pytest
 
 from ostiary.api import client
 from ostiary.api.app import server
+from ostiary.api.tokens import MAX_AT_ONCE
 from ostiary.api.words import CONNECTION_URN, GRANT, JWT
 from ostiary.model.errors import Reason
 from ostiary.model.secrets import Secret
+from ostiary.store.database import StoreFailed
 from ostiary.testing.issuer import ANA
 
 GENERIC = {"error": "invalid_request", "error_description": "the token was not accepted"}
@@ -47,6 +49,50 @@ def test_several_connections_are_asked_for_by_audience_or_resource(door):
     token = door.token(audience=["orders-db"], resource=[CONNECTION_URN + "hr-db"])
     assert door.identity(token).audience == {"orders-db", "hr-db"}
     assert door.identity(door.token(token)).audience == {"orders-db", "hr-db"}
+
+
+def test_whoever_is_given_a_token_is_seen_and_nobody_else(door):
+    seen, broken = [], []
+
+    async def saw(who):
+        seen.append(who)
+        if broken:
+            raise StoreFailed("the disk is full")
+
+    object.__setattr__(door.deps, "saw", saw)
+    door.token(door.idp.mint(groups=["dba"]))
+    door.token(door.idp.mint(groups=["staff"]))
+    assert [sorted(who.groups) for who in seen] == [["dba"], ["staff"]]
+    assert door.exchange("no token").status_code == 400
+    assert len(seen) == 2
+    broken.append(True)
+    answer = door.exchange(door.idp.mint())
+    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+
+
+def test_who_sends_slowly_keeps_nobody_else_from_a_token(door):
+    async def go():
+        end = asyncio.Event()
+
+        async def body():
+            yield b"grant_type="
+            await end.wait()
+
+        form = {"grant_type": GRANT, "subject_token": door.idp.mint(), "subject_token_type": JWT}
+        transport = httpx.ASGITransport(app=door.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            kind = {"content-type": "application/x-www-form-urlencoded"}
+            slow = [
+                asyncio.ensure_future(http.post("/v1/token", content=body(), headers=kind)) for _ in range(MAX_AT_ONCE)
+            ]
+            for _ in range(20):
+                await asyncio.sleep(0)
+            answer = await http.post("/v1/token", data=form)
+            end.set()
+            await asyncio.gather(*slow)
+        return answer
+
+    assert asyncio.run(go()).status_code == 200
 
 
 def test_if_the_log_is_down_no_token_is_issued(door):
