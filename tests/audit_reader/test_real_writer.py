@@ -96,7 +96,7 @@ def test_the_real_log_is_whole_by_policy_and_by_root(state: Path, capsys: pytest
 def test_a_second_writer_makes_the_same_bytes(state: Path, tmp_path: Path) -> None:
     real = state / "audit/w0/2026"
     policy = module.Policy.parse((state / "policy").read_text())
-    log = module._Log(real / "log", module.Report(""), 0)
+    log = module._Log(real / "log", module.Report(""), 0, tree_only=False)
     log.newest(policy)
     twin = Log(tmp_path / "twin", origin=log._report.origin)
     twin.entries = [entry for _, entry, _ in log.entries() if entry is not None]

@@ -50,14 +50,11 @@ from ostiary.store.news import News, NewsBoard
 from ostiary.testing.issuer import LocalIssuer, new_key
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = (ROOT / "tests/attacks/attacks.jsonl", ROOT.parent / "shared/attacks/attacks.jsonl")
-FILE = next((place for place in PLACES if place.exists()), None)
 ITEMS: dict[str, dict[str, Any]] = {}
-if FILE is not None:
-    for line in FILE.read_text().splitlines():
-        item = json.loads(line)
-        if item["protocol"] == "oidc-jwt":
-            ITEMS[item["id"]] = item
+for line in (ROOT / "tests/attacks/attacks.jsonl").read_text().splitlines():
+    item = json.loads(line)
+    if item["protocol"] == "oidc-jwt":
+        ITEMS[item["id"]] = item
 
 ISSUER = "https://idp.example.com"
 GENERIC = {"error": "invalid_request", "error_description": "the token was not accepted"}
@@ -234,7 +231,6 @@ def test_the_controls_pass(stage):
     stage.must_accept(stage.good(act={"sub": "agent-1"}))
 
 
-@pytest.mark.skipif(FILE is None, reason="the attack corpus is not in tests/attacks")
 @pytest.mark.parametrize("step", steps())
 def test_a_published_token_is_refused(stage, step):
     for token in stage.tokens(step):
@@ -420,7 +416,6 @@ def test_a_published_procedure_fails(stage, name):
     PROCEDURES[name](stage)
 
 
-@pytest.mark.skipif(FILE is None, reason="the attack corpus is not in tests/attacks")
 def test_no_published_item_is_left_out():
     left_out = {name for name, item in ITEMS.items() if not item.get("steps")} - PROCEDURES.keys()
     assert not left_out

@@ -37,12 +37,16 @@ from tests.identity.saml_idp import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = (ROOT / "tests/attacks/attacks.jsonl", ROOT.parent / "shared/attacks/attacks.jsonl")
+CORPUS = ROOT / "tests/attacks/attacks.jsonl"
 
 
 @pytest.fixture
 def stage(tmp_path):
     return Stage(tmp_path)
+
+
+LATER = 86_400
+"""Seconds ahead: cases are made when tests are collected, long before they run."""
 
 
 class Stage:
@@ -378,10 +382,10 @@ def test_a_second_or_hidden_assertion_is_refused(stage, tag):
         ({"data": f'NotBefore="{stamp(-5)}"'}, Reason.BAD_TOKEN),
         ({"confirmed_until": stamp(-120)}, Reason.EXPIRED_TOKEN),
         ({"not_after": stamp(-120)}, Reason.EXPIRED_TOKEN),
-        ({"not_before": stamp(300)}, Reason.BAD_TOKEN),
+        ({"not_before": stamp(LATER)}, Reason.BAD_TOKEN),
         ({"not_after": "tomorrow"}, Reason.BAD_TOKEN),
         ({"not_after": "2099-01-01T00:00:00+02:00"}, Reason.BAD_TOKEN),
-        ({"issued": stamp(600)}, Reason.BAD_TOKEN),
+        ({"issued": stamp(LATER)}, Reason.BAD_TOKEN),
         ({"conditions": ""}, Reason.WRONG_AUDIENCE),
         ({"conditions": "<saml:AudienceRestriction/>"}, Reason.WRONG_AUDIENCE),
         (
@@ -399,7 +403,7 @@ def test_a_second_or_hidden_assertion_is_refused(stage, tag):
         ),
         ({"conditions": "<saml:Condition/>"}, Reason.BAD_TOKEN),
         ({"authn": ""}, Reason.BAD_TOKEN),
-        ({"authn": f'<saml:AuthnStatement AuthnInstant="{stamp(900)}"/>'}, Reason.BAD_TOKEN),
+        ({"authn": f'<saml:AuthnStatement AuthnInstant="{stamp(LATER)}"/>'}, Reason.BAD_TOKEN),
         (
             {"authn": f'<saml:AuthnStatement AuthnInstant="{stamp(-9)}" SessionNotOnOrAfter="{stamp(-1)}"/>'},
             Reason.EXPIRED_TOKEN,
@@ -482,9 +486,7 @@ HELD_BY = {
 
 
 def test_no_published_item_is_left_out():
-    place = next((path for path in PLACES if path.exists()), None)
-    assert place is not None
-    items = [json.loads(line) for line in place.read_text().splitlines()]
+    items = [json.loads(line) for line in CORPUS.read_text().splitlines()]
     for item in items:
         if item["protocol"] == "saml":
             assert re.fullmatch(r"SAML-\d{3}", item["id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_ssh_050_a_shell_after_a_refused_command_is_decided_anew(lab: Lab) -> No
     async def act() -> None:
         async with await connected(lab) as connection:
             assert (await connection.run(f"cat {lab.srv}/flag")).exit_status == 126
-            shell = await connection.run(term_type="xterm", input="id\n")
+            process = await connection.create_process(term_type="xterm")
+            with contextlib.suppress(BrokenPipeError):  # it may be closed already
+                process.stdin.write("id\n")
+            shell = await process.wait()
             assert shell.exit_status == 126
             assert "uid=" not in str(shell.stdout)
 
