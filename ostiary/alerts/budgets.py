@@ -100,7 +100,8 @@ class Budgets:
 def _whose(section: Section, who: VerifiedIdentity) -> str | None:
     """Whom a budget is counted for; None: it does not count this one."""
     if section.by == "mandate":
-        return None if who.mandate is None else who.mandate.id
+        # A mandate that is narrowed gets an id of its own; the task is that of the first one, so nothing is spent anew.
+        return None if who.mandate is None else f"{len(who.issuer)}:{who.issuer}{who.task or who.mandate.id}"
     return f"{len(who.issuer)}:{who.issuer}{who.subject}"
 
 

@@ -14,10 +14,11 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from ostiary.alerts.heard import DEMANDED, ENDED
-from ostiary.alerts.rules import REMEMBERED_HOURS, Alarm, Memory, Watch
+from ostiary.alerts.rules import REMEMBERED_HOURS, Alarm, Memory, Session, Watch
 from ostiary.config.types import Alert
 from ostiary.model.errors import OstiaryError
 from ostiary.store.database import Area, Database
@@ -34,6 +35,7 @@ AREA: Final = Area(
             "CREATE TABLE alerts_used (actor TEXT, thing TEXT, PRIMARY KEY (actor, thing)) STRICT, WITHOUT ROWID",
             "CREATE TABLE alerts_rows (actor TEXT, hour INTEGER, rows INTEGER, PRIMARY KEY (actor, hour)) STRICT, WITHOUT ROWID",
         ),
+        ("CREATE TABLE alerts_sessions (session TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT",),
     ),
 )
 
@@ -92,7 +94,10 @@ class Engine:
         memory = self._watch.memory
 
         def work(db: sqlite3.Connection) -> None:
-            memory.used = {(actor, thing) for actor, thing in db.execute("SELECT actor, thing FROM alerts_used")}
+            for actor, thing in db.execute("SELECT actor, thing FROM alerts_used"):
+                memory.used.setdefault(actor, set()).add(thing)
+            rows = db.execute("SELECT session, body FROM alerts_sessions ORDER BY session")
+            memory.sessions = {number: msgspec.json.decode(body, type=Session) for number, body in rows}
             memory.hours = {(a, h): r for a, h, r in db.execute("SELECT actor, hour, rows FROM alerts_rows")}
             self._places = {
                 origin: (segment, offset, following)
@@ -115,11 +120,17 @@ class Engine:
     async def _keep(self, places: dict[str, Place]) -> None:
         memory = self._watch.memory
         fresh, touched = list(memory.fresh), {place: memory.hours[place] for place in memory.touched}
+        changed = {number: memory.sessions.get(number) for number in memory.changed}
         oldest = max((hour for _, hour in touched), default=0) - REMEMBERED_HOURS
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR IGNORE INTO alerts_used VALUES (?, ?)", fresh)
             db.executemany("INSERT OR REPLACE INTO alerts_rows VALUES (?, ?, ?)", [(a, h, r) for (a, h), r in touched.items()])
+            db.executemany("DELETE FROM alerts_sessions WHERE session = ?", [(number,) for number in changed])
+            db.executemany(
+                "INSERT INTO alerts_sessions VALUES (?, ?)",
+                [(number, msgspec.json.encode(held)) for number, held in changed.items() if held is not None],
+            )
             if touched:
                 db.execute("DELETE FROM alerts_rows WHERE hour < ?", (oldest,))
             db.executemany(
@@ -130,6 +141,7 @@ class Engine:
         await self._database.transact(work)
         memory.fresh.clear()
         memory.touched.clear()
+        memory.changed.clear()
         self._places |= places
 
     async def _act(self, alarm: Alarm) -> None:

@@ -24,6 +24,7 @@ USUAL_HOURS: Final = 3
 REMEMBERED_HOURS: Final = 24 * 14
 MAX_WATCHED: Final = 100_000
 MAX_SESSIONS: Final = 100_000
+MAX_USED: Final = 20_000
 QUIET_SECONDS: Final = 60
 """A rule that was set off by somebody says so once a minute at most; what it does to them holds meanwhile."""
 
@@ -51,23 +52,29 @@ class Alarm(msgspec.Struct, frozen=True):
     why: str
 
 
-class Memory:
-    """What has to be known of the past: in memory, with what has changed since it was last kept."""
+class Session(msgspec.Struct, frozen=True):
+    """What entries of a session do not say again."""
 
-    def __init__(self) -> None:
-        self.used: set[tuple[str, str]] = set()
-        """(actor, connection and object)."""
-        self.hours: dict[tuple[str, int], int] = {}
-        """(actor, hour) to rows."""
-        self.fresh: list[tuple[str, str]] = []
-        self.touched: set[tuple[str, int]] = set()
-
-
-class _Session(msgspec.Struct):
     actor: Actor
     connection: str
     kinds: frozenset[str]
     groups: frozenset[str]
+
+
+class Memory:
+    """What has to be known of the past: in memory, with what has changed since it was last kept."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, set[str]] = {}
+        """Actor to connection and object; of one actor `MAX_USED` at most: whatever is used beyond that is used for the first time."""
+        self.sessions: dict[str, Session] = {}
+        """Those that have begun and not ended."""
+        self.changed: set[str] = set()
+        """Sessions that began or ended."""
+        self.hours: dict[tuple[str, int], int] = {}
+        """(actor, hour) to rows."""
+        self.fresh: list[tuple[str, str]] = []
+        self.touched: set[tuple[str, int]] = set()
 
 
 class Watch:
@@ -76,7 +83,6 @@ class Watch:
     def __init__(self, rules: tuple[Alert, ...], memory: Memory) -> None:
         self._rules = rules
         self.memory = memory
-        self._sessions: dict[str, _Session] = {}
         self._counted: dict[tuple[str, str], deque[tuple[float, int]]] = {}
         self._said: dict[tuple[str, str], float] = {}
 
@@ -86,8 +92,8 @@ class Watch:
         if kind == "session.start":
             self._begin(entry)
         elif kind == "session.end":
-            self._sessions.pop(str(entry.get("session")), None)
-        session = self._sessions.get(str(entry.get("session")))
+            self._forget(str(entry.get("session")))
+        session = self.memory.sessions.get(str(entry.get("session")))
         if kind not in ("intent", "deny", "outcome") or session is None:
             return []
         now = dt.datetime.fromisoformat(entry["t"]).timestamp()
@@ -98,20 +104,34 @@ class Watch:
             if not _is_about(rule, session):
                 continue
             why = self._why(rule, entry, session, now, uses, rows)
-            if why and now - self._said.get((rule.name, session.actor.key), 0.0) >= QUIET_SECONDS:
-                self._said[rule.name, session.actor.key] = now
+            if why and self._is_news(rule, session, entry["session"], now):
                 alarms.append(Alarm(rule, session.actor, session.connection, entry["session"], entry["id"], why))
         return alarms
 
+    def _is_news(self, rule: Alert, session: Session, number: str, now: float) -> bool:
+        """Whether nobody has been told of it. That a session was ended says nothing of the next one: that is ended as well."""
+        place = rule.name, number if "end-session" in rule.do else session.actor.key
+        if now - self._said.get(place, 0.0) < QUIET_SECONDS:
+            return False
+        if len(self._said) >= MAX_WATCHED:
+            del self._said[next(iter(self._said))]
+        self._said[place] = now
+        return True
+
+    def _forget(self, number: str) -> None:
+        if self.memory.sessions.pop(number, None) is not None:
+            self.memory.changed.add(number)
+
     def _begin(self, entry: Mapping[str, Any]) -> None:
-        if len(self._sessions) >= MAX_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        if len(self.memory.sessions) >= MAX_SESSIONS:
+            self._forget(next(iter(self.memory.sessions)))
+        self.memory.changed.add(str(entry.get("session")))
         who = entry.get("who", {})
         chain = [who, *who.get("act", [])]
         key = hashlib.sha256(msgspec.json.encode([(each.get("iss"), each.get("sub")) for each in chain])).hexdigest()
         keyboard = chain[1] if len(chain) > 1 else who
         name = " for ".join(str(each.get("name") or each.get("sub")) for each in [*chain[1:], who])
-        self._sessions[str(entry.get("session"))] = _Session(
+        self.memory.sessions[str(entry.get("session"))] = Session(
             Actor(key, name, str(keyboard.get("iss")), str(keyboard.get("sub"))),
             str(entry.get("target", {}).get("connection")),
             frozenset(str(each.get("kind")) for each in chain),
@@ -119,7 +139,7 @@ class Watch:
         )
 
     def _why(
-        self, rule: Alert, entry: Mapping[str, Any], session: _Session, now: float, uses: list[str], rows: int
+        self, rule: Alert, entry: Mapping[str, Any], session: Session, now: float, uses: list[str], rows: int
     ) -> str:
         match rule.when, entry["kind"]:
             case "refusals", "deny":
@@ -141,7 +161,7 @@ class Watch:
                 return f"{count} protected values read, masked" if count >= rule.count else ""
         return ""
 
-    def _count(self, rule: Alert, session: _Session, now: float, more: int) -> int:
+    def _count(self, rule: Alert, session: Session, now: float, more: int) -> int:
         if len(self._counted) >= MAX_WATCHED:
             del self._counted[next(iter(self._counted))]
         seen = self._counted.setdefault((rule.name, session.actor.key), deque())
@@ -150,20 +170,22 @@ class Watch:
             seen.popleft()
         return sum(count for _, count in seen)
 
-    def _uses(self, entry: Mapping[str, Any], session: _Session) -> list[str]:
+    def _uses(self, entry: Mapping[str, Any], session: Session) -> list[str]:
         """Name the objects that this actor has not used before; remember them."""
         found = []
         for each in entry.get("op", {}).get("objects", []):
             if each.get("kind") not in ("relation", "function", "path", "service", "file"):
                 continue
             thing = f"{session.connection}/{each.get('name')}"
-            if (session.actor.key, thing) not in self.memory.used:
-                self.memory.used.add((session.actor.key, thing))
-                self.memory.fresh.append((session.actor.key, thing))
+            used = self.memory.used.setdefault(session.actor.key, set())
+            if thing not in used:
                 found.append(str(each.get("name")))
+                if len(used) < MAX_USED:
+                    used.add(thing)
+                    self.memory.fresh.append((session.actor.key, thing))
         return found
 
-    def _rows(self, entry: Mapping[str, Any], session: _Session, now: float) -> int:
+    def _rows(self, entry: Mapping[str, Any], session: Session, now: float) -> int:
         rows = int(entry.get("result", {}).get("rows", 0))
         if rows:
             place = (session.actor.key, int(now) // HOUR)
@@ -178,7 +200,7 @@ class Watch:
         return sum(known) / len(known) if len(known) >= USUAL_HOURS else None
 
 
-def _is_about(rule: Alert, session: _Session) -> bool:
+def _is_about(rule: Alert, session: Session) -> bool:
     return (
         (not rule.connections or session.connection in rule.connections)
         and (not rule.kinds or not session.kinds.isdisjoint(each.value for each in rule.kinds))

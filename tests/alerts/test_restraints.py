@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ostiary.alerts.budgets import Budgets
+from ostiary.alerts.engine import AREA, Engine
 from ostiary.alerts.heard import chain_key
 from ostiary.alerts.rules import HOUR, Memory, Watch
 from ostiary.config.types import Alert
@@ -22,6 +24,9 @@ from ostiary.model.restraints import Budget, Purse, Restraint
 from ostiary.policy.decide import decide
 from ostiary.policy.policies import Policies
 from ostiary.policy.restrained import restrained
+from ostiary.store import news
+from ostiary.store.database import Database
+from ostiary.store.news import NewsBoard
 from ostiary.testing.gateway import gateway, target
 from ostiary.testing.peers import postgres_cluster
 from ostiary.testing.pgclient import Closed, ServerError
@@ -98,6 +103,9 @@ def test_sessions_of_one_person_share_a_budget_and_so_do_those_under_one_mandate
     one = budgets.purses(identity(subject="x", mandate=mandate), connection(), 1)
     other = budgets.purses(identity(subject="y", mandate=mandate), connection(), 1)
     assert one[0] is other[0]
+    first, narrowed = Mandate("m-2", None, None, None), Mandate("m-3", None, ("read",), None)
+    before = budgets.purses(identity(mandate=first, task="m-2"), connection(), 1)
+    assert budgets.purses(identity(mandate=narrowed, task="m-2"), connection(), 1)[0] is before[0]
 
 
 def test_what_was_spent_of_a_day_outlives_a_restart(tmp_path: Path) -> None:
@@ -203,6 +211,46 @@ def test_worker_and_watch_mean_the_same_chain() -> None:
     held = watch(when="first-use")
     held.heard(start("agent", act=True))
     assert held.heard(entry("intent", 1, "agent"))[0].actor.key == chain_key(who)
+
+
+def test_the_session_after_one_that_was_ended_is_ended_too() -> None:
+    held = watch(when="refusals", count=2, within_seconds=60.0, do=("end-session",))
+    held.heard(start("next"))
+    assert [len(held.heard(entry("deny", n))) for n in range(3)] == [0, 1, 0]
+    assert [alarm.session for alarm in held.heard(entry("deny", 4, "next"))] == ["next"]
+
+
+def test_what_somebody_used_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.alerts.rules.MAX_USED", 3)
+    held = watch(when="first-use")
+    for number in range(10):
+        held.heard(entry("intent", number * 100, table=f"t{number}"))
+    assert sum(map(len, held.memory.used.values())) == len(held.memory.fresh) == 3
+    assert held.heard(entry("intent", 2000, table="t9"))
+    assert held.heard(entry("intent", 3000, table="t1")) == []
+
+
+def test_a_session_that_is_open_is_watched_after_a_restart_too(tmp_path: Path) -> None:
+    rule = Alert(name="r", when="refusals", count=1, within_seconds=60.0)
+    batches = [[start()], [entry("deny")], [{"kind": "session.end", "session": "s"}], [entry("deny", 100)]]
+    told: list[dict[str, Any]] = []
+
+    async def record(said: dict[str, Any]) -> None:
+        told.append(said)
+
+    async def one(batch: list[dict[str, Any]]) -> None:
+        database = Database.open(tmp_path / "control.db", (news.AREA, AREA))
+        engine = Engine(
+            (rule,), read=lambda _: (batch, {}), database=database, board=NewsBoard(database), record=record,
+            isolate=lambda *_: record({}), notify=lambda *_: None, clock=lambda: 0.0,
+        )  # fmt: skip
+        await engine.load()
+        await engine.look()
+        await database.close()
+
+    for batch, alarms in zip(batches, (0, 1, 1, 1), strict=True):
+        asyncio.run(one(batch))
+        assert len(told) == alarms
 
 
 # --- on a real PostgreSQL ---
