@@ -16,6 +16,7 @@ from ostiary.model.connections import (
     HttpRoute,
     HttpUpstream,
     ProtectedField,
+    Strategy,
 )
 from ostiary.model.errors import ConfigError
 from ostiary.model.operations import Action
@@ -26,6 +27,8 @@ _TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()+,=:@-]+|\{[a-z_][a-z0
 _MEDIA: Final = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 ROUTE_ACTIONS: Final = frozenset(Action) - {Action.CONNECT, Action.UNMASK}
+FIELD_STRATEGIES: Final = frozenset({Strategy.REDACT, Strategy.LAST4, Strategy.NULL})
+"""What a mask can leave of a field of JSON or XML."""
 
 Refer = Callable[[str, str], SecretRef]
 
@@ -99,7 +102,10 @@ def _routes(key: str, target: HttpTarget) -> list[HttpRoute]:
 
 
 def _fields(key: str, target: HttpTarget) -> list[ProtectedField]:
-    for place in target.protect:
+    for place, how in target.protect.items():
+        if how.mask not in FIELD_STRATEGIES:
+            able = ", ".join(sorted(FIELD_STRATEGIES))
+            raise ConfigError(f'{key}.protect."{place}".mask', f"`{how.mask}` is for columns of databases; in HTTP there are {able}")
         if not _FIELD.fullmatch(place):
             raise ConfigError(f'{key}.protect."{place}"', "write it as json:/a/*/b or as xml:/a/b, xml://b, xml://a/@b")
     return [ProtectedField(place, how.cls, how.mask) for place, how in target.protect.items()]

@@ -15,6 +15,7 @@ from ostiary.model.commands import Clock, Close, HearClient, HearTarget, Keep, M
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.operations import Operation
 from ostiary.model.proofs import Denied, Recorded
+from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import decide
 from ostiary.policy.restrained import restrained
 from ostiary.policy.unanswered import unanswered
@@ -33,7 +34,7 @@ async def request(line: Line, masker: ReplyMasker) -> None:
     decision = await decided(line, relay.operation())
     (proof,) = await MakeDurable((decision,))
     if isinstance(proof, Denied):
-        await answered(relay, masker, relay.refuse(proof))
+        await answered(relay, masker, relay.refuse(proof), None)  # our own words are of no budget
         return
     masker.show(proof.permit.grounds.clear)
     await Run(relay.order(proof))
@@ -59,14 +60,16 @@ async def reply(line: Line, masker: ReplyMasker) -> None:
     relay = cast(HttpRelay, line.relay)
     while not relay.is_answered:
         data = await HearTarget()
-        await answered(relay, masker, relay.closed() if data is None else relay.results(data))
+        await answered(relay, masker, relay.closed() if data is None else relay.results(data), line.restraint)
 
 
-async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterator[Part]) -> None:
-    """Mask, record and send what there is of an answer; the outcome is on record before the last of it leaves."""
+async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterator[Part], restraint: Restraint | None) -> None:
+    """Mask, count, record and send what there is of an answer; the outcome is on record before the last of it leaves."""
     recorded: list[Recorded] = []
     for part in parts:
         for masked in masker.mask(part):
+            if restraint is not None:
+                restraint.took(0, len(masked.frames))
             relay.masked(masked)
             recorded.append(await Record(masked, relay.under))
     if relay.is_answered and (outcome := relay.outcome()) is not None:

@@ -203,7 +203,10 @@ def whole(data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def world(policy: str = POLICY, listener: dict[str, object] | None = None, **connection: object) -> Iterator[World]:
+def world(
+    policy: str = POLICY, listener: dict[str, object] | None = None, *, sections: dict[str, Any] | None = None,
+    tables: dict[str, Any] | None = None, **connection: object,
+) -> Iterator[World]:  # fmt: skip
     service, port = Service(), free_port()
     service.start()
     settings: dict[str, object] = {
@@ -213,9 +216,10 @@ def world(policy: str = POLICY, listener: dict[str, object] | None = None, **con
         "hosts": ["app"],
         "actor_headers": False,
     }
-    sections = {"listen.http": {"address": f"127.0.0.1:{port}", **(listener or {})}}
+    sections = {"listen.http": {"address": f"127.0.0.1:{port}", **(listener or {})}} | (sections or {})
     with gateway(
-        connections={"app": settings | connection}, policy=policy, sections=sections, secrets_by_name={"key": "s3cret-of-the-target"}
+        connections={"app": settings | connection}, policy=policy, sections=sections, tables=tables,
+        secrets_by_name={"key": "s3cret-of-the-target"},
     ) as running:
         yield World(running, service, port)
 

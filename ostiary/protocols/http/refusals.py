@@ -33,6 +33,10 @@ STATUSES = {
     Reason.CONTROL_UNREACHABLE: 503,
     Reason.STOPPED_ACTOR: 401,
     Reason.LOST_OWNER: 401,
+    Reason.MISUSED_TOKEN: 401,
+    Reason.ENDED_BY_ALERT: 403,
+    Reason.GRANT_OVER: 403,
+    Reason.BUDGET_SPENT: 403,
 }
 
 
