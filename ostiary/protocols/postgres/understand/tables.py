@@ -251,7 +251,7 @@ class Tables(Queries):
         for each in node.get("exclusions", ()):
             for item in each["List"].get("items", ()):
                 if "IndexElem" in item:
-                    self._index_element(item["IndexElem"], scope)
+                    self._index_element(item["IndexElem"], scope, compares=True)
         if "pktable" in node:
             for target in self.find_relation(node["pktable"]):
                 self.touch_relation(target, DEFINE)
@@ -277,7 +277,7 @@ class Tables(Queries):
         self.ddl("CREATE INDEX")
         scope = self._over(node["relation"])
         for each in (*node.get("indexParams", ()), *node.get("indexIncludingParams", ())):
-            self._index_element(each["IndexElem"], scope)
+            self._index_element(each["IndexElem"], scope, compares="unique" in node)
         self.expression(node.get("whereClause"), scope)
         self._changed(node["relation"])
         if node.get("idxname"):
@@ -305,8 +305,11 @@ class Tables(Queries):
         for target in self.find_relation(range_var):
             self.changed(target, opaque=opaque)
 
-    def _index_element(self, node: Node, scope: Scope) -> None:
+    def _index_element(self, node: Node, scope: Scope, *, compares: bool) -> None:
+        """`compares`: it fails where two rows hold the same value, and so tells of it."""
         self.expression(node.get("expr"), scope)
+        if compares and "name" in node:
+            self._bare(node["name"], scope)
         if node.get("opclass"):
             name = ".".join(strings(node["opclass"]))
             self.found.touch("other", f"operator class {name}", Action.DEFINE)
@@ -367,7 +370,7 @@ class Tables(Queries):
         if subtype in GUARDS_OFF:
             for target in targets:
                 self.touch_relation(target, ADMIN)
-        if subtype in {"AT_AlterColumnType", "AT_SetExpression"}:
+        if subtype in {"AT_AlterColumnType", "AT_SetExpression", "AT_SetNotNull"}:
             self._bare(command.get("name", ""), scope)
         self._alter_definition(definition, scope)
         if subtype in {"AT_AddInherit", "AT_DropInherit", "AT_AttachPartition", "AT_DetachPartition"}:
