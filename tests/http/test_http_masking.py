@@ -182,8 +182,8 @@ def test_a_compressed_body_is_unpacked_first(coding: str, cut: int) -> None:
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        ("br", b"x"), ("gzip, gzip", b"x"), ("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-4]), ("gzip", gzip.compress(b"{}") + b"078-05-1120"),
-        ("gzip", gzip.compress(b" " * (300 << 20), 1)),
+        ("br", b"x"), ("gzip, gzip", b"x"), ("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}", mtime=0)[:-4]), ("gzip", gzip.compress(b"{}", mtime=0) + b"078-05-1120"),
+        ("gzip", gzip.compress(b" " * (300 << 20), 1, mtime=0)),
     ],
 )  # fmt: skip
 def test_a_compressed_body_that_cannot_be_unpacked_within_bounds_is_withheld(coding: str, body: bytes) -> None:
