@@ -1,7 +1,7 @@
 """The SSH listener: `ssh CONNECTION@gateway`. Login, the connect decision, `session.start`, the target, and then channels.
 
 asyncssh speaks the transport and authentication (RFC 4253, 4252). The user name is the connection and nothing else. Whoever logs in
-shows a token as password, or answers the question for it (keyboard-interactive), or a certificate of the gateway's own authority.
+shows a token as password, or answers the question for it (keyboard-interactive); no key and no certificate lets anybody in.
 Proof, target and policy are looked at before authentication succeeds, so who is not let in hears why in a banner and never has
 a session; the target is dialled and `session.start` durable before the first channel opens.
 """
@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import asyncssh
 import structlog
@@ -23,7 +23,7 @@ from ostiary.driver.admission import Begun, Reception, WhyNot, ending
 from ostiary.driver.spawn import spawn
 from ostiary.driver.ssh_channel import ChannelDriver, ClientSide
 from ostiary.driver.targets import Destination, Resolve
-from ostiary.identity.ssh import HOST, USER_AUTHORITY, public_line
+from ostiary.identity.ssh import HOST
 from ostiary.listener.accept import accept_forever
 from ostiary.model.connections import SshConnection
 from ostiary.model.decisions import Permit
@@ -77,8 +77,6 @@ class SshGate:
         self.reception = reception
         self.settings = settings
         self._host_keys = _host_keys(settings, keys)
-        self.authority = asyncssh.import_public_key(public_line(keys, USER_AUTHORITY))
-        """Whose user certificates are believed."""
         self._logins = 0
         self.sessions: set[SshSession] = set()
         self._closing = False
@@ -178,9 +176,12 @@ class Door(asyncssh.SSHServer):
 
     def begin_auth(self, username: str) -> bool:
         """RFC 4252, 5. Everybody has to prove who they are."""
-        if self._connection is not None:
-            self._connection.set_authorized_keys(cast(Any, Certificates(self, username)))
+        del username
         return True
+
+    def public_key_auth_supported(self) -> bool:
+        """RFC 4252, 7: no key and no certificate lets anybody in."""
+        return False
 
     def password_auth_supported(self) -> bool:
         """A token is a password."""
@@ -320,22 +321,6 @@ class Door(asyncssh.SSHServer):
         """OpenSSH, PROTOCOL 2.4: refused, and on record."""
         await (await self._ready()).refuse("streamlocal-forward@openssh.com", listen_path)
         return False
-
-
-class Certificates:
-    """Stands where asyncssh looks for authorized keys: it alone sees the principals of a certificate (see `identity/ssh.py`)."""
-
-    def __init__(self, door: Door, username: str) -> None:
-        self._door = door
-        self._username = username
-
-    def validate(self, key: Any, host: str, address: str, principals: Any = None, *, ca: bool = False) -> Any:
-        """asyncssh, SSHAuthorizedKeys.validate: options of the entry, or None. No key by itself lets anybody in."""
-        del key, host, address, principals, ca
-
-    def validate_x509(self, *_: Any) -> Any:
-        """X.509 is not spoken."""
-        return None, None
 
 
 class SshSession:

@@ -1,11 +1,6 @@
-"""The gateway's SSH keys, and user certificates that stand for a gateway token.
+"""The gateway's SSH host key, and the authority that signs it so that a client pins one line for good.
 
-Three keys in `keys/`: `ssh-host` (what clients see), `ssh-host-ca` (signs it, so that a client pins one line for good) and `ssh-user-ca`
-(signs user certificates; only the control process opens it). The public half of each lies beside it.
-
-A user certificate is a gateway token in another form: the same claims, the same lifetime, the same revocation; what proves it is the
-signature of the authority over it, and the client's over the session (RFC 4252, 7). The claims stand in a principal, `ostiary:` and the
-payload of the token as it would be signed (base64url). They are no bearer secret: without the private key nobody can use them.
+Both lie in `keys/`: `ssh-host` (what clients see) and `ssh-host-ca`. The public half of each lies beside it.
 """
 
 from __future__ import annotations
@@ -22,20 +17,17 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ostiary.identity.keys import write_whole
-from ostiary.model.errors import ConfigError, NotAdmitted, Reason
+from ostiary.model.errors import ConfigError
 
 HOST: Final = "ssh-host"
 HOST_AUTHORITY: Final = "ssh-host-ca"
-USER_AUTHORITY: Final = "ssh-user-ca"
-PRINCIPAL: Final = "ostiary:"
 HOST_SECONDS: Final = 5 * 365 * 86_400
-MAX_PUBLIC: Final = 16 * 1024
 SKEW_SECONDS: Final = 30
 
 
 def ensure_keys(folder: Path) -> None:
-    """Make what is missing of the three keys, and the host's certificate. Never overwrites a key."""
-    for name in (HOST, HOST_AUTHORITY, USER_AUTHORITY):
+    """Make what is missing of the two keys, and the host's certificate. Never overwrites a key."""
+    for name in (HOST, HOST_AUTHORITY):
         path = folder / f"{name}.key"
         if not path.exists():
             _create(path)
@@ -49,57 +41,6 @@ def ensure_keys(folder: Path) -> None:
             _host_certificate(_load(folder / f"{HOST}.key"), _load(folder / f"{HOST_AUTHORITY}.key")),
             0o644,
         )
-
-
-def public_line(folder: Path, name: str) -> str:
-    """The public half of one of the keys, as OpenSSH writes it. Raises `ConfigError`."""
-    path = folder / f"{name}.pub"
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(str(path), "cannot be read; `ostiary serve` makes it at its start") from None
-
-
-class UserAuthority:
-    """Signs user certificates. Lives in the control process only."""
-
-    def __init__(self, folder: Path) -> None:
-        self._key = _load(folder / f"{USER_AUTHORITY}.key")
-
-    def sign(self, public: str, token: str, *, until: int, connections: list[str], name: str) -> str:
-        """A certificate over a client's public key, for whom a freshly minted gateway token is for, until it expires.
-
-        Raises `NotAdmitted` for a key that is none.
-        """
-        if len(public) > MAX_PUBLIC:
-            raise NotAdmitted(Reason.UNSUPPORTED, "the public key is too long")
-        try:
-            key = ser.load_ssh_public_key(public.encode())
-        except (ValueError, UnsupportedAlgorithm, UnicodeEncodeError):
-            raise NotAdmitted(Reason.UNSUPPORTED, "that is no public key of SSH") from None
-        payload = token.split(".")[1]
-        now = int(time.time())
-        builder = (
-            ser.SSHCertificateBuilder()
-            .public_key(key)  # type: ignore[arg-type]  # what is not of these kinds it refuses itself
-            .serial(secrets.randbits(63))
-            .type(ser.SSHCertificateType.USER)
-            .key_id(name.encode("ascii", "replace")[:256])
-            .valid_principals([f"{PRINCIPAL}{payload}".encode(), *(each.encode() for each in connections)][:256])
-            .valid_after(now - SKEW_SECONDS)
-            .valid_before(until)
-            .add_extension(b"permit-pty", b"")
-            .add_extension(b"permit-port-forwarding", b"")
-        )
-        return builder.sign(self._key).public_bytes().decode()
-
-
-def payload_of(principals: list[str]) -> str:
-    """The claims that a certificate stands for. Raises `NotAdmitted` where it is none of the gateway's."""
-    found = [each[len(PRINCIPAL) :] for each in principals if each.startswith(PRINCIPAL)]
-    if len(found) != 1:
-        raise NotAdmitted(Reason.BAD_TOKEN, "the certificate names nobody")
-    return found[0]
 
 
 def _create(path: Path) -> None:
