@@ -37,10 +37,15 @@ def plain(value: Any) -> Any:
 
 
 def emit_json(value: object) -> None:
-    """Write one JSON document and a line end."""
+    """Write one JSON document and a line end. What could drive a terminal is escaped, as JSON escapes it."""
+    import json
+
     import msgspec
 
-    sys.stdout.write(msgspec.json.encode(plain(value)).decode() + "\n")
+    text = msgspec.json.encode(plain(value)).decode()
+    if not text.isprintable():  # only inside strings: between them there is nothing but ASCII
+        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    sys.stdout.write(text + "\n")
 
 
 def emit_lines(lines: Iterable[str]) -> None:

@@ -83,11 +83,10 @@ def _row(start: dict[str, Any], end: dict[str, Any] | None) -> dict[str, Any]:
 @app.command("show")
 def show(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
     """Show every entry of a session, oldest first."""
-    from ostiary.audit.search import Query, search, summary
+    from ostiary.audit.search import summary
 
     state = load(config).gateway.state_dir
-    query = Query(session=_full(state, session), newest_first=False, limit=MAX_ENTRIES)
-    found = list(search(state, query))
+    found = list(_entries(state, _full(state, session)))
     if not found:
         say(f"ostiary: no session {session}")
         return ExitCode.NO
@@ -96,6 +95,13 @@ def show(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Output
     else:
         emit_safe(summary(entry) for entry in found)
     return ExitCode.OK
+
+
+def _entries(state: str, session: str) -> Iterator[dict[str, Any]]:
+    """Every entry of a session, oldest first."""
+    from ostiary.audit.search import Query, search
+
+    return iter(search(state, Query(session=session, newest_first=False, limit=MAX_ENTRIES)))
 
 
 def _full(state: str, session: str) -> str:
@@ -114,6 +120,7 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
     That somebody looked is an entry of the log (`replay`), made before anything is shown.
     """
     from ostiary.recording.http_transcript import http_events
+    from ostiary.recording.ssh_transcript import ssh_events
     from ostiary.recording.transcript import events, lines
 
     settings = load(config)
@@ -121,8 +128,13 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
     whole = _full(str(state), session)
     recording = _records(state, whole)
     on_record(settings, "replay", {"replay": {"how": "shown", "session": whole}})
-    read = http_events if _type(str(state), whole) == "http" else events
-    happened = read(recording)
+    match _type(str(state), whole):
+        case "http":
+            happened = http_events(recording)
+        case "ssh":
+            happened = ssh_events(recording, _entries(str(state), whole))
+        case _:
+            happened = events(recording)
     if output is Output.JSON:
         for event in happened:
             emit_json(event)

@@ -37,7 +37,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     t_us: int
     kind: str
-    """`statement parameters columns row complete empty error notice notification setting copy-out copy-in note gap`."""
+    """`statement parameters columns row complete empty error notice notification setting copy-out copy-in note gap`; HTTP and SSH have others."""
     entry: str = ""
     text: str = ""
     names: tuple[str, ...] = ()
@@ -267,7 +267,7 @@ def _line(event: Event) -> Iterator[Line]:
             for name in ("detail", "hint"):
                 if name in fields:
                     yield Line(event.t_us, f"  {name}: {fields[name]}")
-        case "answer" | "body":
+        case "answer" | "body" | "output" | "errors":
             yield Line(event.t_us, f"{stamp}  {event.kind} of {event.entry}")
             for line in printable(event.text, keep_newlines=True).replace("\\r\n", "\n").split("\n"):
                 yield Line(event.t_us, f"  {line}")

@@ -107,6 +107,6 @@ def make_lab(folder: Path, **connection: object) -> Iterator[Lab]:
     policy = POLICY.replace("@HOME@", str(home)).replace("@SRV@", str(srv)).replace("@PORT@", str(echo_port))
     with sshd() as server:
         target = server.target(protect={f"{home}/*.env": "keys"}, **connection)
-        sections = {"listen.ssh": {"address": f"127.0.0.1:{port}"}}
+        sections = {"listen.ssh": {"address": f"127.0.0.1:{port}"}, "admin": {"groups": ["chiefs"]}}
         with gateway(connections={"web": target}, policy=policy, sections=sections) as running:
             yield Lab(server, running, port, home, srv, echo_port)
