@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -110,6 +111,15 @@ class WitnessPolicy:
         if not policy._quorum:
             raise ConfigError(key, "has no quorum line; `quorum none` asks for no witness")
         return policy
+
+    @classmethod
+    def read(cls, path: Path, key: str = "audit.witness_policy") -> WitnessPolicy:
+        """Read a tlog-policy from a file. Raises `ConfigError` that names the file or the line."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ConfigError(key, f"{path} cannot be read: {problem}") from None
+        return cls.parse(text, key)
 
     def _add(self, words: list[str]) -> None:
         taken = {"none", *self.witnesses, *self._groups}

@@ -352,11 +352,7 @@ def _command(origin: Origin) -> list[str]:
 def _witnesses(path: Path | None) -> Witnesses | None:
     if path is None:
         return None
-    try:
-        policy = WitnessPolicy.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigError("audit.witness_policy", f"{path} cannot be read: {problem}") from None
-    return Witnesses(policy, lambda text: print(f"sealer: {text}", file=sys.stderr, flush=True))  # noqa: T201 - its own log
+    return Witnesses(WitnessPolicy.read(path), lambda text: print(f"sealer: {text}", file=sys.stderr, flush=True))  # noqa: T201 - its own log
 
 
 def _end_of_wal(folder: Path) -> int:

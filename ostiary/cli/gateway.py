@@ -59,7 +59,7 @@ def serve(config: ConfigFile = DEFAULT_CONFIG) -> int:
 
 
 def check_config(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> None:
-    """Check the configuration, its policies, its issuers and its secrets' references, without starting anything."""
+    """Check the configuration, its policies, its issuers, its witnesses and its secrets' references, without starting anything."""
     settings = load(config)
     found = _checked(settings)
     if output is Output.JSON:
@@ -77,6 +77,8 @@ def check_config(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Out
 
 
 def _checked(settings: Config) -> dict[str, Any]:
+    from ostiary.app.common import witness_file
+    from ostiary.audit.cosignature import WitnessPolicy
     from ostiary.cli.policy import load_policies, strangers
     from ostiary.identity.issuers import check_issuers, issuer_configured
     from ostiary.vault.references import resolve
@@ -84,6 +86,9 @@ def _checked(settings: Config) -> dict[str, Any]:
     policies = load_policies(settings)
     issuers = tuple(issuer_configured(issuer, f"issuers[{at}]") for at, issuer in enumerate(settings.issuers))
     check_issuers(issuers, settings.api.base_url)
+    witnesses = witness_file(settings)
+    if witnesses is not None:
+        WitnessPolicy.read(witnesses)
     for connection in settings.connections.values():
         for reference in connection.secrets:
             resolve(reference)

@@ -98,6 +98,22 @@ def test_a_wrong_configuration_is_one_line_that_names_the_key(
         assert "hunter2" not in heard.err
 
 
+def test_check_config_reads_the_witnesses_and_names_the_key_and_the_line(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = home / "ostiary.toml"
+    text = config.read_text()
+    config.write_text(f'{text}[audit]\nwitness_policy = "witnesses.policy"\n')
+    (home / "witnesses.policy").write_text("quorum none\n")
+    assert run("check-config") == ExitCode.OK
+    capsys.readouterr()
+    (home / "witnesses.policy").write_text("witness w1 nonsense\nquorum w1\n")
+    assert run("check-config") == ExitCode.CONFIG
+    heard = capsys.readouterr().err
+    assert "audit.witness_policy" in heard
+    assert "line 1" in heard
+
+
 def test_check_config_finds_a_wrong_policy_a_lax_secret_and_a_misspelt_connection(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
