@@ -73,10 +73,11 @@ class Journal:
 
     def start(self, policy: str, admitted: Permit) -> Written:
         """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
-        entry_id = self._start = self._ids.next()
+        entry_id = self._ids.next()
         entry = self._entries.start(entry_id, time.time_ns(), self.began, policy=policy, grounds=admitted.grounds)
         written = Written([], stream_first=False)
         written.index = self._writer.append(entry)
+        self._start = entry_id
         written.proofs = (Intended(admitted, entry_id, self.began),)
         return written
 
@@ -141,8 +142,13 @@ class Journal:
             self._writer.append(self._entries.outcome(outcome, self._ids.next(now), now, mono), closing=True)
 
     def end(self, status: str) -> None:
-        """Close the recording and append `session.end`. `status`: `ended`, or the name of a reason."""
+        """Close the recording and append `session.end`. `status`: `ended`, or the name of a reason.
+
+        A session whose `session.start` found no place in the log has no end there either.
+        """
         head = None if self.stream is None else self.stream.close()
+        if not self._start:
+            return
         entry = self._entries.end(
             self._start, self._ids.next(), time.time_ns(), time.monotonic_ns(),
             status=status, operations=self._operations, recording=head,

@@ -105,6 +105,7 @@ def open_log(
         stall=stall,
         unsigned=unsigned,
         fence=started.report.fence,
+        read_fence=lambda: read_fence(origin.folder),
         on_clean=lambda: _settle(origin, opened_at, marker),
         on_closed=lambda: os.close(started.lock),
         on_failed=lambda why: _mark_failed(origin, why),

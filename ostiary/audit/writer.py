@@ -17,7 +17,9 @@ Failing, in the order of gravity:
 * *stalled*: the disk does not answer. Strict waiters are told so when their deadline passes: a timer on the loop, which does not
   hang on the disk. What needs no disk (buffered) is refused after `STALL_SECONDS`.
 * *unsigned*: the sealer is gone. After `UNSIGNED_SECONDS` everything new is refused.
-* *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked.
+* *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked. Final too: another
+  writer has opened the log (the fence is ahead of ours). What keeps two writers apart is the lock; the fence is looked at every
+  `FENCE_SECONDS` before a batch, for file systems on which a lock is worth nothing.
 
 What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's timed `get` is one C call. Waking the thread for
 each strict append costs a system call each; `_napping` makes it one a batch.
@@ -51,6 +53,8 @@ PATIENCE_SECONDS: Final = 0.1
 STALL_SECONDS: Final = 2.0
 """How long buffered entries go on while the disk does not answer. The tail holds about this much at full load."""
 UNSIGNED_SECONDS: Final = 30.0
+FENCE_SECONDS: Final = 0.1
+"""How often the thread looks whether another writer has opened the log."""
 LAST_SEAL_SECONDS: Final = 3.0
 """How long closing waits for the sealer's last signature."""
 _RETRY_SECONDS: Final = 0.1
@@ -94,6 +98,7 @@ class Writer:
         stall: float = STALL_SECONDS,
         unsigned: float | None = None,
         fence: int = 0,
+        read_fence: Callable[[], int] = lambda: 0,
         on_clean: Callable[[], None] = lambda: None,
         on_closed: Callable[[], None] = lambda: None,
         on_failed: Callable[[str], None] = lambda _: None,
@@ -108,6 +113,8 @@ class Writer:
         self._stall = stall
         self._unsigned = unsigned
         self._fence = fence
+        self._read_fence = read_fence
+        self._fence_seen_at = 0.0
         self._on_clean = on_clean
         self._on_closed = on_closed
         self._on_failed = on_failed
@@ -424,6 +431,7 @@ class Writer:
             self._sleep()
             return True
         self._nap()
+        self._check_fence()
         slices, position, index = self._tail.pending()
         try:
             self._busy_since = time.monotonic()
@@ -450,6 +458,15 @@ class Writer:
                 self._the_loop.call_soon_threadsafe(self._release)
         self._announce_some()
         return True
+
+    def _check_fence(self) -> None:
+        now = time.monotonic()
+        if now - self._fence_seen_at < FENCE_SECONDS:
+            return
+        current = self._read_fence()
+        if current > self._fence:
+            raise LogFailed(f"another writer (number {current}) has opened the log; this one was number {self._fence}")
+        self._fence_seen_at = now
 
     def _announce_some(self) -> None:
         news = self.durable - self._announced

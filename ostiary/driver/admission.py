@@ -224,9 +224,9 @@ class Reception:
         said = msgspec.structs.replace(said, purpose=said.purpose or who.purpose, ticket=said.ticket or who.ticket)
         entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
         journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
-        started = journal.start(self.policies.digest, admitted)
         target.enter()
         try:
+            started = journal.start(self.policies.digest, admitted)
             await journal.wait_durable(started)
             journal.proofs(started)
         except BaseException as exc:

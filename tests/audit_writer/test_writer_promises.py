@@ -13,10 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.audit.entries import SessionEntries
+from ostiary.audit.journal import Journal
 from ostiary.audit.keys import ensure_origin
 from ostiary.audit.wal import frames, segments
 from ostiary.audit.writer import Health, LogBusy
+from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed
+from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.payloads import PayloadStream
+from tests.audit_writer.conftest import GROUNDS, operation, session_facts
 
 
 def run(coroutine):
@@ -63,6 +69,42 @@ def test_strict_entries_are_on_the_disk_when_the_wait_returns(house):
         await log.writer.close()
 
     run(strict())
+
+
+def test_a_writer_that_another_one_fenced_off_appends_no_more(house):
+    async def fenced():
+        log = house.open()
+        await log.writer.wait_durable(log.writer.append(numbered(0)))
+        (house.origin.folder / "fence").write_text(f"{log.report.fence + 1}\n")
+        with pytest.raises(LogFailed, match="another writer"):
+            async with asyncio.timeout(30):
+                while True:
+                    await log.writer.wait_durable(log.writer.append(numbered(1)))
+        kept = len(stored(house))
+        with pytest.raises(LogFailed, match="another writer"):
+            log.writer.append(numbered(2), closing=True)
+        await log.writer.close()
+        assert len(stored(house)) == kept
+
+    run(fenced())
+
+
+def test_a_session_whose_start_found_no_place_has_no_end_either(house, monkeypatch):
+    async def refused():
+        log = house.open()
+        facts = session_facts()
+        entries = SessionEntries(log.encoder, facts)
+        folder = log.origin.folder / "payloads"
+        stream = PayloadStream.create(folder / "s.osp", facts.session, KeyEncryptionKey.from_bytes(bytes(32)))
+        journal = Journal(log.writer, entries, log.ids, open_stream=lambda: stream)
+        monkeypatch.setattr(log.writer, "_full_since", 1.0)
+        with pytest.raises(LogFailed, match="full"):
+            journal.start("cd" * 32, Permit(facts.identity, operation(), GROUNDS))
+        journal.end("failed")
+        await log.writer.close()
+        assert not any(b"session." in entry for entry in stored(house))
+
+    run(refused())
 
 
 def test_a_callback_that_raises_does_not_hold_up_the_others(house):
