@@ -45,6 +45,7 @@ MAX_NOTE: Final = 16_384
 MAX_PROBLEMS: Final = 50
 MAX_BLOBS_HELD: Final = 200_000
 MAX_SEALED: Final = 65_552
+HOLE: Final = bytes(16)  # what a lost write leaves at least, before one that was kept; 2^-128 by chance in a ciphertext
 CHECKSUM_BUDGET: Final = 32 << 20
 """Bytes of WAL whose CRC-32C is computed without being asked: Python does about 15 MB/s."""
 TILE: Final = 256
@@ -606,8 +607,7 @@ class _Payloads:
             self._report.problem(first, where, what, tampered=not short)
         elif wanted.heads:
             first = min(index for _, _, index in wanted.heads.values())
-            what = "it is shorter than an entry says"
-            self._report.problem(first, where, what, tampered=not short)
+            self._report.problem(first, where, "it is shorter than an entry says", tampered=not short)
 
     def _walk(self, file: BinaryIO, session: str, wanted: _Wanted, where: str) -> bool:
         """Strike off what is found; returns whether the file ends before it should."""
@@ -638,7 +638,7 @@ class _Payloads:
             words, digest = b"", hashlib.sha256()
             self._strike_head(wanted, chunks, head, size, where)
         if torn or words:
-            self._report.notes.append(f"{where} ends in a chunk that was never finished")
+            self._report.notes.append(f"{where} ends in a chunk that was never finished, or has a hole from there on")
         return torn or bool(words) or chunks < furthest
 
     def _strike_head(self, wanted: _Wanted, chunks: int, head: bytes, size: int, where: str) -> None:
@@ -650,16 +650,16 @@ class _Payloads:
 
 
 def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(length word, ciphertext and tag); empty bytes at last where the file ends in the middle, or in zeros."""
+    """(length word, ciphertext and tag); empty bytes at last where the file ends in the middle, or a power cut left a hole."""
     while word := file.read(4):
         length = int.from_bytes(word, "little") & 0x7FFFFFFF
-        if len(word) < 4 or (length == 0 and not file.read(MAX_SEALED).strip(b"\0")):
+        if len(word) < 4 or (length <= 16 and not file.read(len(HOLE)).strip(b"\0")):
             yield word, b""
             return
         if not 16 < length <= MAX_SEALED:
             raise Fault(f"a chunk in it cannot be {length} bytes long")
         sealed = file.read(length)
-        if len(sealed) < length:
+        if len(sealed) < length or HOLE in sealed:
             yield word, b""
             return
         yield word, sealed

@@ -21,6 +21,8 @@ from ostiary.vault import payload_format as form
 from ostiary.vault.keys import KeyEncryptionKey
 
 _KINDS: Final = {kind.value: kind for kind in PayloadKind}
+_HOLE: Final = bytes(16)
+"""What a lost write leaves at least, and no ciphertext has in it (its chance is 2^-128 at each place)."""
 
 
 class StreamHeader(msgspec.Struct, frozen=True):
@@ -161,18 +163,18 @@ def _parse(plain: bytearray, blob: str, number: int, chunk: int) -> list[Record]
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """(length word, sealed bytes) one by one; (word, None) at last where the file ends in the middle."""
+    """(length word, sealed bytes) one by one; (word, None) at last where the file ends in the middle, or a hole begins."""
     chunk = 0
     while raw := file.read(4):
         word = form.WORD.unpack(raw)[0] if len(raw) == 4 else 0
         size = word & ~form.GOES_ON
-        if size == 0 and (len(raw) < 4 or not file.read(form.MAX_SEALED).strip(b"\0")):
-            yield 0, None  # torn, or the zeros that a file system leaves after a power cut
+        if len(raw) < 4 or (size <= form.TAG_BYTES and not file.read(len(_HOLE)).strip(b"\0")):
+            yield 0, None  # torn, or the zeros that a file system leaves after a power cut, whatever stands behind them
             return
         if not form.TAG_BYTES < size <= form.MAX_SEALED:
             raise form.PayloadTampered(chunk, f"a chunk cannot be {size} bytes long")
         sealed = file.read(size)
-        if len(sealed) < size:
+        if len(sealed) < size or _HOLE in sealed:
             yield word, None
             return
         yield word, sealed

@@ -348,6 +348,20 @@ def test_payloads_missing_or_cut_are_incomplete_and_changed_ones_tampered(log: L
     assert checked(log).status == "incomplete"
 
 
+def test_a_hole_in_the_payloads_is_a_note_where_no_entry_names_it_and_incomplete_where_one_does(log: Log) -> None:
+    path = min((log.base / "payloads").iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(64) + b"what was kept of a later write")
+    report = checked(log)
+    assert report.status == "whole", report.problems
+    assert any("has a hole" in note for note in report.notes)
+    for start, stop in ((94, 130), (300, 4500), (len(whole) // 2, len(whole) // 2 + 700)):
+        path.write_bytes(whole[:start] + bytes(stop - start) + whole[stop:])
+        assert checked(log).status == "incomplete"
+    path.write_bytes(whole + b"\1\0\0\0" + b"never written by us")
+    assert checked(log).status == "tampered"
+
+
 def test_pruned_entries_are_whole_only_when_the_caller_allows_it(log: Log) -> None:
     (log.base / "log/tile/entries/000").unlink()
     shutil.rmtree(log.base / "log/tile/entries/000.p")
