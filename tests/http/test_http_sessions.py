@@ -143,8 +143,10 @@ def _serve_tls(context: ssl.SSLContext, seen: list[Any]) -> int:
     def run() -> None:
         while True:
             plain, _ = listener.accept()
-            with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as sock:
+            with contextlib.suppress(OSError, ValueError), context.wrap_socket(plain, server_side=True) as sock:
                 held = sock.recv(65536)
+                if not held:  # who only tries whether it can be reached has gone
+                    continue
                 seen.append(sock.getpeercert())
                 sock.sendall(echo(held.partition(b"\r\n\r\n")[0], b""))
 
