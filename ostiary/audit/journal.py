@@ -13,6 +13,7 @@ the first denial comes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -124,9 +125,17 @@ class Journal:
             self.outcomes(tuple(skipped))
 
     async def wait_durable(self, written: Written) -> None:
-        """Wait for the disk. Raises `LogFailed` when it takes too long, or cannot."""
+        """Wait for the disk: first the payloads', where they come first, then the entries'.
+
+        Raises `LogFailed` when it takes too long, or cannot, or when nobody wants the batch any more.
+        """
+        if written.index < 0 and self.stream is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.stream.sync)
+            _is_wanted(written)
+            self.append(written)
         if self.strict:
             await self._writer.wait_durable(written.index)
+        _is_wanted(written)
 
     def proofs(self, written: Written) -> tuple[Intended | Denied, ...]:
         """Hand out the proofs of a batch that is durable. Raises `LogFailed` if it is not."""
@@ -183,6 +192,11 @@ class Journal:
             (decision, entry_id, refs[stmt] if stmt >= 0 else None, refs[params] if params >= 0 else None)
             for decision, entry_id, (stmt, params) in zip(decisions, ids, places, strict=True)
         ]
+
+
+def _is_wanted(written: Written) -> None:
+    if written.given_up:
+        raise LogFailed("the session has ended")
 
 
 def parameter_bytes(parameters: Parameters) -> bytes:

@@ -141,6 +141,13 @@ class Reception:
         await self._watch(claims, who)
         return who
 
+    def still_stands(self, who: VerifiedIdentity) -> None:
+        """Raise `NotAdmitted` where `who` was stopped after it was identified.
+
+        `Gate.stop` reaches the sessions that a gate holds: ask this once a session is among them, or its stop was missed.
+        """
+        self._verifier.check(who)
+
     async def _watch(self, claims: Claims, who: VerifiedIdentity) -> None:
         """Put unusual uses of a credential on record, and react as the operator said. Raises `NotAdmitted`."""
         if self._habits is None:

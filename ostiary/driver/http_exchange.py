@@ -181,14 +181,7 @@ class Exchange:
         return self._later(self.requests, self._durable(written))
 
     async def _durable(self, written: Written) -> Any:
-        if written.stream_first and self._journal.stream is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._journal.stream.sync)
-            if written.given_up:
-                raise LogFailed("the exchange has ended")
-            self._journal.append(written)
         await self._journal.wait_durable(written)
-        if written.given_up:
-            raise LogFailed("the exchange has ended")
         self._under_way = None
         return self._journal.proofs(written)
 

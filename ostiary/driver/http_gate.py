@@ -187,16 +187,24 @@ class HttpGate:
         self._beginning[place] = future
         try:
             session = await self._begin(claims, destination)
+            self._sessions[place] = session
+            self._still_stands(place, session)
         except BaseException as exc:
             future.set_exception(exc if isinstance(exc, Exception) else ConnectionResetError())
             future.exception()  # it is heard here, whoever else waits or not
             raise
         else:
-            self._sessions[place] = session
             future.set_result(session)
             return session
         finally:
             del self._beginning[place]
+
+    def _still_stands(self, place: tuple[bytes, str], session: HttpSession) -> None:
+        try:
+            self._reception.still_stands(session.who)
+        except NotAdmitted as exc:
+            self._end(place, session, exc.reason.name)
+            raise
 
     async def _begin(self, claims: Claims, destination: HttpDestination) -> HttpSession:
         reception = self._reception

@@ -327,11 +327,12 @@ class PostgresGate:
         try:
             if door.transport is None or door.transport.is_closing():
                 raise ConnectionResetError("the client has gone")  # noqa: TRY301 - the way out below is for all
+            reception.still_stands(who)
             door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
             driver.begin(door.transport, opened, door.take())
-        except BaseException:
+        except BaseException as exc:
             opened.close()
-            driver.finish("client gone")
+            driver.finish(exc.reason.name if isinstance(exc, NotAdmitted) else "client gone")
             raise
         driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
         if held is not None:

@@ -264,6 +264,7 @@ class Door(asyncssh.SSHServer):
         session = SshSession(self._gate, begun, target, connection, claims.said)
         try:
             await session.dial()
+            self._gate.reception.still_stands(permit.who)
         except (OstiaryError, OSError) as exc:
             session.finish(ending(exc))
             if isinstance(exc, NotAdmitted):

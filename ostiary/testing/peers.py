@@ -95,19 +95,20 @@ class Peer:
 
     def freeze(self) -> None:
         """Stop every process of the cluster where it stands (SIGSTOP): a target that answers nothing more."""
-        for pid in _family(self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Undo `freeze`."""
-        for pid in _family(self.process.pid):
-            os.kill(pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def die(self) -> None:
         """Kill every process of the cluster at once, as a machine that loses power would."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid in _family(self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a backend may end by itself
+                os.kill(pid, number)
         self.process.wait(STOP_SECONDS)
 
 
