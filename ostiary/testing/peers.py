@@ -104,12 +104,12 @@ class Peer:
     def die(self) -> None:
         """Kill every process of the cluster at once, as a machine that loses power would."""
         self._signal(signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in _family(self.process.pid):
             with contextlib.suppress(ProcessLookupError):  # a backend may end by itself
                 os.kill(pid, number)
-        self.process.wait(STOP_SECONDS)
 
 
 def find_binaries() -> Path:
