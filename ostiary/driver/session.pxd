@@ -26,6 +26,7 @@ cdef class SessionDriver:
     cdef public object _desk
     cdef public bint _has_asked
     cdef public object _question
+    cdef public bint _nudged
     cdef public bint _settling
     cdef public object _cancel
     cdef public object _ended

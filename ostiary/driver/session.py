@@ -196,6 +196,8 @@ class SessionDriver:
         """Id of the question whose answer is waited for."""
         self._settling = False
         """The requests wait until nothing is outstanding."""
+        self._nudged = False
+        """An answer came for which client bytes wait, while the requests were waiting for something else."""
         self._cancel = cancel
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -273,8 +275,11 @@ class SessionDriver:
         """Bytes came from one side."""
         if side is Side.TARGET:
             self._replies.hear(data)
-            if self._relay.is_stalled and self._requests.waits:
-                self._requests.hear(b"")
+            if self._relay.is_stalled:
+                if self._requests.waits:
+                    self._requests.hear(b"")
+                else:
+                    self._nudged = True
             if self._settling and not self._relay.is_settling:
                 self._settling = False
                 self._requests.resume(None)
@@ -320,6 +325,10 @@ class SessionDriver:
     def _hear_client(self, _command: c.HearClient) -> bytes | _Pending | None:
         if self._relay.is_leaving:
             return None
+        if self._nudged:
+            self._nudged = False
+            if not self._requests.unheard:
+                return b""
         heard = self._requests.listen()
         if "unheard" in self._paused[Side.CLIENT] and not self._requests.unheard:
             self._pause(Side.CLIENT, "unheard", on=False)

@@ -653,6 +653,23 @@ def answers(client: PgClient, pieces: list[bytes], *, pause: float) -> list[tupl
     return said
 
 
+@pytest.mark.parametrize("turn", range(12))
+def test_a_statement_bound_behind_the_sync_of_its_parse_is_answered_whether_the_log_or_the_target_is_first(
+    gate: Gateway, turn: int
+) -> None:
+    """Each Bind waits for the answer to a Parse of an earlier stretch; the second's may come while the first's intent is written."""
+    del turn
+    stretches = [
+        parse(b"a", b"SHOW server_version") + bind(b"a", b"a") + describe(b"P", b"a") + execute(b"a") + SYNC,
+        parse(b"", b"UPDATE other SET id = id WHERE false") + bind(b"", b"") + describe(b"P", b"") + execute(b"") + SYNC,
+        bind(b"", b"a", results=(1,)) + bind(b"b", b"") + bind(b"", b"", results=(1,)) + SYNC,
+    ]
+    with gate.connect("wire") as client:
+        client.sock.settimeout(6)
+        tags = [tag for tag, _ in answers(client, [b"".join(stretches)], pause=0)]
+    assert b"".join(tags) == b"12TDCZ" + b"12nCZ" + b"222Z" + b"CZ" + b"TDCZ"
+
+
 @pytest.mark.parametrize("seed", range(ORDERS))
 def test_any_order_of_messages_is_answered_as_the_target_would(gate: Gateway, peer: Peer, seed: int) -> None:
     dice = random.Random(seed)
