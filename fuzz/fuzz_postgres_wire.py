@@ -83,7 +83,7 @@ def rows(data: bytes) -> None:
 
 def server_login(data: bytes) -> None:
     """A client that logs in, in chunks of any size."""
-    door = login.ServerLogin(address="fuzz", offers_tls=True, is_local=True)
+    door = login.ServerLogin(address="fuzz", offers_tls=True, allows_clear=True)
     provider = atheris.FuzzedDataProvider(data)
     try:
         while provider.remaining_bytes():

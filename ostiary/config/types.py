@@ -83,7 +83,7 @@ class Listener(Section, frozen=True, kw_only=True):
     max_logins: Count = 100
     """Connections that have not finished login at once; one more is refused."""
     danger_plaintext: bool = False
-    """Allow clients on an address that is not loopback to log in without TLS: tokens cross the network readable."""
+    """Allow logins without TLS from elsewhere than loopback, and where `tls_cert` is set: tokens cross the network readable."""
 
     @property
     def host(self) -> str:

@@ -179,9 +179,12 @@ class PostgresGate:
 
     async def _negotiate(self, sock: socket.socket, address: str) -> tuple[Doorstep, logins.ServerLogin] | None:
         """Answer what comes before the startup packet, and put a transport on the socket. None: it is over already."""
-        local = address.startswith(("127.", "::1:"))
+        settings, offers_tls = self._settings, self._tls is not None
         login = logins.ServerLogin(
-            address=address, offers_tls=self._tls is not None, is_local=local, discovery=self._reception.discovery
+            address=address,
+            offers_tls=offers_tls,
+            allows_clear=settings.danger_plaintext or (not offers_tls and address.startswith(("127.", "::1:"))),
+            discovery=self._reception.discovery,
         )
         try:
             first = await peek(sock, 1)

@@ -30,6 +30,8 @@ DIRECT_SINCE = 17_00_00
 class World(NamedTuple):
     gate: Gateway
     ca: str
+    cert: str
+    key: str
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             connections={"db": connection, "unverified": connection | {"ca_file": served["tls_cert"]}},
             policy=POLICY, sections={"listen.postgresql": served}, secrets_by_name={"pg": "upstream"},
         ) as gate:  # fmt: skip
-            yield World(gate, str(ca))
+            yield World(gate, str(ca), served["tls_cert"], served["tls_key"])
 
 
 def words(world: World, **more: str) -> str:
@@ -108,6 +110,34 @@ def test_direct_tls_with_its_protocol_name_is_let_in(world: World) -> None:
     client.login(user="me", database="db", password=world.gate.token())
     assert client.query("SELECT 7").rows == [(b"7",)]
     client.close()
+
+
+def test_pgw_029_nobody_is_asked_for_a_password_in_clear(world: World, postgres: Peer) -> None:
+    done = subprocess.run(
+        [str(postgres.binaries / "psql"), "-X", "-c", "SELECT 1", words(world, sslmode="disable")],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "TLS" in done.stderr, done.stderr
+    with socket.create_connection((world.gate.host, world.gate.port), timeout=10) as sock:
+        sock.sendall(startup({"user": "me", "database": "db"}))
+        said = b""
+        while piece := sock.recv(4096):
+            said += piece
+    assert said[:1] == b"E"
+    assert b"R\0\0\0" not in said
+
+
+def test_who_writes_danger_may_log_in_without_tls_beside_a_certificate(world: World, postgres: Peer) -> None:
+    served = {"tls_cert": world.cert, "tls_key": world.key, "danger_plaintext": True}
+    with (
+        gateway(connections={"db": target(postgres)}, policy=POLICY, sections={"listen.postgresql": served}) as gate,
+        psycopg.connect(
+            host="127.0.0.1", port=gate.port, dbname="db", user="me", password=gate.token(), sslmode="disable"
+        ) as connection,
+    ):
+        assert connection.execute("SELECT 7").fetchone() == (7,)
 
 
 def test_pgw_028_a_request_for_tls_inside_tls_ends_the_connection(world: World) -> None:

@@ -23,7 +23,7 @@ class Gate(asyncio.Protocol):
     """One client: log it in, log in for it, forward. Every message is decoded, and written from its decoded form."""
 
     def __init__(self, port, spoken):
-        self.door = login.ServerLogin(address="test", offers_tls=False, is_local=True)
+        self.door = login.ServerLogin(address="test", offers_tls=False, allows_clear=True)
         self.port, self.spoken = port, spoken
         self.inbox = frames.Inbox(frames.scan_frontend, 1 << 20)
         self.phase = states.Phase.OPEN

@@ -31,7 +31,7 @@ def password(text=TOKEN):
 
 
 def server(**rest):
-    return login.ServerLogin(**({"address": "10.0.0.1:5", "offers_tls": True, "is_local": False} | rest))
+    return login.ServerLogin(**({"address": "10.0.0.1:5", "offers_tls": True, "allows_clear": False} | rest))
 
 
 # --- towards the client -----------------------------------------------------------------------------------------------
@@ -57,14 +57,14 @@ def test_a_client_logs_in_over_tls():
 
 
 def test_every_message_may_come_byte_by_byte():
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     for wire, kind in ((hello(), login.Reply), (password(), login.Present)):
         assert all(door.receive(wire[i : i + 1]) is None for i in range(len(wire) - 1))
         assert isinstance(door.receive(wire[-1:]), kind)
 
 
 def test_on_loopback_no_tls_is_needed():
-    door = server(is_local=True, offers_tls=False)
+    door = server(allows_clear=True, offers_tls=False)
     assert door.receive(SSL) == login.Reply(b"N")
     assert isinstance(door.receive(hello()), login.Reply)
 
@@ -80,12 +80,12 @@ def test_elsewhere_no_token_is_asked_for_in_clear():
 @pytest.mark.parametrize("first", [SSL, GSS, hello()])
 def test_nothing_stands_behind_a_login_message(first, behind):
     with pytest.raises(PeerMisbehaved) as caught:
-        server(is_local=True).receive(first + behind)
+        server(allows_clear=True).receive(first + behind)
     assert caught.value.why is Misdeed.TOO_EARLY
 
 
 def test_nothing_is_said_before_the_login_is_answered():
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello())
     door.receive(password())
     with pytest.raises(PeerMisbehaved) as caught:
@@ -94,7 +94,7 @@ def test_nothing_is_said_before_the_login_is_answered():
 
 
 def test_nothing_stands_behind_the_password():
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello())
     with pytest.raises(PeerMisbehaved):
         door.receive(password() + encode.encode(m.Query(b"select 1")))
@@ -123,7 +123,7 @@ def test_a_cancel_request_is_handed_on():
 
 @pytest.mark.parametrize(("asked", "spoken"), [((3 << 16) | 9999, m.PROTOCOL_3_2), (m.PROTOCOL_3_2, m.PROTOCOL_3_2)])
 def test_newer_protocols_are_talked_down(asked, spoken):
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     step = door.receive(hello(asked, **{"_pq_.test": "x"}))
     buf = bytearray(step.data)
     assert decode.next_backend(buf) == m.NegotiateProtocolVersion(spoken, ("_pq_.test",))
@@ -132,7 +132,7 @@ def test_newer_protocols_are_talked_down(asked, spoken):
 
 
 def test_the_user_stands_for_a_database_that_is_not_named():
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello(database=""))
     assert door.receive(password()).claims.connection == "ana"
 
@@ -161,7 +161,7 @@ def test_the_user_stands_for_a_database_that_is_not_named():
     ],
 )
 def test_what_nobody_looks_at_is_not_set_at_startup(wrong):
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello(**wrong))
     # Who asked comes first: the refusal goes on record under a name.
     present = door.receive(password())
@@ -196,14 +196,14 @@ def test_options_are_split_as_the_server_splits_them():
 
 @pytest.mark.parametrize("wire", [encode.TERMINATE, encode.encode(m.Query(b"")), b"p\0\1\0\0"])
 def test_only_a_password_answers_the_question_for_one(wire):
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello())
     with pytest.raises(PeerMisbehaved):
         door.receive(wire)
 
 
 def test_no_password_is_no_token():
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     door.receive(hello())
     with pytest.raises(NotAdmitted) as caught:
         door.receive(password(""))
@@ -226,7 +226,7 @@ def test_a_welcome_is_what_libpq_waits_for():
 
 @given(st.binary(max_size=80), st.booleans())
 def test_any_bytes_of_a_login_end_in_a_step_or_an_error_of_ours(wire, started):
-    door = server(is_local=True)
+    door = server(allows_clear=True)
     if started:
         door.receive(hello())
     try:

@@ -26,7 +26,7 @@ def initial(data: bytes | None, mechanism: bytes = b"OAUTHBEARER") -> bytes:
 
 
 def server(discovery: str = DISCOVERY) -> login.ServerLogin:
-    return login.ServerLogin(address="127.0.0.1:1", offers_tls=False, is_local=True, discovery=discovery)
+    return login.ServerLogin(address="127.0.0.1:1", offers_tls=False, allows_clear=True, discovery=discovery)
 
 
 def asked(user: str = "oauth", discovery: str = DISCOVERY) -> tuple[login.ServerLogin, bytes]:

@@ -4,8 +4,8 @@ Source: PostgreSQL documentation, "Message Flow", "Start-up", and "SASL Authenti
 
 Theory of operation
 -------------------
-**Towards the client** the gateway asks for a password in clear, which is a gateway token, and only over TLS or on
-loopback. Each message of a login must come alone: a client has nothing to say before it was answered, and what stands
+**Towards the client** the gateway asks for a password in clear, which is a gateway token, and only over TLS, or on
+loopback where the listener has no certificate. Each message of a login must come alone: a client has nothing to say before it was answered, and what stands
 behind an SSLRequest was put there by somebody else (CVE-2021-23214). So `receive` takes bytes and gives one `Step`, or
 None. Startup parameters are an allow-list: what is not on it is refused by name, because a setting that nobody looked
 at changes how statements are read. `options` is taken apart as the server would, and may set the same few.
@@ -114,11 +114,11 @@ class ServerLogin:
 
     __slots__ = (
         "_address",
+        "_allows_clear",
         "_buf",
         "_discovery",
         "_finished",
         "_gssenc_asked",
-        "_local",
         "_offers_tls",
         "_sasl",
         "_secured",
@@ -127,9 +127,9 @@ class ServerLogin:
     )
 
     def __init__(
-        self, *, address: str, offers_tls: bool, is_local: bool, is_secured: bool = False, discovery: str = ""
+        self, *, address: str, offers_tls: bool, allows_clear: bool, is_secured: bool = False, discovery: str = ""
     ) -> None:
-        """`address`: the peer's, for the record. `is_local`: it is on loopback. `is_secured`: TLS came first.
+        """`address`: the peer's, for the record. `allows_clear`: it may log in without TLS. `is_secured`: TLS came first.
 
         `discovery`: where a client that asks for OAUTHBEARER learns how to log in; empty: it is not offered.
         """
@@ -138,7 +138,7 @@ class ServerLogin:
         """Where a SASL exchange stands: empty (none), `asked`, `told` where to get a token."""
         self._address = address
         self._offers_tls = offers_tls
-        self._local = is_local
+        self._allows_clear = allows_clear
         self._secured = is_secured
         self._tls_asked = is_secured
         self._gssenc_asked = is_secured
@@ -186,7 +186,7 @@ class ServerLogin:
             raise PeerMisbehaved(Misdeed.TOO_EARLY, "bytes behind a login message")
 
     def _start(self, message: m.StartupMessage) -> Step:
-        if not (self._secured or self._local):
+        if not (self._secured or self._allows_clear):
             hint = "use sslmode=require (or verify-full), or connect through `ostiary connect`"
             raise NotAdmitted(Reason.NEEDS_TLS, hint=hint)
         version = min(message.version, m.PROTOCOL_3_2)
