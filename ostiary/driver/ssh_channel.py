@@ -19,8 +19,9 @@ import structlog
 from ostiary.audit.journal import Journal, Written
 from ostiary.driver.session import NO_OPERATION, PENDING, Lane
 from ostiary.driver.spawn import spawn
+from ostiary.driver.ssh_question import Asking
+from ostiary.driver.ssh_sides import TargetSide
 from ostiary.model import commands as c
-from ostiary.model.approvals import Ticket
 from ostiary.model.catalogue import NO_CATALOGUE
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.events import PayloadKind
@@ -37,7 +38,6 @@ MAX_UNHEARD: Final = 1 << 20
 """Bytes that a parked lane keeps before its side is no longer read."""
 PAUSE_SECONDS: Final = 0.03
 """How long the end of what came may be held back without anything following."""
-CANNOT_ASK: Final = Ticket("", 0, None, "", "", "approvals cannot be asked for on SSH yet")
 STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
 
 _log = structlog.get_logger("ostiary")
@@ -58,146 +58,29 @@ class Upstream(Protocol):
         """That channel is over."""
         ...
 
-
-class TargetSide(asyncssh.SSHClientSession[bytes], asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
-    """What the target does on the channel."""
-
-    def __init__(self, driver: ChannelDriver) -> None:
-        self._driver = driver
-
-    def connection_made(self, chan: Any) -> None:
-        """The channel is open."""
-        self._driver.target = chan
-
-    def session_started(self) -> None:
-        """What was asked for has begun."""
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Bytes came."""
-        self._driver.replied(m.encode(m.Data(data, datatype or 0)))
-
-    def eof_received(self) -> bool:
-        """Nothing more will come; the channel stays open for what is still to be said."""
-        self._driver.replied(m.encode(m.Eof()))
-        return True
-
-    def exit_status_received(self, status: int) -> None:
-        """RFC 4254, 6.10."""
-        self._driver.replied(m.encode(m.Request("exit-status", m.u32(status))))
-
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        """RFC 4254, 6.10."""
-        body = m.string(signal.encode()) + bytes([core_dumped]) + m.string(msg.encode()) + m.string(lang.encode())
-        self._driver.replied(m.encode(m.Request("exit-signal", body)))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is closed."""
-        self._driver.target_gone(exc)
-
-    def pause_writing(self) -> None:
-        """The target takes nothing more for now."""
-        self._driver.hold("client", "target is full", on=True)
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self._driver.hold("client", "target is full", on=False)
-
-
-class ClientSide(asyncssh.SSHServerSession[bytes], asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
-    """What the client does on the channel."""
-
-    def __init__(self, driver: ChannelDriver) -> None:
-        self._driver = driver
-        self._asked = b""
-        self._pty = b""
-
-    def connection_made(self, chan: Any) -> None:
-        """The channel is open."""
-        self._driver.client = chan
-
-    def pty_requested(self, term_type: str, term_size: Any, term_modes: Any) -> bool:
-        """RFC 4254, 6.2."""
-        modes = b"".join(bytes([code]) + m.u32(value) for code, value in term_modes.items()) + b"\0"
-        sizes = b"".join(m.u32(size) for size in term_size)
-        self._pty = m.encode(m.Request("pty-req", m.string(term_type.encode()) + sizes + m.string(modes)))
-        return True
-
-    def shell_requested(self) -> bool:
-        """RFC 4254, 6.5."""
-        self._asked = m.encode(m.Request("shell", b""))
-        return True
-
-    def exec_requested(self, command: str) -> bool:
-        """RFC 4254, 6.5."""
-        self._asked = m.request("exec", command.encode("utf-8", "surrogateescape"))
-        return True
-
-    def subsystem_requested(self, subsystem: str) -> bool:
-        """RFC 4254, 6.5."""
-        self._asked = m.request("subsystem", subsystem.encode())
-        return True
-
-    def session_started(self) -> None:
-        """What was asked for is complete: now it is judged."""
-        if not self._asked:
-            return  # a forward
-        channel = self._driver.client
-        variables = [] if channel is None else list(channel.get_environment_bytes().items())
-        prelude = b"".join(m.request("env", name, value) for name, value in variables)
-        self._driver.heard(prelude + self._pty + self._asked)
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Bytes came."""
-        del datatype
-        self._driver.heard(m.encode(m.Data(data)))
-
-    def eof_received(self) -> bool:
-        """The client sends nothing more, and still listens."""
-        self._driver.heard(m.encode(m.Eof()))
-        return True
-
-    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
-        """RFC 4254, 6.7."""
-        if self._asked:
-            body = b"".join(m.u32(size) for size in (width, height, pixwidth, pixheight))
-            self._driver.heard(m.encode(m.Request("window-change", body)))
-
-    def signal_received(self, signal: str) -> None:
-        """RFC 4254, 6.9."""
-        self._driver.heard(m.request("signal", signal.encode()))
-
-    def break_received(self, msec: int) -> bool:
-        """RFC 4335."""
-        self._driver.heard(m.encode(m.Request("break", m.u32(msec))))
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is closed."""
-        del exc
-        self._driver.client_gone()
-
-    def pause_writing(self) -> None:
-        """The client takes nothing more for now."""
-        self._driver.hold("target", "client is full", on=True)
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self._driver.hold("target", "client is full", on=False)
+    def stirred(self) -> None:
+        """Something came from either side."""
+        ...
 
 
 class ChannelDriver:
     """Carries out the commands of one channel."""
 
-    def __init__(self, *, line: Line, relay: ChannelRelay | ForwardRelay, journal: Journal, session: Upstream) -> None:
+    def __init__(
+        self, *, line: Line, relay: ChannelRelay | ForwardRelay, journal: Journal, session: Upstream, asking: Asking
+    ) -> None:
         self.line = line
+        self.asking = asking
         self._relay = relay
         self._journal = journal
         self._session = session
-        self._recorder = Recorder(journal.stream)
+        self._recorder = Recorder(journal.stream if journal.is_full else None)
         self._nothing = Recorder(None)
         self._loop = asyncio.get_running_loop()
         self.client: Any = None
         self.target: Any = None
+        self._early: list[bytes] | None = [] if isinstance(relay, ForwardRelay) else None
+        """What a target said before the client's end of the forward was open; None: it is, or was from the start."""
         self._held: dict[str, set[str]] = {"client": set(), "target": set()}
         self._finished = False
         self._under_way: Written | None = None
@@ -212,7 +95,8 @@ class ChannelDriver:
             c.LookUp: lambda _: NO_CATALOGUE,
             c.Clock: lambda _: int(time.time()),
             c.Settle: lambda _: None,
-            c.AskHuman: lambda _: CANNOT_ASK,
+            c.AskHuman: lambda command: self._later(self._requests, self.asking.ask(command)),
+            c.AwaitAnswer: lambda command: self._later(self._requests, self.asking.wait(command)),
             c.MakeDurable: self._make_durable,
             c.Keep: self._keep,
             c.Run: self._run,
@@ -232,6 +116,7 @@ class ChannelDriver:
         """The client did something."""
         if self._finished:
             return
+        self._session.stirred()
         self._requests.hear(wire)
         if self._requests.unheard_bytes > MAX_UNHEARD:
             self.hold("client", "unheard", on=True)
@@ -239,6 +124,10 @@ class ChannelDriver:
     def replied(self, wire: bytes) -> None:
         """The target did something."""
         if self._finished:
+            return
+        self._session.stirred()
+        if self._early is not None:
+            self._early.append(wire)  # at most a window of it: it is read again only by a client
             return
         self._replies.hear(wire)
         if self._relay.is_stalled and self._requests.waits:
@@ -252,6 +141,19 @@ class ChannelDriver:
         if not self._finished and self._replies.waits:
             self._replies.hear(b"")
 
+    def met_client(self, channel: Any) -> None:
+        """The client's channel is open: what a target has said already can be told."""
+        self.client = channel
+        early, self._early = self._early, None
+        for wire in early or ():
+            self.replied(wire)
+        if early is not None and self.target is None and not self._finished:
+            self.target_gone(None)
+
+    def is_called_off(self) -> bool:
+        """See `Driver.is_called_off`."""
+        return self.asking.call_off("it was called off")
+
     def client_gone(self) -> None:
         """The client closed the channel: the target's is closed, too."""
         self.client = None
@@ -263,6 +165,8 @@ class ChannelDriver:
     def target_gone(self, exc: Exception | None) -> None:
         """The target closed the channel."""
         self.target = None
+        if self._early is not None and exc is None and self.opened.done() and self.opened.result():
+            return  # the client hears of it once its end is open
         if not self._finished:
             if exc is None:
                 self._replies.hear(m.encode(m.Close()))
@@ -367,6 +271,10 @@ class ChannelDriver:
             if not self.opened.done():
                 self.opened.set_result(False)
             raise NotAdmitted(Reason.TARGET_REFUSED, f"it did not open the channel ({type(exc).__name__})") from exc
+        if self._finished:  # the client went while the target opened it
+            if self.target is not None:
+                self.target.close()
+            return
         if not self.opened.done():
             self.opened.set_result(True)
         if self._held["target"] and self.target is not None:
@@ -457,7 +365,7 @@ class ChannelDriver:
         """End the channel, say why on it; what is no fault of this channel alone ends the session."""
         if not self.opened.done():
             self.opened.set_result(False)
-        if isinstance(failure, LogFailed | PayloadError) or not isinstance(failure, OstiaryError):
+        if not is_of_channel(failure):
             if not isinstance(failure, OstiaryError):
                 _log.error("bug in a channel", session=self._journal.session, exc_info=failure)
             self._session.cut(failure)
@@ -483,6 +391,7 @@ class ChannelDriver:
         if self._finished:
             return
         self._finished = True
+        self.asking.leave()
         if self._pause is not None:
             self._pause.cancel()
         if not self.opened.done():
@@ -501,6 +410,13 @@ class ChannelDriver:
         if self.client is not None and self.target is None and self._status is None and self._signal is None:
             self.client.close()
         self._session.left(self)
+
+
+def is_of_channel(failure: BaseException) -> bool:
+    """Whether a failure ends one channel, and the session goes on."""
+    if isinstance(failure, NotAdmitted):
+        return failure.reason is not Reason.BUDGET_SPENT
+    return isinstance(failure, OstiaryError) and not isinstance(failure, LogFailed | PayloadError)
 
 
 def _unknown(message: m.Message) -> NoReturn:

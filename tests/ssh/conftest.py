@@ -94,7 +94,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def make_lab(folder: Path, **connection: object) -> Iterator[Lab]:
+def make_lab(
+    folder: Path,
+    *,
+    more_policy: str = "",
+    tables: dict[str, list[dict[str, object]]] | None = None,
+    sections: dict[str, dict[str, object]] | None = None,
+    options: tuple[str, ...] = (),
+    **connection: object,
+) -> Iterator[Lab]:
+    """`more_policy`, `tables` and `sections` of the gateway's; `options` of sshd's; the rest is the connection's."""
     for tool in ("ssh", "scp", "sftp", "sshpass", "rsync", "git"):
         assert shutil.which(tool), f"{tool} is missing: run scripts/setup.sh"
     home, srv = folder / "home", folder / "srv"
@@ -104,9 +113,10 @@ def make_lab(folder: Path, **connection: object) -> Iterator[Lab]:
     (home / "secret.env").write_text("PASSWORD=hunter2hunter2\n")
     (home / "note.txt").write_text("ssn 078-05-1120 card 4111 1111 1111 1111\n")
     echo_port, port = free_port(), free_port()
-    policy = POLICY.replace("@HOME@", str(home)).replace("@SRV@", str(srv)).replace("@PORT@", str(echo_port))
-    with sshd() as server:
+    policy = (POLICY + more_policy).replace("@HOME@", str(home)).replace("@SRV@", str(srv)).replace("@PORT@", str(echo_port))
+    with sshd(*options) as server:
         target = server.target(protect={f"{home}/*.env": "keys"}, **connection)
-        sections = {"listen.ssh": {"address": f"127.0.0.1:{port}"}, "admin": {"groups": ["chiefs"]}}
-        with gateway(connections={"web": target}, policy=policy, sections=sections) as running:
+        listener = {"address": f"127.0.0.1:{port}"} | (sections or {}).get("listen.ssh", {})
+        settings = {**(sections or {}), "listen.ssh": listener, "admin": {"groups": ["chiefs"]}}
+        with gateway(connections={"web": target}, policy=policy, sections=settings, tables=tables) as running:
             yield Lab(server, running, port, home, srv, echo_port)

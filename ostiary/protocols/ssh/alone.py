@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Facts
-from ostiary.model.proofs import Batch, Content
 from ostiary.protocols.relay import Ask
-from ostiary.protocols.ssh import messages as m
 
 
 class Alone:
@@ -22,19 +20,10 @@ class Alone:
         """There are no transactions."""
         return False
 
-    def state(self) -> bytes:
-        """Nothing changes what the bytes mean."""
-        return b""
-
     def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
         """What it meant before."""
         del snapshot
         return ask.operation.facts
-
-    def notice(self, text: str, hint: str) -> Batch:
-        """A line on stderr."""
-        said = f"ostiary: {text}\n" + (f"ostiary: {hint}\n" if hint else "")
-        return Batch(m.encode(m.Data(said.encode(), m.STDERR)), Content.CONTROL, None, 0, False)
 
     def flowed(self) -> int:
         """No rows."""

@@ -223,8 +223,9 @@ class Files:
         judged = msgspec.structs.replace(asking, paths=tuple(path.encode() for path in sent))
         self._judged[id(asking)] = judged
         return operations.file(
-            name, touches, self._ground, sftp.write_request(judged, 0), moves=asking.kind is Kind.OPEN
-        )
+            name, touches, self._ground, sftp.write_request(judged, 0), moves=asking.kind is Kind.OPEN,
+            details=sftp.details(asking),
+        )  # fmt: skip
 
     def _no(self, name: str, raw: bytes, why: Unjudgeable, message: str) -> Operation:
         return operations.refused(name, raw, why, message, b"")

@@ -105,6 +105,15 @@ class ForwardRelay(Alone):
     def _refuse(name: str, said: str, why: str) -> Operation:
         return operations.refused(name, said.encode(), Unjudgeable.UNSUPPORTED, why, b"")
 
+    def state(self) -> bytes:
+        """Nothing changes what an end point means."""
+        return b""
+
+    def notice(self, text: str, hint: str) -> Batch:
+        """Nothing can be said on a channel that is not open yet: the client waits for it to open."""
+        del text, hint
+        return Batch(b"", Content.CONTROL, None, 0, False)
+
     def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
         """Heed the decision."""
         del ask

@@ -170,9 +170,15 @@ def forward(kind: str, place: str, ground: Ground, wire: bytes) -> Operation:
 
 
 def file(
-    name: str, touches: tuple[tuple[str, Action], ...], ground: Ground, wire: bytes, *, moves: bool = False
+    name: str,
+    touches: tuple[tuple[str, Action], ...],
+    ground: Ground,
+    wire: bytes,
+    *,
+    moves: bool = False,
+    details: tuple[str, ...] = (),
 ) -> Operation:
-    """Judge one SFTP request on canonical paths. `moves`: content of a file will flow (an OPEN)."""
+    """Judge one SFTP request on canonical paths. `moves`: content of a file will flow (an OPEN). `details`: what else it asks for."""
     resources = tuple(
         Resource("file", path, action, (), classes_of(path, ground.protected)) for path, action in touches
     )
@@ -180,7 +186,9 @@ def file(
     unmask = tuple(sorted({each for r in resources if r.action is Action.READ and content for each in r.classes}))
     action = Action.TRANSFER if moves else _gravest(resources)
     facts = _facts(name, resources, (), head=name, action=action, unmask=unmask)
-    return _operation(facts, "\0".join([name, *(path for path, _ in touches)]).encode("utf-8", "surrogateescape"), wire)
+    return _operation(
+        facts, "\0".join([name, *(path for path, _ in touches), *details]).encode("utf-8", "surrogateescape"), wire
+    )
 
 
 def refused(name: str, text: bytes, why: Unjudgeable, message: str, wire: bytes) -> Operation:

@@ -6,6 +6,7 @@ everything else until it is. Once SFTP was permitted, `files.py` takes the bytes
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.operations import Operation
+from ostiary.model.printable import printable
 from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
 from ostiary.protocols.relay import Ask, Streamed
 from ostiary.protocols.ssh import messages as m
@@ -63,6 +65,8 @@ class ChannelRelay(Alone):
         self._prelude: list[bytes] = []
         self.has_terminal = False
         self._start: Operation | None = None
+        self._asked: Operation | None = None
+        """What was yielded last."""
         self._later: deque[m.Message] = deque()
         self._wire: list[bytes] = []
         self._decided: list[tuple[Permit | Refusal, Operation]] = []
@@ -84,6 +88,11 @@ class ChannelRelay(Alone):
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """Take in messages of the client's; yield what must be decided."""
         del snapshot  # there is no catalogue of a host
+        for ask in self._asks(data):
+            self._asked = ask.operation
+            yield ask
+
+    def _asks(self, data: bytes) -> Iterator[Ask]:
         arrived = deque(m.decode(data))
         if self._state is not State.ASKED:
             arrived.extendleft(reversed(self._later))
@@ -187,6 +196,16 @@ class ChannelRelay(Alone):
         """Heed the decision on the ask just yielded; all of them are made durable at once."""
         self._decided.append((decision, ask.operation))
         return True
+
+    def state(self) -> bytes:
+        """The request as it goes to the target, with terminal, environment and attributes: an approval is for exactly that."""
+        return b"" if self._asked is None else hashlib.sha256(self._asked.wire).digest()
+
+    def notice(self, text: str, hint: str) -> Batch:
+        """A line on stderr, or on the terminal."""
+        end = "\r\n" if self.has_terminal else "\n"
+        said = "".join(f"ostiary: {printable(each)}{end}" for each in (text, hint) if each)
+        return Batch(refusals.notice(said, terminal=self.has_terminal), Content.CONTROL, None, 0, False)
 
     # --- to the target -----------------------------------------------------------------------------------------------
 

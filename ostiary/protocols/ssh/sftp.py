@@ -60,6 +60,9 @@ READ_FLAG, WRITE_FLAG, APPEND_FLAG, CREAT_FLAG, TRUNC_FLAG, EXCL_FLAG = 1, 2, 4,
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, _, _, OP_UNSUPPORTED = range(9)
 """Draft, 7: status codes."""
 
+_OPENING: Final = (
+    (READ_FLAG, "read"), (WRITE_FLAG, "write"), (APPEND_FLAG, "append"), (CREAT_FLAG, "create"), (TRUNC_FLAG, "truncate"), (EXCL_FLAG, "exclusive"),
+)  # fmt: skip
 PATH_EXTENSIONS: Final = {
     "posix-rename@openssh.com": 2,
     "hardlink@openssh.com": 2,
@@ -210,6 +213,28 @@ def _attributes(reader: Reader) -> bytes:
             reader.string()
     end, reader.at = reader.at, start
     return reader.take(end - start)
+
+
+def details(asking: Asking) -> tuple[str, ...]:
+    """What a request asks for beside its paths, in words: how a file is opened, and the attributes that it sets."""
+    found: list[str] = []
+    if asking.kind is Kind.OPEN:
+        found += [word for flag, word in _OPENING if asking.flags & flag]
+    if asking.kind not in {Kind.OPEN, Kind.SETSTAT, Kind.MKDIR} and asking.extension != "lsetstat@openssh.com":
+        return ()
+    reader = Reader(asking.tail)
+    flags = reader.u32()
+    if flags & 1:
+        found.append(f"size {reader.u64()}")
+    if flags & 2:
+        found.append(f"owner {reader.u32()}:{reader.u32()}")
+    if flags & 4:
+        found.append(f"mode {reader.u32():o}")
+    if flags & 8:
+        found.append(f"times {reader.u32()} {reader.u32()}")
+    if rest := reader.rest():
+        found.append(f"extended {rest.hex()}")
+    return tuple(found)
 
 
 def write_request(asking: Asking, number: int) -> bytes:

@@ -24,7 +24,6 @@ MAX_COMMANDS: Final = 256
 MAX_WORDS: Final = 4096
 
 
-
 def names(text: str) -> frozenset[str]:
     """A set of words, written as one text."""
     return frozenset(text.split())

@@ -1,0 +1,215 @@
+"""One SSH client at the door: its login, the connect decision, `session.start`, the target, and then its channels.
+
+asyncssh speaks the transport and authentication (RFC 4253, 4252). The user name is the connection and nothing else. Whoever logs in
+shows a token as password, or answers the question for it (keyboard-interactive); no key and no certificate lets anybody in.
+Proof, target and policy are looked at before authentication succeeds, so who is not let in hears why in a banner and never has
+a session; the target is dialled and `session.start` durable before the first channel opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import asyncssh
+import structlog
+
+from ostiary.driver.admission import ending
+from ostiary.driver.spawn import spawn
+from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
+from ostiary.driver.ssh_sides import ClientSide
+from ostiary.model.decisions import Permit
+from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
+from ostiary.model.identity import Claims, Said, VerifiedIdentity
+from ostiary.model.printable import printable
+from ostiary.model.secrets import Secret
+from ostiary.protocols.ssh import messages as m
+
+MAX_ATTEMPTS: Final = 6
+"""Failed proofs before the connection is cut: OpenSSH, sshd_config(5), MaxAuthTries."""
+MAX_TOKEN: Final = 16 * 1024
+
+_log = structlog.get_logger("ostiary")
+
+
+class Door(asyncssh.SSHServer):
+    """One client: from its first word to the end of its session."""
+
+    def __init__(self, house: House, address: str) -> None:
+        self._house = house
+        self._address = address
+        self._connection: asyncssh.SSHServerConnection | None = None
+        self._attempts = 0
+        self._admitted: tuple[Permit, SshDestination, Claims] | None = None
+        self._session: SshSession | None = None
+        self._opening: asyncio.Future[SshSession] | None = None
+        self.over_or_in = asyncio.Event()
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """The transport is there."""
+        self._connection = conn
+        conn.set_extra_info(ostiary=self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or was sent away."""
+        self.over_or_in.set()
+        if self._session is not None:
+            self._session.finish("ended" if exc is None else "client gone")
+
+    def cut(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    # --- login -------------------------------------------------------------------------------------------------------
+
+    def begin_auth(self, username: str) -> bool:
+        """RFC 4252, 5. Everybody has to prove who they are."""
+        del username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """RFC 4252, 7: no key and no certificate lets anybody in."""
+        return False
+
+    def password_auth_supported(self) -> bool:
+        """A token is a password."""
+        return True
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        """RFC 4252, 8."""
+        return await self._prove(username, password)
+
+    def kbdint_auth_supported(self) -> bool:
+        """Keyboard-interactive asks for the token."""
+        return True
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        """RFC 4256, 3.2."""
+        del lang, submethods
+        shown = printable(username[:64])
+        return "Ostiary", f"Get a token with: ostiary token {shown}", "en", [("Token as password: ", False)]
+
+    async def validate_kbdint_response(self, username: str, responses: Any) -> bool:
+        """RFC 4256, 3.4."""
+        return len(responses) == 1 and await self._prove(username, str(responses[0]))
+
+    async def _prove(self, username: str, token: str) -> bool:
+        said = Said(address=self._address, user="", application=self._client_version())
+        return await self.admit(
+            Claims(connection=username, token=Secret(token.strip()[:MAX_TOKEN]), said=said),
+            self._house.reception.identify,
+        )
+
+    def _client_version(self) -> str:
+        version = None if self._connection is None else self._connection.get_extra_info("client_version")
+        return printable(str(version or "")[:128])
+
+    async def admit(self, claims: Claims, identify: Callable[[Claims], Awaitable[VerifiedIdentity]]) -> bool:
+        """Who, onto what, and may they. Whoever may not is on record, and hears why."""
+        self._admitted = None
+        house = self._house
+        reception = house.reception
+        try:
+            who = await identify(claims)
+            try:
+                target = reception.target(claims.connection, SshDestination, house.settings, len(house.sessions))
+                self._admitted = (reception.admit(who, target, claims.said), target, claims)
+            except NotAdmitted as exc:
+                await reception.turn_away(claims, who, exc)
+                raise
+        except NotAdmitted as exc:
+            self._refuse(f"{exc}. {exc.hint}" if exc.hint else str(exc))
+        except LogFailed:
+            self._refuse(Reason.LOG_UNAVAILABLE.value)
+        return self._admitted is not None
+
+    def _refuse(self, sentence: str) -> None:
+        self._attempts += 1
+        connection = self._connection
+        if connection is None:
+            return
+        connection.send_auth_banner(f"ostiary: {printable(sentence)}\r\n")
+        if self._attempts >= MAX_ATTEMPTS:
+            connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many attempts")
+
+    def auth_completed(self) -> None:
+        """Somebody is in: begin the session."""
+        self.over_or_in.set()
+        self._opening = asyncio.get_running_loop().create_future()
+        spawn(self._open(), f"session from {self._address}")
+
+    async def _open(self) -> None:
+        assert self._opening is not None  # noqa: S101 - set before
+        connection, admitted = self._connection, self._admitted
+        if connection is None or admitted is None:
+            self.cut()
+            return
+        permit, target, claims = admitted
+        try:
+            begun = await self._house.reception.begin(permit, claims.said, target)
+        except (OstiaryError, OSError) as exc:
+            self._fail(exc)
+            return
+        session = SshSession(self._house, begun, target, connection, claims.said)
+        try:
+            await session.dial()
+            self._house.reception.still_stands(permit.who)
+        except (OstiaryError, OSError) as exc:
+            session.finish(ending(exc))
+            if isinstance(exc, NotAdmitted):
+                await self._house.reception.turn_away(claims, permit.who, exc)
+            self._fail(exc)
+            return
+        self._session = session
+        if connection.is_closed():
+            session.finish("client gone")
+            return
+        self._opening.set_result(session)
+        session.end_in_time()
+        _log.info("session", session=begun.session, connection=target.connection.name, who=permit.who.subject)
+
+    def _fail(self, exc: BaseException) -> None:
+        told = exc if isinstance(exc, NotAdmitted) else NotAdmitted(Reason.LOG_UNAVAILABLE)
+        if self._connection is not None:
+            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, f"ostiary: {printable(str(told))[:400]}")
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+
+    # --- channels ----------------------------------------------------------------------------------------------------
+
+    async def _ready(self) -> SshSession:
+        if self._opening is None:
+            raise asyncssh.ChannelOpenError(PROHIBITED, "not logged in")
+        try:
+            return await asyncio.shield(self._opening)
+        except asyncio.CancelledError:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the session did not begin") from None
+
+    async def _channel(self) -> ClientSide:
+        return (await self._ready()).channel()
+
+    def session_requested(self) -> Any:
+        """RFC 4254, 6.1: the session is there before its first channel."""
+        return self._channel()
+
+    async def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
+        """RFC 4254, 7.2: a local or dynamic forward."""
+        body = m.string(dest_host.encode()) + m.u32(dest_port) + m.string(orig_host.encode()) + m.u32(orig_port)
+        return await (await self._ready()).forward(m.encode(m.Request("direct-tcpip", body)))
+
+    async def unix_connection_requested(self, dest_path: str) -> Any:
+        """OpenSSH, PROTOCOL 2.4."""
+        body = m.string(dest_path.encode())
+        return await (await self._ready()).forward(m.encode(m.Request("direct-streamlocal@openssh.com", body)))
+
+    async def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        """RFC 4254, 7.1: a remote forward is refused, and on record."""
+        await (await self._ready()).refuse("tcpip-forward", f"{listen_host}:{listen_port}")
+        return False
+
+    async def unix_server_requested(self, listen_path: str) -> Any:
+        """OpenSSH, PROTOCOL 2.4: refused, and on record."""
+        await (await self._ready()).refuse("streamlocal-forward@openssh.com", listen_path)
+        return False
