@@ -260,14 +260,15 @@ def test_a_session_ends_with_its_grant_its_token_and_its_idleness(
     desk = made(granted=lambda *_: held, leave=lambda _: None)
     begun = made(admitted=made(who=made(expires=now + token)), session="s", journal=made(end=ended.append))
     connection = made(name="web", home=None, protect=(), masks_files=False, accept_env=(), detect=(), keep_files=False)
-    target = made(connection=connection, leave=lambda: None)
+    target = made(connection=connection)
 
     async def act() -> None:
+        over = asyncio.Event()
+        target.leave = over.set
         house = House(made(desk=desk, restraint=lambda *_: None), settings)
         session = SshSession(house, begun, target, made(disconnect=lambda *_: None), made())
         session.end_in_time()
-        while house.sessions:
-            await asyncio.sleep(0.01)
+        await over.wait()
 
     asyncio.run(asyncio.wait_for(act(), 60))
     assert ended == [reason]
