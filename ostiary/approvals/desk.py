@@ -64,7 +64,8 @@ class Desk:
         self._scrub = scrub
         self._spawn = spawn
         self._page = page
-        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._waiting: dict[str, dict[object, asyncio.Future[str]]] = {}
+        """Who waits for which question. Of a session's there is one; a request that stands for itself may be made twice at once."""
         self._granted: dict[str, News] = {}
         self._glass: dict[str, News] = {}
 
@@ -77,9 +78,9 @@ class Desk:
             else:
                 held[news.key] = news
         elif news.topic == TOPIC and news.body is not None:
-            waiting = self._waiting.get(news.key)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(str(news.body.get("why", "")))
+            for waiting in self._waiting.get(news.key, {}).values():
+                if not waiting.done():
+                    waiting.set_result(str(news.body.get("why", "")))
 
     async def begin(self) -> None:
         """Say that this worker has started: what its predecessor had asked is over."""
@@ -134,34 +135,44 @@ class Desk:
         if told.get("used"):
             answer = Answer(str(told["id"]), frozenset(told["groups"]))
             return Ticket(answer.id, int(told["expires"]), answer, "", "", "")
-        return self._ticket(question, str(told["id"]), int(told["expires"]))
+        if told.get("denied"):
+            return _cannot(str(told["denied"]), "The same request can be asked for anew when the question would have expired.")
+        return self._ticket(question, told, "Cancel to call it off." if session else "Repeat the same request then.")
 
-    def _ticket(self, question: NeedsApproval, number: str, expires: int) -> Ticket:
+    def _ticket(self, question: NeedsApproval, told: dict[str, Any], way: str) -> Ticket:
+        number, expires = str(told["id"]), int(told["expires"])
         people = ", ".join(f"{count} of {group}" for group, count in question.approvers)
         minutes = max(1, round((expires - time.time()) / 60))
+        link = f"{self._page}/v1/approvals/{number}"
         return Ticket(
             number, expires, None,
             f"waiting up to {minutes} minutes for approval {number} by {people}",
-            f"They run: ostiary approvals approve {number} (or see {self._page}/v1/approvals/{number}). Cancel to call it off.",
-            "",
+            f"They run: ostiary approvals approve {number} (or see {link}). {way}",
+            "", link, not told.get("known"),
         )  # fmt: skip
 
-    def wait(self, ticket: Ticket, seconds: float | None = None) -> Coroutine[Any, Any, Reply]:
+    def wait(
+        self, ticket: Ticket, seconds: float | None = None, *, by: object = None, keeps: bool = False
+    ) -> Coroutine[Any, Any, Reply]:
         """Wait until the question is settled, and take the answer if it is a yes.
 
-        It can be called off from now on, not only once somebody awaits what this returns.
+        It can be called off from now on, not only once somebody awaits what this returns. `by`: who waits, where several can.
+        `keeps`: the question outlives the waiting, because the same request may be made again.
         """
         waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if len(self._waiting) < MAX_WAITING:
-            self._waiting[ticket.id] = waiting
-            return self._wait(ticket, seconds, waiting)
-        self.withdraw(ticket.id, State.CANCELLED)
+            self._waiting.setdefault(ticket.id, {})[by] = waiting
+            return self._wait(ticket, seconds, waiting, by, keeps=keeps)
+        if not keeps:
+            self.withdraw(ticket.id, State.CANCELLED)
         return self._crowded()
 
     async def _crowded(self) -> Reply:
         return Reply(None, "too many sessions wait for approvals; try again")
 
-    async def _wait(self, ticket: Ticket, seconds: float | None, waiting: asyncio.Future[str]) -> Reply:
+    async def _wait(
+        self, ticket: Ticket, seconds: float | None, waiting: asyncio.Future[str], by: object, *, keeps: bool
+    ) -> Reply:
         left = max(0.0, ticket.expires - time.time())
         try:
             # It may have been settled between asking and now: the news came, and nobody waited for it.
@@ -171,6 +182,8 @@ class Desk:
                 if why:
                     return Reply(None, why)
         except TimeoutError:
+            if keeps:
+                return Reply(None, "")
             self.withdraw(ticket.id, State.EXPIRED if seconds is None else State.CANCELLED)
             return Reply(None, f"nobody answered {ticket.id} in time; {NEW_ID}")
         except asyncio.CancelledError:
@@ -179,8 +192,13 @@ class Desk:
         except OstiaryError as exc:
             return Reply(None, f"the answer cannot be heard: {exc}")
         finally:
-            self._waiting.pop(ticket.id, None)
+            self._leave(ticket.id, by)
         return await self.redeem(ticket.id)
+
+    def _leave(self, number: str, by: object) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and waiting.pop(by, None) is not None and not waiting:
+            del self._waiting[number]
 
     async def _look(self, number: str) -> str:
         told = await self._link.ask(TOPIC, {"do": "look", "id": number})
@@ -194,12 +212,19 @@ class Desk:
             return Reply(None, str(exc))
         return Reply(Answer(number, frozenset(told["groups"])), "")
 
-    def call_off(self, number: str, why: str) -> None:
-        """Whoever waits for this question waits no longer."""
-        waiting = self._waiting.get(number)
-        if waiting is not None and not waiting.done():
+    def call_off(self, number: str, why: str, *, by: object = None, keeps: bool = False) -> None:
+        """Whoever waits for this question waits no longer; with the last of them it is withdrawn, unless it `keeps`."""
+        waiting = self._waiting.get(number, {}).get(by)
+        if waiting is None or waiting.done():
+            return
+        self._leave(number, by)
+        if not keeps and not self.is_waited_for(number):
             self.withdraw(number, State.CANCELLED)
-            waiting.set_result(why)
+        waiting.set_result(why)
+
+    def is_waited_for(self, number: str) -> bool:
+        """Whether anybody waits for this question."""
+        return number in self._waiting
 
     def withdraw(self, number: str, state: State) -> None:
         """Nobody waits for this question any more."""

@@ -121,7 +121,9 @@ class Office:
         if known is not None and known.expires > now:
             if known.state is State.APPROVED and known.asked.session == asked.session:
                 return await self._use(known.asked.id, asked.worker)
-            return {"id": known.asked.id, "expires": known.expires}
+            return {"id": known.asked.id, "expires": known.expires, "known": True}
+        if not asked.session and (no := await self._database.transact(lambda db: tables.denied(db, asked.digest, now))):
+            return {"id": no[0], "denied": f"{no[1]} denied {no[0]}" + (f": {no[2]}" if no[2] else "")}
         expires = await self._keep(asked, "operation", now)
         return {"id": asked.id, "expires": expires}
 

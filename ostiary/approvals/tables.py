@@ -142,6 +142,19 @@ def with_digest(connection: sqlite3.Connection, digest: str) -> Kept | None:
     return None if row is None else _kept(row)
 
 
+def denied(connection: sqlite3.Connection, digest: str, now: int) -> tuple[str, str, str] | None:
+    """The question bound to this digest that somebody said no to: (id, who, why), for as long as it could have been answered."""
+    row = connection.execute(
+        "SELECT id, who, reason FROM approval_questions JOIN approval_answers ON question = id"
+        " WHERE digest = ? AND state = ? AND expires > ? AND NOT yes ORDER BY id DESC LIMIT 1",
+        (digest, State.DENIED, now),
+    ).fetchone()
+    if row is None:
+        return None
+    who = msgspec.json.decode(row[1], type=Party)
+    return row[0], who.name or who.sub, row[2]
+
+
 def listed(connection: sqlite3.Connection, states: tuple[State, ...], limit: int) -> list[Kept]:
     """Questions in these states, the newest first."""
     marks = ", ".join("?" * len(states))

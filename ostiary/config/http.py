@@ -64,6 +64,7 @@ def http_connection(
         pass_types=frozenset(target.pass_types),
         pass_headers=frozenset(name.lower() for name in target.pass_headers),
         max_request_bytes=target.max_request_bytes,
+        approval_seconds=target.approval_seconds,
         actor_headers=target.actor_headers,
         **general,
     )

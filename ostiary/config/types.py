@@ -646,6 +646,8 @@ class HttpTarget(Target, frozen=True, kw_only=True):
     """Connections to the service at once; a request that finds none free waits."""
     max_request_bytes: Annotated[int, Meta(ge=0, le=1 << 46)] = 1 << 32
     """Bytes of a request's body; more is refused."""
+    approval_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    """Seconds for which a request is held that waits for an approval; then its client is told to repeat it. 0: at once. Stay below what clients wait for."""
     actor_headers: bool = True
     """Tell the service who acts: `X-Ostiary-Subject`, `-Actor`, `-Session`, and `X-Ostiary-Assertion`, which is signed."""
 

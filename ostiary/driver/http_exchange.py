@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from ostiary.approvals.desk import Desk
+from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal, Written
 from ostiary.driver.http_target import HttpDestination, TargetLink
 from ostiary.driver.session import MAX_UNHEARD, NO_OPERATION, PENDING, Lane
@@ -20,6 +22,7 @@ from ostiary.driver.spawn import spawn
 from ostiary.masking.documents import Unmaskable
 from ostiary.masking.http import ReplyMasker
 from ostiary.model import commands as c
+from ostiary.model.approvals import Reply, Ticket
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
@@ -66,6 +69,7 @@ class Session(Protocol):
     destination: HttpDestination
     restraint: Restraint | None
     granted: frozenset[str]
+    desk: Desk
 
     def actor_lines(self) -> bytes:
         """Header lines that tell the service who acts."""
@@ -83,7 +87,7 @@ class Exchange:
         self._journal = session.journal
         self._recorder = Recorder(session.journal.stream)
         self.masker = ReplyMasker(connection.detect, session.destination.rules, connection.pass_types)
-        line = Line(
+        self.line = line = Line(
             admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
         )
         line.restraint, line.granted = session.restraint, session.granted
@@ -91,7 +95,8 @@ class Exchange:
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
             c.Clock: lambda _: int(time.time()),
-            c.AskHuman: lambda _: frozenset(),  # there is no way yet to ask anybody; silence is no
+            c.AskHuman: self._ask,
+            c.AwaitAnswer: self._await_answer,
             c.MakeDurable: self._make_durable,
             c.Keep: self._keep,
             c.Run: self._run,
@@ -114,6 +119,10 @@ class Exchange:
         """The answer ended in the middle: the client must not take it for whole."""
         self._asked_at = 0.0
         self._crowded = False
+        self._ended = False
+        """The client sends no more."""
+        self._ticket: Ticket | None = None
+        """The question that is waited for."""
         self.waits_for_target = False
         """The request is with the service."""
 
@@ -128,6 +137,14 @@ class Exchange:
         self.requests.hear(data)
         if self.requests.unheard_bytes > MAX_UNHEARD:
             self._client.read(on=False, why="unheard")
+
+    def client_ended(self) -> None:
+        """The client sends no more. Whoever is held for people is taken to have gone: one that closed looks the same."""
+        self._ended = True
+        if not self.relay.body.is_done:
+            self.requests.lose()
+        else:
+            self._call_off("the client has gone")
 
     def target_sent(self, data: bytes) -> None:
         """The service says something."""
@@ -171,6 +188,39 @@ class Exchange:
 
     def _hear_target(self, _: c.HearTarget) -> Any:
         return self._replies.listen()
+
+    def _ask(self, command: c.AskHuman) -> Any:
+        return self._later(self.requests, self._asked(command))
+
+    async def _asked(self, command: c.AskHuman) -> Ticket:
+        line, desk = self.line, self.session.desk
+        ticket = await desk.ask(command.question, line.connection, session="", state=command.state, said=line.said)
+        if self.is_over and ticket.id and ticket.answer is None and ticket.is_new and not desk.is_waited_for(ticket.id):
+            desk.withdraw(ticket.id, State.CANCELLED)
+        return ticket
+
+    def _await_answer(self, command: c.AwaitAnswer) -> Any:
+        if self._ended:
+            if command.ticket.is_new and not self.session.desk.is_waited_for(command.ticket.id):
+                self.session.desk.withdraw(command.ticket.id, State.CANCELLED)
+            return Reply(None, "the client has gone")
+        self._ticket = command.ticket
+        return self._later(
+            self.requests, self._answered(self.session.desk.wait(command.ticket, command.seconds, by=self, keeps=True))
+        )
+
+    async def _answered(self, waiting: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            return await waiting
+        finally:
+            self._ticket = None
+
+    def _call_off(self, why: str) -> bool:
+        """Whoever made the request waits no longer. Their question goes with them, unless an earlier answer has told them of it."""
+        ticket = self._ticket
+        if ticket is not None:
+            self.session.desk.call_off(ticket.id, why, by=self, keeps=not ticket.is_new)
+        return ticket is not None
 
     def _make_durable(self, command: c.MakeDurable) -> Any:
         written = self._journal.write(command.decisions)
@@ -349,8 +399,14 @@ class Exchange:
         limit = self.session.destination.connection.upstream.reply_seconds
         return self._link is not None and self.relay.is_sent and not self._crowded and now - self._asked_at > limit
 
+    def left(self) -> None:
+        """The client has gone. A request that waits for people is refused on record; any other ends."""
+        if not self._call_off("the client has gone"):
+            self.abandon()
+
     def abandon(self) -> None:
         """The client has gone, or the session ends."""
+        self._call_off("the session has ended")
         self._head_sent = True  # nothing can be told any more
         self.fail(ConnectionResetError("the client has gone"))
 

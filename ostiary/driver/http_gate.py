@@ -16,6 +16,7 @@ from typing import Final, cast
 
 import structlog
 
+from ostiary.approvals.desk import Desk
 from ostiary.config.types import HttpListener, is_loopback
 from ostiary.driver.admission import Begun, Reception, WhyNot
 from ostiary.driver.http_actor import ActorLines
@@ -47,7 +48,9 @@ _log = structlog.get_logger("ostiary")
 class HttpSession:
     """A token on a connection."""
 
-    def __init__(self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float) -> None:
+    def __init__(
+        self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float, desk: Desk
+    ) -> None:
         self.admitted = begun.admitted
         self.who: VerifiedIdentity = begun.admitted.who
         self.journal = begun.journal
@@ -56,6 +59,7 @@ class HttpSession:
         self.used = now
         self.restraint: Restraint | None = None
         self.granted: frozenset[str] = frozenset()
+        self.desk = desk
         self.under_way: set[Exchange] = set()
         self._actor = actor
 
@@ -99,7 +103,10 @@ class HttpGate:
             sweeping.cancel()
 
     def use(self, policies: Policies) -> None:
-        """Each request is decided under the policies that the reception holds."""
+        """Each request is decided under the policies that the reception holds; one that waits for people, under these."""
+        for session in self._sessions.values():
+            for exchange in session.under_way:
+                exchange.line.policies = policies
 
     def stop(self, why_not: WhyNot) -> None:
         """End the sessions whose identity may not go on."""
@@ -111,6 +118,8 @@ class HttpGate:
         """See `Alertable.restrain`."""
         for session in self._sessions.values():
             session.restraint = restrained(session.who, session.restraint)
+            for exchange in session.under_way:
+                exchange.line.restraint = session.restraint
 
     def end(self, session: str, why: NotAdmitted) -> None:
         """See `Alertable.end`."""
@@ -218,7 +227,7 @@ class HttpGate:
             raise
         actor = ActorLines.made(begun, destination.connection, self._signer)
         _log.info("session", session=begun.session, connection=claims.connection, who=who.subject)
-        session = HttpSession(begun, destination, actor, asyncio.get_running_loop().time())
+        session = HttpSession(begun, destination, actor, asyncio.get_running_loop().time(), reception.desk)
         held = reception.desk.granted(who, claims.connection)
         session.granted = frozenset() if held is None else held.groups
         session.restraint = reception.restraint(who, destination.connection)
@@ -315,8 +324,8 @@ class ClientLink(asyncio.Protocol):
         if self._exchange is None and not self._opening:
             return False
         exchange = self._exchange
-        if exchange is not None and not exchange.relay.body.is_done:
-            exchange.requests.lose()
+        if exchange is not None:
+            exchange.client_ended()
         self._ends = True
         return True
 
@@ -326,7 +335,7 @@ class ClientLink(asyncio.Protocol):
         self._ends = True
         self._gate.left(self)
         if self._exchange is not None:
-            self._exchange.abandon()
+            self._exchange.left()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""

@@ -37,6 +37,10 @@ class Ticket(msgspec.Struct, frozen=True):
     hint: str
     why_not: str
     """Why it cannot be asked, if it cannot: a sentence for the caller."""
+    link: str = ""
+    """Where the question is seen."""
+    is_new: bool = True
+    """It was put just now: nobody asked it before."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -44,7 +48,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     answer: Answer | None
     why_not: str
-    """Without an answer: denied by whom and why, expired, cancelled. A sentence for the caller."""
+    """Without an answer: denied by whom and why, expired, cancelled. A sentence for the caller. Empty: it is still open."""
 
 
 def binding(

@@ -318,6 +318,8 @@ class HttpConnection(Connection, frozen=True, kw_only=True):
     pass_headers: frozenset[str]
     """Request headers, in lower case, that go through although they look like an identity."""
     max_request_bytes: int
+    approval_seconds: float
+    """How long a request that waits for people is held before its client is told to repeat it; 0: it is told at once."""
     actor_headers: bool
     """Tell the service who acts, in signed `X-Ostiary-…` headers."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
+from ostiary.model.operations import Operation
 
 
 def unanswered(question: NeedsApproval, why: str = "", hint: str = "") -> Refusal:
@@ -19,3 +20,8 @@ def unanswered(question: NeedsApproval, why: str = "", hint: str = "") -> Refusa
 def prepared(question: NeedsApproval) -> Permit:
     """Let a message pass that only prepares, and has no effect: what runs it is a question of its own, with its parameters."""
     return Permit(question.who, question.operation, question.grounds)
+
+
+def for_people(question: NeedsApproval, operation: Operation) -> NeedsApproval:
+    """The same question about what people are shown of the operation, and their answer is bound to."""
+    return NeedsApproval(question.who, operation, question.grounds, question.approvers)

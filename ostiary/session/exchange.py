@@ -8,20 +8,35 @@ takes an `Order`, made from `Intended` alone; `Send` takes `Recorded`, made from
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Final, assert_never, cast
 
 from ostiary.masking.http import ReplyMasker
-from ostiary.model.commands import Clock, Close, HearClient, HearTarget, Keep, MakeDurable, Order, Record, Run, Send
+from ostiary.model.commands import (
+    AskHuman,
+    AwaitAnswer,
+    Clock,
+    Close,
+    HearClient,
+    HearTarget,
+    Keep,
+    MakeDurable,
+    Order,
+    Record,
+    Run,
+    Send,
+)
+from ostiary.model.connections import HttpConnection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
-from ostiary.model.operations import Operation
 from ostiary.model.proofs import Denied, Recorded
 from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import decide
 from ostiary.policy.restrained import restrained
-from ostiary.policy.unanswered import unanswered
+from ostiary.policy.unanswered import for_people, unanswered
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.results import Part
 from ostiary.session.path import Line
+
+TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
 
 async def request(line: Line, masker: ReplyMasker) -> None:
@@ -31,7 +46,9 @@ async def request(line: Line, masker: ReplyMasker) -> None:
         if (data := await HearClient()) is None:
             return
         relay.heard(data)
-    decision = await decided(line, relay.operation())
+    decision = await decided(line, relay)
+    if decision is None:
+        return
     (proof,) = await MakeDurable((decision,))
     if isinstance(proof, Denied):
         await answered(relay, masker, relay.refuse(proof), None)  # our own words are of no budget
@@ -44,15 +61,58 @@ async def request(line: Line, masker: ReplyMasker) -> None:
             await Run(Order((), wire))
 
 
-async def decided(line: Line, operation: Operation) -> Permit | Refusal:
-    """What policy says. Nobody is waited for over HTTP yet, so what asks for an approval is refused, and names it."""
-    now = await Clock() if line.policies.reads_clock else 0
-    decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
-    if line.restraint is not None and isinstance(decision, Permit):
-        decision = restrained(line.restraint, decision, await Clock())
-    if isinstance(decision, NeedsApproval):
-        return unanswered(decision, "approvals are not waited for over HTTP yet")
-    return decision
+async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
+    """What policy says, and the humans whom it wants asked; None: the client has gone before all was here that they must see."""
+    while True:
+        now = await Clock() if line.policies.reads_clock else 0
+        operation = relay.operation()
+        decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
+        if line.restraint is not None and isinstance(decision, Permit):
+            decision = restrained(line.restraint, decision, await Clock())
+        if not isinstance(decision, NeedsApproval):
+            return decision
+        if relay.is_whole:
+            return await approved(line, relay, decision)
+        if relay.is_long:
+            return unanswered(decision, TOO_LONG, "Split it, or do it in a way that is small.")
+        if (data := await HearClient()) is None:
+            return None
+        relay.heard(data)
+
+
+async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Permit | Refusal:
+    """What policy says once people have answered; until then, a refusal that names the question: the same request is repeated.
+
+    What they are asked is what would be sent to the service, byte for byte, and what is sent after a yes is that.
+    """
+    asked = relay.asked(question.operation)
+    ticket = await AskHuman(for_people(question, asked.shown), asked.state)
+    if ticket.why_not:
+        return unanswered(question, ticket.why_not, ticket.hint)
+    answer = ticket.answer
+    seconds = cast(HttpConnection, line.connection).approval_seconds
+    if answer is None and seconds:
+        reply = await AwaitAnswer(ticket, seconds)
+        if reply.why_not:
+            return unanswered(question, reply.why_not)
+        answer = reply.answer
+    if answer is None:
+        relay.waits_for(ticket)
+        return unanswered(question, f"approval {ticket.id} is asked for", ticket.hint)
+    decision = decide(
+        line.policies, line.who, asked.operation, line.connection, approved_by=answer.groups, approval=answer.id,
+        now=await Clock(), said=line.said, granted=line.granted,
+    )  # fmt: skip
+    match decision:
+        case Permit() if line.restraint is not None:
+            held = restrained(line.restraint, decision, await Clock())
+            return unanswered(held) if isinstance(held, NeedsApproval) else held
+        case Permit() | Refusal():
+            return decision
+        case NeedsApproval():
+            return unanswered(decision, "the approval that was given is not the one that policy asks for now")
+        case _:
+            assert_never(decision)
 
 
 async def reply(line: Line, masker: ReplyMasker) -> None:

@@ -20,6 +20,13 @@ CONNECTION_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te
 """What a `Connection` header usually names."""
 
 
+PASSING: Final = frozenset({
+    b"date", b"traceparent", b"tracestate", b"x-request-id", b"x-correlation-id", b"x-amzn-trace-id", b"b3", b"x-b3-traceid", b"x-b3-spanid",
+    b"x-b3-parentspanid", b"x-b3-sampled",
+})  # fmt: skip
+"""What clients write anew each time they make the same request: no approval is bound to it, so none of it is sent with one."""
+
+
 class RequestHead(msgspec.Struct, frozen=True):
     """A request line and its header fields: RFC 9112, 3 and 5."""
 

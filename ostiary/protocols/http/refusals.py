@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Final
+
 import msgspec
 
+from ostiary.model.approvals import Ticket
 from ostiary.model.decisions import Refusal
 from ostiary.model.errors import NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Unsupported
 from ostiary.model.results import ReplyHead
@@ -40,6 +44,10 @@ STATUSES = {
 }
 
 
+RETRY_SECONDS: Final = 10
+"""When to repeat a request that waits for people."""
+
+
 class Said(msgspec.Struct, frozen=True):
     """A whole answer of the gateway's own."""
 
@@ -47,10 +55,10 @@ class Said(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def answer(status: int, detail: str, hint: str = "", *, operation: str = "") -> Said:
-    """A problem document."""
+def answer(status: int, detail: str, hint: str = "", **more: str) -> Said:
+    """A problem document; `more`: members of our own."""
     problem = {"type": "about:blank", "title": REASONS.get(status, b"").decode(), "status": status, "detail": detail}
-    problem |= {name: value for name, value in (("hint", hint), ("operation", operation)) if value}
+    problem |= {name: value for name, value in (("hint", hint), *more.items()) if value}
     body = msgspec.json.encode(problem) + b"\n"
     headers = [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")]
     if status == 401:
@@ -58,11 +66,19 @@ def answer(status: int, detail: str, hint: str = "", *, operation: str = "") -> 
     return Said(ReplyHead(status, tuple(headers), has_body=True, length=len(body), of_read=False), body)
 
 
-def refused(refusal: Refusal, operation: str) -> Said:
-    """Policy, or the judge, said no; `operation` is the denial's id in the log."""
+def refused(refusal: Refusal, operation: str, ticket: Ticket | None = None) -> Said:
+    """Policy, or the judge, said no; `operation` is the denial's id in the log. With a ticket: not yet, and ask again."""
     objection = refusal.operation.facts.objection
     status = 403 if objection is None else int(objection.code)
-    return answer(status, refusal.grounds.message, refusal.grounds.hint, operation=operation)
+    if ticket is None:
+        return answer(status, refusal.grounds.message, refusal.grounds.hint, operation=operation)
+    expires = datetime.fromtimestamp(ticket.expires, UTC).isoformat()
+    said = answer(
+        status, refusal.grounds.message, refusal.grounds.hint, operation=operation, approval=ticket.id,
+        approval_url=ticket.link, approval_expires=expires,
+    )  # fmt: skip
+    again = (b"Retry-After", b"%d" % RETRY_SECONDS)
+    return msgspec.structs.replace(said, head=msgspec.structs.replace(said.head, headers=(*said.head.headers, again)))
 
 
 def failed(error: Exception) -> Said:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
+from ostiary.model.approvals import Ticket
 from ostiary.model.commands import Order
 from ostiary.model.connections import HttpConnection
 from ostiary.model.errors import Misdeed, PeerMisbehaved
@@ -14,7 +18,7 @@ from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import BodyReader, request_framing
 from ostiary.protocols.http.login import without_secrets
-from ostiary.protocols.http.messages import EMPTY, Framing, RequestHead, values
+from ostiary.protocols.http.messages import EMPTY, PASSING, Framing, RequestHead, values
 from ostiary.protocols.http.operations import (
     MAX_JUDGED,
     Judged,
@@ -30,6 +34,17 @@ from ostiary.protocols.http.states import Event, Phase, turn
 
 MAX_SMALL: Final = 64 * 1024
 """Bytes of a body that stand in the record's statement; the rest of a larger one is recorded as it streams in."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request that people are asked about."""
+
+    shown: Operation
+    """As they see it, without the caller's secrets."""
+    state: bytes
+    """Stands for all of it, secrets too."""
+    operation: Operation
+    """As it runs after a yes."""
 
 
 class HttpRelay:
@@ -51,6 +66,7 @@ class HttpRelay:
         self._named: frozenset[bytes] = frozenset()
         self._held: list[bytes] = []
         """Of the body: heard, and not sent."""
+        self._ticket: Ticket | None = None
         self._counts: dict[str, int] = {}
         self._sent = 0
         self._chunked = False
@@ -106,6 +122,16 @@ class HttpRelay:
             raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a body of more than {limit} bytes")
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of the request is here."""
+        return self.body.is_done
+
+    @property
+    def is_long(self) -> bool:
+        """Whether so much of it is here that nobody is shown it any more."""
+        return self.body.size > MAX_SMALL
+
+    @property
     def is_ready(self) -> bool:
         """Whether enough of the request is here to decide it."""
         return not self._judged.wants_body or self.body.is_done or self.body.size > MAX_JUDGED
@@ -115,7 +141,6 @@ class HttpRelay:
         facts = self._facts()
         wire = b""
         body = b"".join(self._held)
-        self._held.clear()
         if facts.objection is None:
             wire = self._wire(body)
         small = body if len(body) <= MAX_SMALL or self.body.is_done else body[:MAX_SMALL]
@@ -126,14 +151,31 @@ class HttpRelay:
             return self._judged.facts
         return with_body(self._judged, self.head, b"".join(self._held) if self.body.is_done else None)
 
-    def _wire(self, body: bytes) -> bytes:
-        """What goes to the service: written from what was judged."""
+    def asked(self, operation: Operation) -> Asked:
+        """What people are asked of a request that is here whole: what the service would be sent, but for what is new each time."""
+        wire = self._wire(b"".join(self._held), lasting=True)
+        head, _, body = wire.partition(b"\r\n\r\n")
+        shown = without_secrets(head.replace(b"\r\n", b"\n")) + b"\n\n" + body
+        return Asked(
+            Operation(operation.facts, shown, None, wire),
+            hashlib.sha256(wire).digest(),
+            Operation(operation.facts, operation.statement, None, wire),
+        )
+
+    def waits_for(self, ticket: Ticket) -> None:
+        """The refusal that follows names a question: the request can be repeated."""
+        self._ticket = ticket
+
+    def _wire(self, body: bytes, *, lasting: bool = False) -> bytes:
+        """What goes to the service: written from what was judged. `lasting`: without what a client writes anew each time."""
         target = self._judged.target
         if target is None:
             raise AssertionError("a request without a target is objected to")
         upstream = self.connection.upstream
         place = upstream.base_path.encode() + target.wire + (b"?" + target.query if target.query else b"")
         headers = passed_on(self.head, self.connection, self._named, reading=self.head.method in (b"GET", b"HEAD"))
+        if lasting:
+            headers = [header for header in headers if header[0].lower() not in PASSING]
         framing = Framing(self.body.size, chunked=False, until_close=False) if self.body.is_done else self._framing
         head = encode.request_head(
             self.head.method, place, [(b"Host", upstream.host_header.encode()), *headers], framing
@@ -144,13 +186,14 @@ class HttpRelay:
         """What goes to the service under that proof: the very bytes that were judged."""
         self.phase = turn(self.phase, Event.SEND)
         self.under = proof
+        self._held.clear()
         return Order((proof,), proof.permit.operation.wire)
 
     def refuse(self, proof: Denied) -> Iterator[Part]:
         """The gateway's own answer to what was refused."""
         self.phase = turn(self.phase, Event.REFUSE)
         self.closes = self.closes or not self.body.is_done
-        said = refusals.refused(proof.refusal, proof.entry)
+        said = refusals.refused(proof.refusal, proof.entry, self._ticket)
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
