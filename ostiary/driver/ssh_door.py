@@ -50,6 +50,9 @@ class Door(asyncssh.SSHServer):
         """The transport is there."""
         self._connection = conn
         conn.set_extra_info(ostiary=self)
+        # asyncssh has no callback for these two: it asks the connection, which says no by itself, and unheard.
+        conn.create_agent_listener = self._agent_requested  # type: ignore[method-assign]
+        conn.attach_x11_listener = self._x11_requested  # type: ignore[method-assign]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was sent away."""
@@ -213,3 +216,23 @@ class Door(asyncssh.SSHServer):
         """OpenSSH, PROTOCOL 2.4: refused, and on record."""
         await (await self._ready()).refuse("streamlocal-forward@openssh.com", listen_path)
         return False
+
+    async def _tunnel(self, unit: int | None) -> ClientSide:
+        await (await self._ready()).refuse("tun@openssh.com", "any" if unit is None else str(unit))
+        raise asyncssh.ChannelOpenError(PROHIBITED, "ostiary: tunnels are not spoken here")
+
+    def tun_requested(self, unit: int | None) -> Any:
+        """OpenSSH, PROTOCOL 2.3: refused, and on record."""
+        return self._tunnel(unit)
+
+    def tap_requested(self, unit: int | None) -> Any:
+        """OpenSSH, PROTOCOL 2.3: refused, and on record."""
+        return self._tunnel(unit)
+
+    async def _agent_requested(self) -> bool:
+        await (await self._ready()).refuse("auth-agent-req@openssh.com", "agent")
+        return False
+
+    async def _x11_requested(self, chan: Any, auth_proto: bytes, auth_data: bytes, screen: int) -> None:
+        del chan, auth_proto, auth_data
+        await (await self._ready()).refuse("x11-req", f"screen {screen}")

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import paramiko
 import pytest
 
+from ostiary.model.catalogue import NO_CATALOGUE
+from ostiary.protocols.ssh import messages as m
+from ostiary.protocols.ssh.forwards import ForwardRelay
+from ostiary.protocols.ssh.operations import Ground
 from tests.ssh.conftest import Lab
 
 CORPUS = Path(__file__).parents[1] / "attacks" / "attacks.jsonl"
@@ -106,7 +111,18 @@ def test_ssh_040_042_043_sockets_agents_displays_tunnels_and_listeners_are_refus
                 await connection.open_tap()
 
     asyncio.run(act())
-    assert {"direct-streamlocal", "tcpip-forward"} <= {e["op"]["name"] for e in lab.entries("deny")}
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    client.connect("127.0.0.1", lab.port, "web", lab.gateway.token(groups=["operators"]), look_for_keys=False, allow_agent=False)
+    with client:
+        transport = client.get_transport()
+        assert transport is not None
+        channel = transport.open_session()
+        channel.request_forward_agent(lambda _: None)
+        with pytest.raises(paramiko.SSHException):
+            channel.request_x11(auth_cookie="00" * 16)
+    refused = {e["op"]["name"] for e in lab.entries("deny")}
+    assert {"direct-streamlocal", "tcpip-forward", "tun", "auth-agent-req", "x11-req"} <= refused
     done = lab.ssh("env", options=("-A", "-X"), groups=["staff"])
     assert b"SSH_AUTH_SOCK" not in done.stdout
     assert b"DISPLAY" not in done.stdout
@@ -132,6 +148,27 @@ def test_ssh_046_extensions_that_are_not_spoken_are_refused(lab: Lab) -> None:
 @pytest.mark.parametrize("text", ["scp -t @SRV@", "scp -f @SRV@/flag", "rsync --server --sender -e.x . @SRV@/flag", "scp -rt @SRV@"])
 def test_ssh_048_transfers_by_exec_are_judged_as_files(lab: Lab, text: str) -> None:
     assert run(lab, text.replace("@SRV@", str(lab.srv))).exit_status == 126
+
+
+def test_ssh_044_a_link_leads_where_its_text_does_from_where_it_stands(lab: Lab) -> None:
+    deep = lab.home / "one" / "two"
+    deep.mkdir(parents=True)
+    (lab.home / "short").symlink_to(deep)  # `short/..` is `one`, not `home`
+
+    for target in ("../../srv/flag", f"{lab.home}/short/../../../srv/flag", "short/../../../srv/flag", str(lab.srv / "flag"), "/none/x"):
+        lab.sftp(f"-symlink {target} {lab.home}/led\n-rename {lab.home}/note.txt {lab.home}/short/../../../srv/moved")
+        assert not (lab.home / "led").is_symlink(), target
+    assert [each.name for each in lab.srv.iterdir()] == ["flag"]
+    lab.sftp(f"symlink ../note.txt {lab.home}/one/up")
+    assert (lab.home / "one" / "up").read_text().startswith("ssn")
+
+
+@pytest.mark.parametrize("path", ["/var//run/x", "/var/./run/x", "/var/run/x/", "var/run/x", "/var/run/../x"])
+def test_a_socket_has_one_spelling(path: str) -> None:
+    relay = ForwardRelay(Ground(connection="web", home=None, protected=()))
+    request = m.request("direct-streamlocal@openssh.com", path.encode())
+    (ask,) = relay.asks(request, NO_CATALOGUE)
+    assert ask.operation.facts.objection is not None
 
 
 def test_ssh_050_a_shell_after_a_refused_command_is_decided_anew(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -90,10 +91,12 @@ def test_the_tail_of_a_long_command_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "expected"),
     [
-        ("scp -t /home/x", "scp", {("file", "/home/x", "write")}),
+        ("scp -t /home/x", "scp", {("file", "/home/x", "write"), ("file", "/home/x/**", "transfer")}),
+        ("scp -f /srv/a", "scp", {("file", "/srv/a", "read")}),
         ("scp -r -f /srv", "scp", {("file", "/srv", "read"), ("file", "/srv/**", "transfer")}),
         ("rsync --server --sender -logDtpre.iLsfxCIvu . /srv/", "rsync", {("file", "/srv", "read"), ("file", "/srv/**", "transfer")}),
-        ("rsync --server -vlogDtpe.iLsfxCIvu . /home/a", "rsync", {("file", "/home/a", "write")}),
+        ("rsync --server -vlogDtpe.iLsfxCIvu . /home/a", "rsync", {("file", "/home/a", "write"), ("file", "/home/a/**", "transfer")}),
+        ("rsync --server --sender -vlogDtpe.iLsfxCIvu . /srv/a", "rsync", {("file", "/srv/a", "read")}),
         ("git-upload-pack '/srv/r.git'", "git", {("file", "/srv/r.git", "read"), ("file", "/srv/r.git/**", "transfer")}),
     ],
 )
@@ -105,6 +108,9 @@ def test_transfers_over_exec_are_transfers_of_files(text: str, name: str, expect
 
 @pytest.mark.parametrize(
     "text", ["scp -t /x; cat /srv/flag", "scp -S /tmp/x -f /y", "rsync --server --sender -e.x --config=/tmp/c . /srv", "rsync --server --daemon .",
+             "rsync --server -slogDtpre.iLsfxCIvu . /home/x", "rsync --server -re.iLs . /home/x -s", "rsync --server -re.iLs . /home/x --sender",
+             "rsync --server -re --sender . /home/x", "rsync --server --sender -rLe.iLs . /home/x", "rsync --server -rKe.iLs . /home/x",
+             "rsync --server -rbe.iLs . /home/x", "rsync --server -T /srv . /home/x", "scp -t /home/x -f", "scp -t -- -x",
              "scp -t /home/../etc", "git-upload-pack --upload-pack=x /srv", "scp -t /home/x > /etc/y"]
 )  # fmt: skip
 def test_a_transfer_with_something_else_is_opaque(text: str) -> None:
@@ -117,6 +123,9 @@ def test_a_protected_path_is_masked_when_printed_and_needs_unmask_when_kept() ->
     assert printed.unmask == ()
     for text in ("cp app/.env /tmp/x", "cat app/.env > /tmp/x", "mv app/.env b", "unknown app/.env", "scp -f app/.env"):
         assert command(text, GROUND, b"").facts.unmask == ("secrets",), text
+    for text in ("date -f secret.env", "unknown --from=secret.env", "sudo cat secret.env", "tail --files=secret.env"):
+        facts = command(text, msgspec.structs.replace(GROUND, protected=(ProtectedPath("*/secret.env", "secrets"),)), b"").facts
+        assert facts.unmask == ("secrets",), text
 
 
 def test_the_head_for_the_log_holds_no_argument() -> None:

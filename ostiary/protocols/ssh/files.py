@@ -181,7 +181,9 @@ class Files:
         """What has to be resolved: the path, or the folder that it stands in."""
         paths = list(asking.paths)
         if asking.kind is Kind.SYMLINK:
-            paths = [paths[1]]  # the link; where it leads is text, and is judged as such
+            # The folder of the link, and where the text leads from there: `..` in it means what the folders are.
+            target, link = paths
+            return [_folder(link), target if target.startswith(b"/") else _folder(link) + b"/" + target]
         if self._keeps_last(asking):
             return [_folder(path) for path in paths]
         return paths
@@ -205,7 +207,7 @@ class Files:
         name = _name(asking)
         raw = sftp.write_request(asking, 0)
         texts: list[str] = []
-        sources = [asking.paths[1]] if asking.kind is Kind.SYMLINK else list(asking.paths)
+        sources = [asking.paths[1], b"/"] if asking.kind is Kind.SYMLINK else list(asking.paths)
         for path, where in zip(sources, found, strict=True):
             if where is None:
                 return self._no(name, raw, Unjudgeable.UNKNOWN_OBJECT, "there is no such folder")
@@ -250,7 +252,7 @@ class Files:
                 target = asking.paths[0].decode()
             except UnicodeDecodeError:
                 return None, []
-            leads = canonical(target, first.rpartition("/")[0] or "/", None)
+            leads = paths[1]
             return ((first, Action.WRITE), (leads, Action.READ), (leads, Action.WRITE)), [target, first]
         return ((first, Action.WRITE),), paths  # MKDIR, SETSTAT, lsetstat
 

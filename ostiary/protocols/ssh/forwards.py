@@ -23,10 +23,17 @@ from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import operations
 from ostiary.protocols.ssh.alone import Alone
 from ostiary.protocols.ssh.operations import Ground
+from ostiary.protocols.ssh.paths import canonical
 
 KINDS: Final = frozenset({"direct-tcpip", "direct-streamlocal@openssh.com"})
-NEVER: Final = frozenset({"tcpip-forward", "streamlocal-forward@openssh.com"})
-"""Asked for, on record, and refused: nothing here listens on a target for a client."""
+NEVER: Final = {
+    "tcpip-forward": "remote forwards",
+    "streamlocal-forward@openssh.com": "remote forwards",
+    "x11-req": "X11 forwards",
+    "auth-agent-req@openssh.com": "agent forwards",
+    "tun@openssh.com": "tunnels",
+}
+"""Asked for, on record, and refused: nothing here listens on a target for a client, nor reaches back into its machine."""
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LIKE_A_NUMBER: Final = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 
@@ -69,7 +76,7 @@ class ForwardRelay(Alone):
         del snapshot
         for message in m.decode(data):
             match message:
-                case m.Request(name, body) if self._start is None and name in KINDS | NEVER:
+                case m.Request(name, body) if self._start is None and (name in KINDS or name in NEVER):
                     self._start = self._judged(name, body, m.encode(message))
                     yield Ask(self._start, takes_effect=True)
                 case m.Data(inner) if self._under is not None:
@@ -85,7 +92,7 @@ class ForwardRelay(Alone):
         name = kind.partition("@")[0]
         if kind in NEVER:
             said = reader.text()
-            return self._refuse(name, said, "remote forwards are not spoken here")
+            return self._refuse(name, said, f"{NEVER[kind]} are not spoken here")
         place: str | None
         if kind == "direct-tcpip":
             host, port = reader.text(), reader.u32()
@@ -95,7 +102,7 @@ class ForwardRelay(Alone):
             said = f"{host}:{port}"
         else:
             said = reader.text()
-            place = said if said.startswith("/") and "\0" not in said and ".." not in said.split("/") else None
+            place = said if "\0" not in said and said == canonical(said, "/", None) else None
         reader.end()
         if place is None:
             return self._refuse(name, said, "the end point is no host and port, and no path")

@@ -9,6 +9,7 @@ only; enforcement is what policy permits.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -125,6 +126,8 @@ def _resources(
         touches, why = (*(t for t in touches if t.action is not Action.EXECUTE), *moved.touches), list(moved.opaque)
         if ground.masks_files and any(touch.action is Action.READ for touch in moved.touches):
             why.append("content that cannot be looked into: use sftp")
+    if understood.unsure and moved is None and cwd is not None:
+        touches = (*touches, *_protected(simple.words[1:], cwd, ground))
     found: list[Resource] = []
     for touch in touches:
         if climbs(touch.path):
@@ -140,6 +143,14 @@ def _resources(
     elif why:
         found.insert(0, Resource("connection", ground.connection, Action.OPAQUE, (), ()))
     return found, why
+
+
+def _protected(arguments: tuple[str, ...], cwd: str, ground: Ground) -> Iterator[Touch]:
+    """Arguments that name a protected path, of a program of which nobody knows which of them are files."""
+    for argument in arguments:
+        for word in {argument, argument.partition("=")[2]} - {""}:
+            if not climbs(word) and classes_of(canonical(word, cwd, ground.home), ground.protected):
+                yield Touch(word, Action.EXECUTE)
 
 
 def shell(ground: Ground, wire: bytes, variables: tuple[str, ...] = ()) -> Operation:

@@ -124,6 +124,8 @@ class Understood(msgspec.Struct, frozen=True):
     touches: tuple[Touch, ...]
     opaque: str
     """Why it must be permitted by name; empty: it need not."""
+    unsure: bool = False
+    """Any word of it may name a file, too."""
 
 
 class _Beyond(Exception):
@@ -140,16 +142,16 @@ def understand(command: Simple) -> Understood:
     name = base if not folder or folder in SYSTEM else ""
     arguments = command.words[1:]
     if name in LAUNCHERS or base in LAUNCHERS or base.startswith(("python", "perl", "ruby", "php", "lua", "ld-")):
-        return Understood(program, tuple(touched), f"{base} runs what cannot be seen here")
+        return Understood(program, tuple(touched), f"{base} runs what cannot be seen here", unsure=True)
     row = KNOWN.get(name)
     if row is None:
         likely = [Touch(path, Action.EXECUTE) for path in _likely(arguments)]
-        return Understood(program, (*touched, *likely), "")
+        return Understood(program, (*touched, *likely), "", unsure=True)
     try:
         return Understood(program, (*touched, *_operands(row, arguments)), "")
     except _Beyond as exc:
         likely = [Touch(path, row.operands or _READ) for path in _likely(arguments)]
-        return Understood(program, (*touched, *likely), f"{base} with {exc}")
+        return Understood(program, (*touched, *likely), f"{base} with {exc}", unsure=True)
 
 
 def _operands(row: Row, arguments: tuple[str, ...]) -> Iterator[Touch]:

@@ -25,7 +25,9 @@ _RSYNC_LONG: Final = re.compile(
     r"new-compress|old-compress|compress-choice=[a-z0-9]+|checksum-choice=[a-z0-9,]+|max-size=\w+|min-size=\w+|"
     r"(no-)?r|(no-)?implied-dirs|dirs|old-dirs|log-format=[%a-zA-Z]+|out-format=[%a-zA-Z]+|block-size=\d+)"
 )
-_RSYNC_SHORT: Final = re.compile(r"-[vlogDtprRcxzuHXAUENkKLSWnbdfJOqe.iIsCIwyh0-9a-zA-Z]+")
+_RSYNC_SHORT: Final = re.compile(r"-[vqnlogDtprRcxzuHXAUENSWdJOImiy]*(e[0-9]*\.[0-9]*[A-Za-z]*)?")
+"""What a client sends for `-a` and its kin, then `e` and capabilities. Left out: `s` (the real arguments follow as input, unseen), `L k K`
+(links are followed out of the tree), `b T f` (other files are written or read), and an `e` that would take the next word as its value."""
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -76,9 +78,10 @@ def _scp(arguments: tuple[str, ...]) -> Transfer:
     paths = arguments[at:]
     action = Action.WRITE if "t" in letters else Action.READ
     touches = tuple(Touch(path or ".", action) for path in paths)
-    if letters - _SCP_FLAGS or {"t", "f"} <= letters or not paths:
+    if letters - _SCP_FLAGS or {"t", "f"} <= letters or not paths or any(path.startswith("-") for path in paths):
         return Transfer("scp", touches, ("scp with options that are not known",))
-    return Transfer("scp", touches, (), "r" in letters)
+    # A sink writes PATH, or names of the client's choice in the folder PATH: which of both only the host knows.
+    return Transfer("scp", touches, (), not letters.isdisjoint({"r", "t"}))
 
 
 def _rsync(arguments: tuple[str, ...]) -> Transfer:
@@ -87,13 +90,13 @@ def _rsync(arguments: tuple[str, ...]) -> Transfer:
     known = True
     while at < len(arguments) and arguments[at].startswith("-"):
         word = arguments[at]
-        known = known and bool(_RSYNC_LONG.fullmatch(word) or (word[1] != "-" and _RSYNC_SHORT.fullmatch(word)))
+        known = known and bool(_RSYNC_LONG.fullmatch(word) or (len(word) > 1 and _RSYNC_SHORT.fullmatch(word)))
         at += 1
     paths = arguments[at + 1 :] if arguments[at : at + 1] == (".",) else ()
     touches = tuple(Touch(path or ".", Action.READ if sends else Action.WRITE) for path in paths)
-    if not known or not paths:
+    if not known or not paths or any(path.startswith("-") for path in paths):  # rsync takes options behind paths, too
         return Transfer("rsync", touches, ("rsync with options that are not known",))
-    return Transfer("rsync", touches, (), _descends(arguments[:at]))
+    return Transfer("rsync", touches, (), not sends or _descends(arguments[:at]))
 
 
 def _descends(options: tuple[str, ...]) -> bool:
