@@ -18,6 +18,7 @@ import structlog
 
 from ostiary.alerts.budgets import KEEP_SECONDS, Budgets
 from ostiary.alerts.heard import ENDED, Demands
+from ostiary.alerts.mandates import Ledger
 from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
 from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
@@ -77,6 +78,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     link.listen(desk.heard)
     budgets, demands = Budgets(config.budgets, Path(config.gateway.state_dir) / "budgets.json"), Demands()
 
+    ledger = Ledger(Path(config.gateway.state_dir) / "mandates.db")
+
     async def end(who: VerifiedIdentity, why: str) -> None:
         body = {"token": credential(who), "until": int(time.time()) + LONGEST_TOKEN, "why": why}
         try:
@@ -98,6 +101,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         desk=desk,
         budgets=budgets,
         demands=demands,
+        count=ledger.count,
         waits_inside=config.approvals.in_transaction_seconds,
     )
     keys = Path(config.gateway.state_dir) / "keys"
@@ -131,6 +135,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     for each in gates.values():
         each.close()
     await destinations.close()
+    ledger.close()
     await sealing.close()
 
 

@@ -25,12 +25,13 @@ from ostiary.config.types import Listener
 from ostiary.driver.targets import Destination, Destinations, Kind
 from ostiary.identity.habits import Habits
 from ostiary.identity.verifier import Verifier
+from ostiary.model.commands import Count
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.model.printable import printable
-from ostiary.model.restraints import Restraint
+from ostiary.model.restraints import Missing, Restraint
 from ostiary.policy.decide import NOBODY, connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.vault.payloads import PayloadStream
@@ -41,6 +42,8 @@ MAX_NAME_SHOWN: Final = 64
 
 WhyNot = Callable[[VerifiedIdentity], NotAdmitted | None]
 """Why an identity may not go on; None: it may."""
+Counter = Callable[[Count], Missing | None]
+"""Carries out `Count`."""
 
 
 class Gate(Protocol):
@@ -101,6 +104,7 @@ class Reception:
         desk: Desk,
         budgets: Budgets,
         demands: Demands,
+        count: Counter,
         waits_inside: float = 0.0,
         habits: Habits | None = None,
         stop: Callable[[VerifiedIdentity, str], Awaitable[None]] | None = None,
@@ -124,6 +128,8 @@ class Reception:
         self.waits_inside = waits_inside
         self._budgets = budgets
         self._demands = demands
+        self.count = count
+        """Counts what mandates bound."""
 
     @property
     def discovery(self) -> str:

@@ -29,7 +29,7 @@ from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbe
 from ostiary.model.events import PayloadKind
 from ostiary.model.identity import Said
 from ostiary.model.proofs import Outcome
-from ostiary.model.restraints import Restraint
+from ostiary.model.restraints import Missing, Restraint
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.relay import HttpRelay
@@ -70,6 +70,7 @@ class Session(Protocol):
     restraint: Restraint | None
     granted: frozenset[str]
     desk: Desk
+    count: Callable[[c.Count], Missing | None]
 
     def actor_lines(self) -> bytes:
         """Header lines that tell the service who acts."""
@@ -95,6 +96,7 @@ class Exchange:
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
             c.Clock: lambda _: int(time.time()),
+            c.Count: session.count,
             c.AskHuman: self._ask,
             c.AwaitAnswer: self._await_answer,
             c.MakeDurable: self._make_durable,

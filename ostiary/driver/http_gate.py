@@ -18,7 +18,7 @@ import structlog
 
 from ostiary.approvals.desk import Desk
 from ostiary.config.types import HttpListener, is_loopback
-from ostiary.driver.admission import Begun, Reception, WhyNot
+from ostiary.driver.admission import Begun, Counter, Reception, WhyNot
 from ostiary.driver.http_actor import ActorLines
 from ostiary.driver.http_exchange import Exchange
 from ostiary.driver.http_target import HttpDestination
@@ -49,7 +49,7 @@ class HttpSession:
     """A token on a connection."""
 
     def __init__(
-        self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float, desk: Desk
+        self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float, desk: Desk, count: Counter
     ) -> None:
         self.admitted = begun.admitted
         self.who: VerifiedIdentity = begun.admitted.who
@@ -57,6 +57,7 @@ class HttpSession:
         self.id = begun.session
         self.destination = destination
         self.used = now
+        self.count = count
         self.restraint: Restraint | None = None
         self.granted: frozenset[str] = frozenset()
         self.desk = desk
@@ -227,7 +228,9 @@ class HttpGate:
             raise
         actor = ActorLines.made(begun, destination.connection, self._signer)
         _log.info("session", session=begun.session, connection=claims.connection, who=who.subject)
-        session = HttpSession(begun, destination, actor, asyncio.get_running_loop().time(), reception.desk)
+        session = HttpSession(
+            begun, destination, actor, asyncio.get_running_loop().time(), reception.desk, reception.count
+        )
         held = reception.desk.granted(who, claims.connection)
         session.granted = frozenset() if held is None else held.groups
         session.restraint = reception.restraint(who, destination.connection)

@@ -324,7 +324,7 @@ class PostgresGate:
 
         driver = SessionDriver(
             line=line, relay=relay, journal=journal, catalogue=target.catalogue, desk=reception.desk, cancel=cancel,
-            ended=ended,
+            ended=ended, count=reception.count,
         )  # fmt: skip
         self.sessions[pid, key] = (driver, target, met.process_id, met.secret_key)
         try:

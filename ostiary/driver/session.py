@@ -32,6 +32,7 @@ from ostiary.model.approvals import Reply
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Side
 from ostiary.model.events import PayloadKind
 from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.restraints import Missing
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.recording.recorder import Recorder
@@ -182,6 +183,7 @@ class SessionDriver:
         desk: Desk,
         cancel: Callable[[], None],
         ended: Callable[[], None],
+        count: Callable[[c.Count], Missing | None],
     ) -> None:
         """`desk` asks people; `cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
         self.line = line
@@ -216,6 +218,7 @@ class SessionDriver:
             c.HearTarget: self._hear_target,
             c.LookUp: self._look_up,
             c.Clock: self._clock,
+            c.Count: count,
             c.Settle: self._settle,
             c.AskHuman: self._ask,
             c.AwaitAnswer: self._await_answer,

@@ -25,6 +25,7 @@ from ostiary.model import commands as c
 from ostiary.model.catalogue import NO_CATALOGUE
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.events import PayloadKind
+from ostiary.model.restraints import Missing
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import refusals
 from ostiary.protocols.ssh.forwards import ForwardRelay
@@ -67,7 +68,14 @@ class ChannelDriver:
     """Carries out the commands of one channel."""
 
     def __init__(
-        self, *, line: Line, relay: ChannelRelay | ForwardRelay, journal: Journal, session: Upstream, asking: Asking
+        self,
+        *,
+        line: Line,
+        relay: ChannelRelay | ForwardRelay,
+        journal: Journal,
+        session: Upstream,
+        asking: Asking,
+        count: Callable[[c.Count], Missing | None],
     ) -> None:
         self.line = line
         self.asking = asking
@@ -94,6 +102,7 @@ class ChannelDriver:
             c.HearTarget: lambda _: self._replies.listen(),
             c.LookUp: lambda _: NO_CATALOGUE,
             c.Clock: lambda _: int(time.time()),
+            c.Count: count,
             c.Settle: lambda _: None,
             c.AskHuman: lambda command: self._later(self._requests, self.asking.ask(command)),
             c.AwaitAnswer: lambda command: self._later(self._requests, self.asking.wait(command)),

@@ -177,7 +177,9 @@ class SshSession:
         line.restraint = self.restraint
         self._opened_channels += 1
         asking = Asking(reception.desk, line, session=self.id, channel=self._opened_channels.to_bytes(8, "big"))
-        driver = ChannelDriver(line=line, relay=relay, journal=self._begun.journal, session=self, asking=asking)
+        driver = ChannelDriver(
+            line=line, relay=relay, journal=self._begun.journal, session=self, asking=asking, count=reception.count
+        )
         self._channels.add(driver)
         return driver
 

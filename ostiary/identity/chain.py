@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -97,12 +98,13 @@ def delegate(subject: VerifiedIdentity, may_act: object, actor: VerifiedIdentity
     return chain
 
 
-def mandate_from(details: object, *, fallback_id: str, own: bool = False) -> Mandate | None:
+def mandate_from(details: object, *, fallback_id: str, own: bool = False, issuer: str = "") -> Mandate | None:
     """The one `authorization_details` object (RFC 9396, 2) of type `ostiary`, as a mandate; None: the claim is absent.
 
     A restriction that is not understood is not dropped: an unknown member, details of other types alone, or several
     of ours (their union is no product of dimensions) are refused. `own`: it stands in a token of the gateway's, which
-    may also say `within`, the budgets of the mandates that it was narrowed from.
+    may also say `within`, the budgets of the mandates that it was narrowed from. `issuer`: whose token it stands in otherwise; what is
+    spent is counted for its ids apart, as another issuer may use the same.
     """
     if details is None:
         return None
@@ -115,7 +117,8 @@ def mandate_from(details: object, *, fallback_id: str, own: bool = False) -> Man
     if not item.keys() <= (_MANDATE_KEYS | {"within"} if own else _MANDATE_KEYS):
         bad_token("authorization_details has members that are not understood")
     name = text_of(item.get("id", fallback_id), "authorization_details.id")
-    budgets = [_budget(name, item["effects"])] if "effects" in item else []
+    counted = hashlib.sha256(f"{len(issuer)}:{issuer}{name}".encode()).hexdigest()[:32] if issuer else name
+    budgets = [_budget(counted, item["effects"])] if "effects" in item else []
     return Mandate(
         id=name,
         connections=_dimension(item, "connections"),
@@ -209,10 +212,17 @@ def _check_budgets(held: Mandate, asked: Mandate) -> None:
 
 
 def _joined(one: Mandate, other: Mandate) -> tuple[Budget, ...]:
-    budgets = tuple({budget.id: budget for budget in (*other.budgets, *one.budgets)}.values())
+    budgets: dict[str, Budget] = {}
+    for budget in (*other.budgets, *one.budgets):
+        held = budgets.get(budget.id)
+        budgets[budget.id] = budget if held is None else Budget(budget.id, **{name: _less(budget, held, name) for name in _EFFECTS})
     if len(budgets) > MAX_BUDGETS:
         bad_token("the mandate was narrowed too often")
-    return budgets
+    return tuple(budgets.values())
+
+
+def _less(one: Budget, other: Budget, what: str) -> int | None:
+    return min((most for each in (one, other) if (most := getattr(each, what)) is not None), default=None)
 
 
 def common_mandate(one: Mandate | None, other: Mandate | None) -> Mandate | None:

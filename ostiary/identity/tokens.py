@@ -149,7 +149,8 @@ class IssuerTokens:
             kind=issuer.actor_kind,
         )
         token = token_id(jws)
-        mandate = mandate_from(_present(claims, "authorization_details"), fallback_id=f"mandate-{token[:24]}")
+        details = _present(claims, "authorization_details")
+        mandate = mandate_from(details, fallback_id=f"mandate-{token[:24]}", issuer=issuer.issuer)
         identity = prove(
             issuer=issuer.issuer,
             subject=subject,

@@ -15,7 +15,9 @@ from ostiary.model.approvals import Reply as Answered
 from ostiary.model.approvals import Ticket
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
+from ostiary.model.identity import Budget
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
+from ostiary.model.restraints import Missing
 
 Reply = TypeVar("Reply")
 
@@ -65,6 +67,19 @@ class AwaitAnswer(Command[Answered], frozen=True, gc=False):
     ticket: Ticket
     seconds: float | None
     """Wait no longer than this; None: until it expires."""
+
+
+class Count(Command[Missing | None], frozen=True, gc=False):
+    """Count effects against every one of these budgets, across all sessions: all of them, or none. None: there is room."""
+
+    budgets: tuple[Budget, ...]
+    calls: int = 0
+    objects: tuple[bytes, ...] = ()
+    """Digests of what is touched; what was touched before costs nothing."""
+    rows: int = 0
+    bytes: int = 0
+    came: bool = False
+    """They are here already, and leave only if there is room; counted either way, so nothing follows what was too much."""
 
 
 class MakeDurable(Command[tuple[Intended | Denied, ...]], frozen=True, gc=False):

@@ -38,6 +38,9 @@ class Action(enum.StrEnum):
     """Let values of a data class decide which rows come, or in which order. Asked of policy, never by a client."""
 
 
+_READING: Final = frozenset({Action.CONNECT, Action.READ})
+
+
 class Resource(msgspec.Struct, frozen=True):
     """One thing that an operation touches, and how."""
 
@@ -133,9 +136,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Data classes on whose protected columns it hangs which rows come, in which order, or whether it fails: inference."""
     shown: tuple[Shown | None, ...] = ()
     """Of each statement, the lineage of its result; None: nothing protected in it. Empty: in none of them."""
+    counts_changes: bool = False
+    """It is one plain change of one relation, and the target will tell how many rows it changed."""
     arguments: Arguments = ()
     """What was passed by name, for policies that look at it: query parameters, parameters of an API call, shell words. Names and
     values that policy may see and the log may hold, so never what is protected. Part of `digest`."""
+
+
+def is_reading(facts: Facts) -> bool:
+    """Whether an operation changes nothing that outlasts the session. Data in bulk (COPY TO) is read, if nothing else is done to it."""
+    return all(
+        resource.action in _READING or (resource.action is Action.TRANSFER and resource.kind == "connection")
+        for resource in facts.resources
+    )
 
 
 def facts_digest(action: Action, name: str, resources: tuple[Resource, ...], rest: tuple[object, ...]) -> bytes:

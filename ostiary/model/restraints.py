@@ -33,6 +33,25 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """`second`, `session`, `day` (in UTC)."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where in a session the ask just yielded stands, for who must know what it changed before that holds."""
+
+    in_transaction: bool
+    """What it changes is undone where the session ends now."""
+    is_quiet: bool
+    """Nothing that was asked before is unanswered, and nothing that changes data is half done."""
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """What of a mandate leaves no room."""
+
+    budget: str
+    """Its id."""
+    what: str
+    """`calls`, `objects`, `rows`, `bytes`."""
+    most: int
+
+
 class Purse:
     """What was spent of one budget, by one identity or under one mandate."""
 

@@ -280,9 +280,6 @@ def _outside_bounds(who: VerifiedIdentity, connection: Connection, asked: list[R
     if mandate is None:
         return None
     hint = "Declare what the task needs when the token is made; the mandate of this token cannot grow."
-    if mandate.budgets and any(resource.action is not Action.CONNECT for resource in asked):
-        # A bound that nobody counts is no bound: what cannot be held is not begun.
-        return f"the mandate {mandate.id} bounds effects, which connections of type {connection.type} cannot count yet", hint
     if mandate.connections is not None and connection.name not in mandate.connections:
         return f"the mandate {mandate.id} does not name the connection {connection.name}", hint
     for resource in asked:

@@ -16,6 +16,7 @@ from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.operations import Facts, Operation
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
+from ostiary.model.restraints import Place
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -102,6 +103,14 @@ class Relay(Protocol):
 
     def flowed(self) -> int:
         """Rows, or what a protocol has in their place, in the batches that were yielded since the last call."""
+        ...
+
+    def changed(self) -> int:
+        """Rows that were changed and did not come, in what was completed since the last call."""
+        ...
+
+    def place(self) -> Place | None:
+        """Where the ask just yielded stands; None: this protocol has no rows to count."""
         ...
 
     def outcomes(self) -> tuple[Outcome, ...]:

@@ -28,13 +28,11 @@ from ostiary.model.commands import (
 from ostiary.model.connections import HttpConnection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.proofs import Denied, Recorded
-from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import decide
-from ostiary.policy.restrained import restrained
 from ostiary.policy.unanswered import for_people, unanswered
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.results import Part
-from ostiary.session.path import Line
+from ostiary.session.path import Line, held, is_held, took
 
 TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
@@ -67,8 +65,8 @@ async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
         now = await Clock() if line.policies.reads_clock else 0
         operation = relay.operation()
         decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
-        if line.restraint is not None and isinstance(decision, Permit):
-            decision = restrained(line.restraint, decision, await Clock())
+        if isinstance(decision, Permit):
+            decision = await held(line, decision, None, alone=True)
         if not isinstance(decision, NeedsApproval):
             return decision
         if relay.is_whole:
@@ -104,10 +102,10 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
         now=await Clock(), said=line.said, granted=line.granted,
     )  # fmt: skip
     match decision:
-        case Permit() if line.restraint is not None:
-            held = restrained(line.restraint, decision, await Clock())
-            return unanswered(held) if isinstance(held, NeedsApproval) else held
-        case Permit() | Refusal():
+        case Permit():
+            now_held = await held(line, decision, None, alone=True)
+            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
+        case Refusal():
             return decision
         case NeedsApproval():
             return unanswered(decision, "the approval that was given is not the one that policy asks for now")
@@ -120,16 +118,16 @@ async def reply(line: Line, masker: ReplyMasker) -> None:
     relay = cast(HttpRelay, line.relay)
     while not relay.is_answered:
         data = await HearTarget()
-        await answered(relay, masker, relay.closed() if data is None else relay.results(data), line.restraint)
+        await answered(relay, masker, relay.closed() if data is None else relay.results(data), line)
 
 
-async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterator[Part], restraint: Restraint | None) -> None:
+async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterator[Part], line: Line | None) -> None:
     """Mask, count, record and send what there is of an answer; the outcome is on record before the last of it leaves."""
     recorded: list[Recorded] = []
     for part in parts:
         for masked in masker.mask(part):
-            if restraint is not None:
-                restraint.took(0, len(masked.frames))
+            if line is not None and is_held(line):
+                await took(line, 0, 0, len(masked.frames))
             relay.masked(masked)
             recorded.append(await Record(masked, relay.under))
     if relay.is_answered and (outcome := relay.outcome()) is not None:

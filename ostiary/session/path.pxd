@@ -2,6 +2,7 @@
 
 cdef class Line:
     cdef public object admitted
+    cdef public object bounds
     cdef public object connection
     cdef public object granted
     cdef public object policies

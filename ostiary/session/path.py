@@ -18,6 +18,7 @@ from ostiary.model.commands import (
     AwaitAnswer,
     Clock,
     Close,
+    Count,
     HearClient,
     HearTarget,
     Keep,
@@ -31,9 +32,11 @@ from ostiary.model.commands import (
 )
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
+from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
-from ostiary.model.restraints import Restraint
+from ostiary.model.restraints import Place, Restraint
 from ostiary.policy.decide import NOBODY, decide
+from ostiary.policy.effects import beyond, cost, of_all, said
 from ostiary.policy.entities import NOTHING_SAID
 from ostiary.policy.policies import Policies
 from ostiary.policy.restrained import restrained
@@ -46,7 +49,7 @@ INSIDE: Final = "nobody waits inside a transaction: end it, and repeat the state
 class Line:
     """What both directions of one session share."""
 
-    __slots__ = ("admitted", "connection", "granted", "policies", "relay", "restraint", "said", "waits_inside", "who")
+    __slots__ = ("admitted", "bounds", "connection", "granted", "policies", "relay", "restraint", "said", "waits_inside", "who")
 
     def __init__(
         self,
@@ -62,6 +65,9 @@ class Line:
         self.admitted = admitted
         """The permit under which the session was opened."""
         self.who: VerifiedIdentity = admitted.who
+        mandate = admitted.who.mandate
+        self.bounds = () if mandate is None else mandate.budgets
+        """What the mandate bounds of effects; empty: nothing is counted."""
         self.said = said
         """Where the client comes from, and what it says of itself."""
         self.granted = granted
@@ -86,8 +92,8 @@ async def requests(line: Line) -> None:
             decision = decide(
                 line.policies, line.who, ask.operation, line.connection, now=now, said=line.said, granted=line.granted
             )
-            if line.restraint is not None and isinstance(decision, Permit) and ask.takes_effect:
-                decision = restrained(line.restraint, decision, await Clock())
+            if isinstance(decision, Permit) and ask.takes_effect:
+                decision = await held(line, decision, relay.place(), alone=not decisions) if is_held(line) else decision
             if isinstance(decision, NeedsApproval):
                 if relay.is_complete:
                     await send_on(line, decisions)
@@ -136,15 +142,41 @@ async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Re
         now=await Clock(), said=line.said, granted=line.granted,
     )  # fmt: skip
     match decision:
-        case Permit() if line.restraint is not None:
-            held = restrained(line.restraint, decision, await Clock())
-            return unanswered(held) if isinstance(held, NeedsApproval) else held
-        case Permit() | Refusal():
+        case Permit():
+            now_held = await held(line, decision, relay.place(), alone=True)
+            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
+        case Refusal():
             return decision
         case NeedsApproval():
             return unanswered(decision, "the approval that was given is not the one that policy asks for now")
         case _:
             assert_never(decision)
+
+
+def is_held(line: Line) -> bool:
+    """Whether anything is counted in this session: budgets, an alert's demand, or a mandate that bounds effects."""
+    return line.restraint is not None or bool(line.bounds)
+
+
+async def held(line: Line, permit: Permit, place: Place | None, *, alone: bool) -> Permit | Refusal | NeedsApproval:
+    """What a permit is worth once what it costs is counted; `alone`: nothing was decided with it that has not been sent."""
+    if line.restraint is not None:
+        decision = restrained(line.restraint, permit, await Clock())
+        if not isinstance(decision, Permit):
+            return decision
+    asked = cost(permit, line.connection, place, alone=alone)
+    if not isinstance(asked, Count):
+        return asked or permit
+    missing = await asked
+    return permit if missing is None else beyond(permit, missing)
+
+
+async def took(line: Line, rows: int, changed: int, size: int) -> None:
+    """Count what is about to leave. Raises `NotAdmitted` when it would be too much: then it does not."""
+    if line.restraint is not None:
+        line.restraint.took(rows, size)
+    if line.bounds and (missing := await of_all(line.bounds, rows + changed, size)) is not None:
+        raise NotAdmitted(Reason.BUDGET_SPENT, said(line.who, missing))
 
 
 async def replies(line: Line) -> None:
@@ -157,8 +189,8 @@ async def replies(line: Line) -> None:
             clear = (line.admitted if under is None else under.permit).grounds.clear
             masked = mask(clear, batch, detect)
             relay.masked(masked)
-            if line.restraint is not None:
-                line.restraint.took(relay.flowed(), len(masked.frames))
+            if is_held(line):
+                await took(line, relay.flowed(), relay.changed(), len(masked.frames))
             recorded.append(await Record(masked, under))
         outcomes = relay.outcomes()
         if outcomes:

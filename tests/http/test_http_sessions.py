@@ -120,6 +120,28 @@ def test_a_budget_of_operations_refuses_the_one_that_is_too_many(strict: World) 
     assert [Answer.read(strict.say(GET, token=token)).status for _ in range(4)] == [200, 200, 403, 403]
 
 
+def test_a_mandate_that_bounds_effects_is_counted_over_http(strict: World) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 60000\r\n\r\n"
+    strict.service.says = [head + b"x" * 60_000]
+
+    def token(name: str, **effects: int) -> str:
+        return strict.gateway.token("ana", authorization_details=[{"type": "ostiary", "id": name, "effects": effects}])
+
+    def ask(path: str, token: str) -> Answer:
+        return Answer.read(strict.say(GET.replace(b"/x", path.encode()), token=token))
+
+    calls, objects, size, rows = token("c", calls=2), token("o", objects=2), token("b", bytes=100_000), token("r", rows=9)
+    assert [ask("/x", each).status for each in (calls, calls, calls, token("c", calls=2))] == [200, 200, 403, 403]
+    assert [ask(path, objects).status for path in ("/x", "/y", "/x", "/z", "/y")] == [200, 200, 200, 403, 200]
+    assert "mandate o allows 2 objects" in ask("/z", objects).json()["detail"]
+    assert len(ask("/x", size).body) == 60_000
+    assert len(strict.say(GET, token=size)) < 60_000
+    assert ask("/x", size).status == 403
+    heard = len(strict.service.heard)
+    assert "cannot count" in ask("/x", rows).json()["detail"]
+    assert len(strict.service.heard) == heard
+
+
 def test_requests_wait_for_a_connection_to_the_service_and_open_no_more_than_may_be(strict: World) -> None:
     strict.service.says, strict.service.pause = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n", b"ok"], 0.1
     token, before, answers = strict.gateway.token("pia"), strict.service.connections, []

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from policy_world import SAMPLE, connection, identity, operation, touch
 
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
-from ostiary.model.identity import Actor, Authentication, Budget, Initiator, Kind, Mandate
+from ostiary.model.identity import Actor, Authentication, Initiator, Kind, Mandate
 from ostiary.model.operations import Action, Objection, Operation, Resource, Unjudgeable, plain_facts
 from ostiary.policy import policies as policies_module
 from ostiary.policy.decide import connect_operation, decide, explain
@@ -333,15 +333,6 @@ def test_a_mandate_that_names_the_connection_opens_it() -> None:
     assert isinstance(
         decide(rules(ALL), identity(mandate=mandate), connect_operation(connection()), connection()), Permit
     )
-
-
-def test_a_mandate_whose_effects_nobody_counts_opens_the_connection_and_no_more() -> None:
-    mandate = Mandate("m", None, None, None, (Budget("m", calls=100),))
-    opened = decide(rules(ALL), identity(mandate=mandate), connect_operation(connection()), connection())
-    assert isinstance(opened, Permit)
-    refusal = decide(rules(ALL), identity(mandate=mandate), operation(touch(READ)), connection())
-    assert isinstance(refusal, Refusal)
-    assert "cannot count yet" in refusal.grounds.message
 
 
 def test_policy_can_demand_a_bound_token_and_an_account() -> None:

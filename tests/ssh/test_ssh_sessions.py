@@ -249,3 +249,19 @@ def test_a_gateway_killed_in_mid_file_leaves_a_record_that_is_whole_up_to_the_cu
         assert_contiguous_up_to_the_cut(lab, session, least=2048)
         assert "> cat" in replayed(lab, session)
         assert_verifies(lab)
+
+
+def test_a_mandate_that_bounds_effects_is_counted_over_ssh(lab: Lab) -> None:
+    def bounded(name: str, **effects: int) -> dict[str, Any]:
+        return {"authorization_details": [{"type": "ostiary", "id": name, "effects": effects}]}
+
+    note = f"cat {lab.home}/note.txt"
+    done = [lab.ssh(note, **bounded("calls", calls=2)).returncode for _ in range(3)]
+    assert done[:2] == [0, 0]
+    assert done[2] != 0
+    assert "allows 2 calls in all" in lab.last("deny")["decision"]["message"]
+    assert lab.ssh(note, **bounded("objects", objects=9)).returncode != 0
+    assert "cannot be seen" in lab.last("deny")["decision"]["message"]
+    assert lab.ssh(note, **bounded("rows", rows=9)).returncode != 0
+    assert lab.ssh(note, **bounded("bytes", bytes=4)).stdout == b""
+    assert lab.ssh(note, **bounded("bytes", bytes=4)).returncode != 0

@@ -34,6 +34,8 @@ HOLD: Final = 256 << 10
 MAX_GATHERED: Final = 128 << 20
 """Bytes of one frame that masking looks at as a whole. A larger one ends the session: it cannot be masked whole."""
 MAX_DESCRIPTIONS: Final = 512
+CHANGING: Final = ("INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY ")
+"""Command tags that end in a number of changed rows; of COPY TO these came."""
 
 (
     ROW_DESCRIPTION, DATA_ROW, COMMAND_COMPLETE, READY, ERROR, NOTICE, NOTIFICATION, PARAMETER_STATUS, PARSE_COMPLETE,
@@ -147,7 +149,9 @@ class Answering:
                 looked_at = plan is not None and plan.active
             elif count and tag == COPY_DATA:
                 if now is not None:
-                    now.rows += self._copied_rows(buf, stop, count)
+                    copied = self._copied_rows(buf, stop, count)
+                    now.rows += copied
+                    talk.flowed += copied
                     self._within_limit(now)
                 looked_at = self._copy_plan is not None and self._copy_plan.active
             elif count == 0:
@@ -432,8 +436,12 @@ class Answering:
         if work is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CommandComplete")
         work.completed += 1
+        tag = frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else ""
         if len(work.tags) < 1000:
-            work.tags.append(frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else "")
+            work.tags.append(tag)
+        if tag.startswith(CHANGING):
+            count = tag.rpartition(" ")[2]
+            self._talk.changed += max(0, (int(count) if count.isdecimal() else 0) - work.rows)
         turn.plan = None
         self._copy_plan = None
         if work.effects:

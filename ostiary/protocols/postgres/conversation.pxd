@@ -43,6 +43,7 @@ cdef class Turn:
 
 
 cdef class Conversation:
+    cdef public long long changed
     cdef public Work copying_in
     cdef public bint defined
     cdef public list ended

@@ -26,6 +26,7 @@ from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres.operations import Effect
 
 IDLE: Final = 0x49
+IN_BLOCK: Final = 0x54
 """ReadyForQuery status `I`: not in a transaction block. The others: `T` in one, `E` in a failed one."""
 BLOCK: Final = 0x54
 
@@ -151,6 +152,7 @@ class Conversation:
     """The state that the two directions of one session share."""
 
     __slots__ = (
+        "changed",
         "copying_in",
         "defined",
         "ended",
@@ -188,6 +190,8 @@ class Conversation:
         """Their outcomes are made when asked for: what masking did to their last batch is known by then."""
         self.farewell = False
         """The target said that it ends the session: nothing more need be said to the client."""
+        self.changed = 0
+        """Rows that were changed and did not come, since somebody asked."""
         self.flowed = 0
         """Rows that came since somebody asked."""
         self.defined = False

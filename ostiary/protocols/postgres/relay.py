@@ -9,12 +9,13 @@ from typing import Final
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.operations import Facts
+from ostiary.model.operations import Facts, is_reading
 from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
+from ostiary.model.restraints import Place
 from ostiary.protocols.postgres import refusals
 from ostiary.protocols.postgres.answering import Answering, Plans
 from ostiary.protocols.postgres.asking import Asking
-from ostiary.protocols.postgres.conversation import IDLE, Conversation
+from ostiary.protocols.postgres.conversation import IDLE, IN_BLOCK, Conversation
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.protocols.relay import Ask, Streamed
 
@@ -123,6 +124,19 @@ class PostgresRelay:
         """See `Relay.flowed`."""
         was, self._talk.flowed = self._talk.flowed, 0
         return was
+
+    def changed(self) -> int:
+        """See `Relay.changed`."""
+        was, self._talk.changed = self._talk.changed, 0
+        return was
+
+    def place(self) -> Place:
+        """See `Relay.place`. A portal may be fetched from in parts, but what it changes is done with the first."""
+        talk = self._talk
+        is_quiet = not any(turn.work is not None for turn in talk.pending) and all(
+            is_reading(work.facts) for work in talk.open_works
+        )
+        return Place(talk.status == IN_BLOCK, is_quiet)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """See `Relay.outcomes`."""

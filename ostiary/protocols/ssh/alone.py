@@ -28,3 +28,11 @@ class Alone:
     def flowed(self) -> int:
         """No rows."""
         return 0
+
+    def changed(self) -> int:
+        """None either."""
+        return 0
+
+    def place(self) -> None:
+        """There are none to count."""
+        return

@@ -93,7 +93,30 @@ def _study(
         found.effects += [effect for effect in each.effects if effect not in found.effects]
         found.cacheable &= each.cacheable
         found.constants |= each.constants
-    return Understood(found.facts(head), tuple(found.effects), found.cacheable, found.constants)
+    facts = found.facts(head)
+    if len(statements) == 1 and _counts_changes(statements[0], facts):
+        facts = msgspec.structs.replace(facts, counts_changes=True)
+    return Understood(facts, tuple(found.effects), found.cacheable, found.constants)
+
+
+def _counts_changes(statement: Statement, facts: Facts) -> bool:
+    """Whether its command tag will hold all the rows that it changes: PostgreSQL 18, 54.7 (`CommandComplete`).
+
+    It does not where a cascade, a trigger or a function changes others, or a WITH changes rows beside it.
+    """
+    node = statement.node
+    if statement.kind not in _TELLING or (statement.kind == "CopyStmt" and not node.get("is_from")):
+        return False
+    held = node.get("withClause", {}).get("ctes", ())
+    if any("SelectStmt" not in each["CommonTableExpr"]["ctequery"] for each in held):
+        return False
+    changed = {each.name for each in facts.resources if each.action in _CHANGING}
+    return len(changed) == 1 and not facts.opaque and all(each.action in _PLAIN for each in facts.resources)
+
+
+_TELLING: Final = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "CopyStmt"})
+_CHANGING: Final = frozenset({Action.WRITE, Action.DELETE})
+_PLAIN: Final = _CHANGING | {Action.READ, Action.TRANSFER}
 
 
 def _judge(walker: Utility, statements: tuple[Statement, ...]) -> None:
