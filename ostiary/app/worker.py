@@ -65,11 +65,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     link = Link(Path(config.gateway.state_dir), spawn)
     standing = Standing(lambda: link.is_current)
 
-    def reads_catalogue(connection: str) -> None:
-        members = {"config": {"action": "catalogue", "connection": connection}}
-        log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
-
-    known = [destination(c, reads_catalogue) for c in config.connections.values()]
+    known = [destination(c, partial(_reads_catalogue, log)) for c in config.connections.values()]
     destinations = Destinations(known)
     desk = Desk(
         link, key=kek, worker=f"{WRITER} {log.encoder.boot}", new_id=log.ids.next, scrub=scrub, spawn=spawn,
@@ -137,6 +133,11 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await destinations.close()
     ledger.close()
     await sealing.close()
+
+
+def _reads_catalogue(log: Log, connection: str) -> None:
+    members = {"config": {"action": "catalogue", "connection": connection}}
+    log.writer.append(log.encoder.entry("config", log.ids.next(), time.time_ns(), time.monotonic_ns(), members))
 
 
 def _heard(
