@@ -5,19 +5,27 @@ it up to date first; SQLite's own lock sees to it that one process does at a tim
 stands, the terms by which it is found, and a full-text index without its text. Nothing gets in that does not stand in
 an entry, and entries hold no protected value.
 
-    origin   one row a log, and how far it was read
-    entry    rowid in the order of reading; where it stands; its id and time
-    value    (field, text): a term, once
-    posting  (value, entry): the inverted index
-    words    FTS5, contentless: normalised statements, names, messages
+    origin     one row a log, and how far it was read
+    entry      n, where it stands, its id
+    closing    (ref, n): what closed an intent or a session
+    value      (field, text): a term, once
+    posting    (value, n): the inverted index
+    words      FTS5, contentless, rowid n: normalised statements, names, messages
+    recording  one row a session that is recorded: whether its values were read yet (`ostiary.audit.touched`)
+    token      (keyed token of a value, n)
+    wide       n of operations with too many values for tokens
 
-Fields `value` and `row` are kept free for keyed tokens of values and primary keys ("who ever saw this?").
+`n` is the entry's time: microseconds since 1970 in its upper 53 bits, and below them what tells apart entries of one microsecond. So every
+table stands in the order in which answers are wanted, a term's entries are read from their newest on and no further than the
+limit, and bounds of time are bounds of `n` (`ostiary.audit.streams`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,24 +37,37 @@ from ostiary.audit import walreader
 from ostiary.audit.walreader import Place
 from ostiary.model.errors import OstiaryError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 FILE: Final = "index.sqlite"
-_BATCH: Final = 2000
+_BATCH: Final = 5000
 _BUSY_MS: Final = 30_000
+_CACHE_KIB: Final = 128 << 10
 _MAX_TERM: Final = 512
 _MAX_OBJECTS: Final = 256
+_LOW_BITS: Final = 10
+LAST_MICROS: Final = (1 << 53) - 1
+"""In the year 2255."""
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OPEN, ENDED, READ, ERASED = range(4)
+"""States of a recording: still written; whole, but not read yet; read; its key destroyed."""
 
 _SCHEMA: Final = """
 CREATE TABLE origin (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, next INTEGER NOT NULL,
     last_segment INTEGER, last_offset INTEGER, last_id TEXT);
 CREATE TABLE entry (n INTEGER PRIMARY KEY, origin INTEGER NOT NULL, idx INTEGER NOT NULL,
-    segment INTEGER NOT NULL, offset INTEGER NOT NULL, id TEXT NOT NULL, t TEXT NOT NULL);
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, id BLOB NOT NULL);
 CREATE INDEX entry_id ON entry (id);
-CREATE INDEX entry_t ON entry (t);
 CREATE INDEX entry_place ON entry (origin, idx);
+CREATE TABLE closing (ref BLOB NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (ref, entry)) WITHOUT ROWID;
 CREATE TABLE value (n INTEGER PRIMARY KEY, field TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (field, text));
 CREATE TABLE posting (value INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (value, entry)) WITHOUT ROWID;
+CREATE TABLE recording (session TEXT PRIMARY KEY, origin INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX recording_state ON recording (state) WHERE state < 2;
+CREATE TABLE token (token INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (token, entry)) WITHOUT ROWID;
+CREATE TABLE wide (entry INTEGER PRIMARY KEY, session TEXT NOT NULL);
+CREATE TABLE token_key (id TEXT NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize="unicode61 tokenchars '_'");
 """
 
@@ -113,6 +134,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")  # it can be rebuilt: no sync is worth waiting for
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -175,7 +197,7 @@ def _position(db: sqlite3.Connection, folder: Path, name: str) -> tuple[int, Pla
         # Pruned from the front while nobody searched: what was indexed stays, reading goes on at the oldest segment.
         return origin, Place(oldest[0], 0, oldest[0])
     # FTS5 cannot forget single rows of a contentless table (before SQLite 3.43), so all is forgotten and read again.
-    for table in ("posting", "value", "entry", "origin"):
+    for table in ("posting", "value", "closing", "token", "wide", "recording", "entry", "origin"):
         db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
     db.execute("INSERT INTO words (words) VALUES ('delete-all')")
     return _position(db, folder, name)
@@ -187,11 +209,16 @@ class _Writer:
     def __init__(self, db: sqlite3.Connection, origin: int) -> None:
         self._db = db
         self._origin = origin
-        (self._n,) = db.execute("SELECT coalesce(max(n), 0) FROM entry").fetchone()
+        self._last = 0
+        self._taken: set[int] = set()
         self._values: dict[tuple[str, str], int] = {}
-        self._entries: list[tuple[int, int, int, int, int, str, str]] = []
+        self._entries: list[tuple[int, int, int, int, int, bytes]] = []
+        self._closing: list[tuple[bytes, int]] = []
         self._postings: list[tuple[int, int]] = []
         self._words: list[tuple[int, str]] = []
+        self._begun: list[tuple[str, int, int]] = []
+        self._ended: list[tuple[int, str, int]] = []
+        self._erased: list[tuple[str, int]] = []
 
     @property
     def count(self) -> int:
@@ -199,19 +226,38 @@ class _Writer:
 
     def add(self, place: Place, data: bytes) -> str:
         entry = decode(data)
-        self._n += 1
+        n = self._number(entry)
         entry_id = str(entry.get("id", ""))
-        row = (self._n, self._origin, place.index, place.segment, place.offset, entry_id, str(entry.get("t", "")))
-        self._entries.append(row)
-        self._postings += ((self._value(*term), self._n) for term in terms(entry))
+        self._entries.append((n, self._origin, place.index, place.segment, place.offset, id_key(entry_id)))
+        self._postings += ((self._value(*term), n) for term in terms(entry))
+        if ref := text_of(entry.get("ref")):
+            self._closing.append((id_key(ref), n))
         if text := words(entry):
-            self._words.append((self._n, text))
+            self._words.append((n, text))
+        self._recording(entry)
         return entry_id
 
     def flush(self) -> None:
-        self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", self._entries)
-        self._db.executemany("INSERT OR IGNORE INTO posting VALUES (?, ?)", self._postings)
-        self._db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", self._words)
+        self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", self._entries)
+        self._db.executemany("INSERT OR IGNORE INTO closing VALUES (?, ?)", self._closing)
+        self._db.executemany("INSERT OR IGNORE INTO posting VALUES (?, ?)", sorted(self._postings))
+        self._db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", sorted(self._words))
+        self._db.executemany("INSERT OR IGNORE INTO recording VALUES (?, ?, ?)", self._begun)
+        self._db.executemany("UPDATE recording SET state = ? WHERE session = ? AND state = ?", self._ended)
+        for session, origin in self._erased:
+            forget_values(self._db, session)
+            self._db.execute("INSERT OR REPLACE INTO recording VALUES (?, ?, ?)", (session, origin, ERASED))
+
+    def _number(self, entry: dict[str, Any]) -> int:
+        """Number an entry by its time. One without a time (damage; the verifier says so) follows the one read before it."""
+        micros = micros_of(entry.get("t"))
+        n = self._last + 1 if micros is None else micros << _LOW_BITS
+        while n in self._taken or self._db.execute("SELECT 1 FROM entry WHERE n = ?", (n,)).fetchone():
+            # The entries of one append have one time: the next is looked for behind the last of them.
+            n = self._last + 1 if n <= self._last < n + (1 << _LOW_BITS) else n + 1
+        self._taken.add(n)
+        self._last = n
+        return n
 
     def _value(self, field: str, text: str) -> int:
         key = (field, text)
@@ -224,6 +270,56 @@ class _Writer:
                 number = int(row[0])
             self._values[key] = number
         return number
+
+    def _recording(self, entry: dict[str, Any]) -> None:
+        """Keep which sessions of PostgreSQL are there to be read for their values, and which recordings were erased."""
+        session = text_of(entry.get("session"))
+        match entry.get("kind"):
+            case "session.start" if _object(entry, "target").get("type") == "postgresql":
+                self._begun.append((session, self._origin, OPEN))
+            case "session.end":
+                self._ended.append((ENDED, session, OPEN))
+            case "redact":
+                self._erased.append((text_of(_object(entry, "redact").get("session")), self._origin))
+
+
+def forget_values(db: sqlite3.Connection, session: str) -> None:
+    """Take out of the index what a session's recording was found by."""
+    db.execute("PRAGMA secure_delete = ON")
+    entries = "SELECT p.entry FROM value v JOIN posting p ON p.value = v.n WHERE v.field = 'session' AND v.text = ?"
+    for table in ("token", "wide"):
+        db.execute(f"DELETE FROM {table} WHERE entry IN ({entries})", (session,))  # noqa: S608 - constants
+    db.execute("PRAGMA secure_delete = OFF")
+
+
+def leave_nothing(db: sqlite3.Connection) -> None:
+    """Take what was forgotten out of SQLite's own journal too. Others that read the index right now hold it up."""
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def id_key(entry_id: str) -> bytes:
+    """How an id is kept: a UUID in its 16 bytes, anything else as it is written."""
+    text = entry_id.strip().lower()
+    if _UUID.fullmatch(text):
+        return bytes.fromhex(text.replace("-", ""))
+    return text.encode("utf-8", "surrogatepass")[:_MAX_TERM]
+
+
+def micros_of(t: Any) -> int | None:
+    """Microseconds since 1970 of an entry's `t`; None where that is no time."""
+    if not isinstance(t, str) or len(t) != 27:
+        return None
+    try:
+        since = dt.datetime.fromisoformat(t) - _EPOCH
+    except (ValueError, TypeError):
+        return None
+    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return micros if 0 <= micros < LAST_MICROS else None
+
+
+def first_number(micros: int) -> int:
+    """The least `n` that an entry of this time, or a later one, has."""
+    return micros << _LOW_BITS
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -259,7 +355,7 @@ def terms(entry: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def _raw_terms(entry: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for field in ("kind", "session", "task", "ref"):
+    for field in ("kind", "session", "task"):
         yield field, entry.get(field)
     who = _object(entry, "who")
     yield from (("person", who.get("sub")), ("person", who.get("name")))

@@ -7,16 +7,19 @@ uses `summary`, or `ostiary.model.printable` on each text, because entries quote
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from ostiary.audit import index, walreader
-from ostiary.audit.index import text_of
+from ostiary.audit.index import first_number, id_key, text_of
+from ostiary.audit.streams import END, Stream, Streams, together
+from ostiary.audit.touched import Touched
 from ostiary.audit.walreader import Place
 from ostiary.model.errors import OstiaryError
 from ostiary.model.printable import printable
@@ -24,11 +27,10 @@ from ostiary.model.printable import printable
 MAX_LIMIT: Final = 1_000_000
 _FIELDS: Final = (
     "person", "actor", "task", "connection", "action", "object", "verdict", "kind", "session", "policy", "group",
-    "status", "error", "reason", "ref",
+    "status", "error", "reason",
 )  # fmt: skip
 _POLL_SECONDS: Final = 0.25
-_COMMON: Final = 5000
-"""Entries from which on a term is asked of entries, not the other way round."""
+_LATEST: Final = END - 1
 
 
 class BadQuery(OstiaryError):
@@ -64,6 +66,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Exclusive."""
     text: str | None = None
     """Words that all occur in normalised statements, names or messages."""
+    value: str | None = None
+    """A whole value that a client of PostgreSQL sent as a parameter or literal, or was shown."""
+    row: str | None = None
+    """`table/key`: an operation on that table, with that value."""
     limit: int = 100
     newest_first: bool = True
 
@@ -77,20 +83,22 @@ class Found(msgspec.Struct, frozen=True):
     entry: dict[str, Any]
 
 
-def search(state_dir: str | Path, query: Query) -> Iterator[dict[str, Any]]:
-    """Yield the entries that fit, newest first unless asked otherwise. Raises `BadQuery`, `IndexFailed`."""
-    for found in find(state_dir, query):
+def search(state_dir: str | Path, query: Query, touched: Touched | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the entries that fit, newest first unless asked otherwise. Raises `BadQuery`, `IndexFailed`.
+
+    `touched` is needed to look for a value or a row.
+    """
+    for found in find(state_dir, query, touched):
         yield found.entry
 
 
-def find(state_dir: str | Path, query: Query) -> Iterator[Found]:
+def find(state_dir: str | Path, query: Query, touched: Touched | None = None) -> Iterator[Found]:
     """As `search`, with where each entry stands."""
     state = Path(state_dir)
-    _statement(query)  # what cannot be understood is said before anything is opened
+    _check(query)  # what cannot be understood is said before anything is opened
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
-        sql, values = _statement(query, db=db)
-        yield from _rows(db, state, sql, values)
+        yield from _answers(db, state, query, touched)
 
 
 def tail(state_dir: str | Path, count: int = 20, query: Query | None = None) -> list[dict[str, Any]]:
@@ -103,20 +111,20 @@ def tail(state_dir: str | Path, count: int = 20, query: Query | None = None) -> 
 def follow(state_dir: str | Path, query: Query | None = None, count: int = 20) -> Iterator[dict[str, Any]]:
     """As `tail`, and then every new entry as it becomes durable, for ever."""
     state = Path(state_dir)
-    base = query or Query()
-    sql, values = _statement(msgspec.structs.replace(base, limit=count, newest_first=True))
-    newer, newer_values = _statement(msgspec.structs.replace(base, limit=MAX_LIMIT, newest_first=False), follow=True)
+    last = msgspec.structs.replace(query or Query(), limit=count, newest_first=True)
+    newer = msgspec.structs.replace(last, limit=MAX_LIMIT, newest_first=False)
+    _check(last)
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
-        (seen,) = db.execute("SELECT coalesce(max(n), 0) FROM entry").fetchone()
-        for found in list(_rows(db, state, sql, values))[::-1]:
+        seen = _ends(db)
+        for found in list(_answers(db, state, last))[::-1]:
             yield found.entry
         while True:
             if not index.catch_up(db, state):
                 time.sleep(_POLL_SECONDS)
                 continue
-            (now,) = db.execute("SELECT max(n) FROM entry").fetchone()
-            for found in _rows(db, state, newer, [*newer_values[:-1], seen, newer_values[-1]]):
+            now = _ends(db)
+            for found in _answers(db, state, newer, among=_between(db, seen, now)):
                 yield found.entry
             seen = now
 
@@ -126,8 +134,8 @@ def show(state_dir: str | Path, entry_id: str) -> Found | None:
     state = Path(state_dir)
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
-        sql = f"{_SELECT} WHERE e.id = ? LIMIT 1"
-        return next(_rows(db, state, sql, [entry_id.strip().lower()]), None)
+        row = db.execute("SELECT n FROM entry WHERE id = ? LIMIT 1", (id_key(entry_id),)).fetchone()
+        return None if row is None else _found(db, state, row[0])
 
 
 def outcome_of(state_dir: str | Path, entry_id: str) -> Found | None:
@@ -156,83 +164,129 @@ def summary(entry: dict[str, Any]) -> str:
     return "  ".join(printable(part) for part in parts if part)
 
 
-_SELECT: Final = "SELECT o.path, e.idx, e.segment, e.offset, e.id FROM entry e JOIN origin o ON o.id = e.origin"
-
-
-def _rows(db: sqlite3.Connection, state: Path, sql: str, values: list[Any]) -> Iterator[Found]:
+def _answers(
+    db: sqlite3.Connection, state: Path, query: Query, touched: Touched | None = None, among: Sequence[int] | None = None
+) -> Iterator[Found]:
+    """Yield what fits: of all entries, or of those whose numbers are given."""
+    make = Streams(db, newest_first=query.newest_first)
     try:
-        for path, number, segment, offset, entry_id in db.execute(sql, values):
-            data = walreader.read_at(state / "audit" / path, Place(segment, offset, number))
-            entry = index.decode(data) if data is not None else {}
-            if entry and str(entry.get("id", "")) == entry_id:
-                yield Found(path, number, entry)
+        streams = list(_streams(db, state, make, query, touched))
+        streams += [] if among is None else [make.these(among)]
+        fits = [check for name, text in _beginnings(query) if (check := _beginning(make, streams, name, text)) is not None]
+        low, high = _bounds(query)
+        left = query.limit
+        for number in together(streams or [make.everything()], *make.range(low, high)):
+            found = _found(db, state, abs(number))
+            if found is not None and all(fit(found.entry) for fit in fits):
+                yield found
+                left -= 1
+            if not left:
+                return
     except sqlite3.Error as exc:
         raise index.IndexFailed(f"the search index failed: {exc}") from None
 
 
-def _statement(query: Query, *, follow: bool = False, db: sqlite3.Connection | None = None) -> tuple[str, list[Any]]:
-    """SQL and its values; everything that came from outside is a value.
-
-    A term that many entries have is asked of each entry in order of time until the limit is reached; a rare one is
-    looked up first. So the time does not grow with the log, whichever it is.
-    """
-    where: list[str] = []
-    values: list[Any] = []
+def _streams(
+    db: sqlite3.Connection, state: Path, make: Streams, query: Query, touched: Touched | None
+) -> Iterator[Stream]:
+    """Make a stream of each thing that is asked for, but for the beginnings of terms."""
     for field in _FIELDS:
         wanted = getattr(query, field)
-        if wanted is None:
-            continue
-        text = index.term_text(wanted)
-        match, bounds = "v.text = ?", [text]
-        if wanted.endswith("*"):
-            match, bounds = "v.text >= ? AND v.text < ?", [text[:-1], text[:-1] + "\U0010ffff"]
-        having = f"SELECT p.entry FROM value v JOIN posting p ON p.value = v.n WHERE v.field = ? AND {match}"  # noqa: S608 - constants
-        if db is not None and _is_common(db, having, [field, *bounds]):
-            where.append(f"EXISTS ({having} AND p.entry = e.n)")
-        else:
-            where.append(f"e.n IN ({having})")
-        values += [field, *bounds]
+        if wanted is not None and not wanted.endswith("*"):
+            yield make.term(field, index.term_text(wanted))
+    if query.ref is not None:
+        yield make.closing(id_key(query.ref))
     if query.text is not None:
-        terms = query.text.split()
-        if not terms:
-            raise BadQuery("the text to look for is empty")
-        where.append("e.n IN (SELECT rowid FROM words WHERE words MATCH ?)")
         # Each word is quoted, so nothing in it is FTS5's query language; a trailing * asks for a prefix.
-        values.append(" ".join(f'"{_quoted(term)}"' + ("*" if term.endswith("*") else "") for term in terms))
-    for bound, comparison in ((query.since, ">="), (query.until, "<")):
-        if bound is not None:
-            where.append(f"e.t {comparison} ?")
-            values.append(_time(bound))
+        yield make.words(" ".join(f'"{_quoted(term)}"' + ("*" if term.endswith("*") else "") for term in query.text.split()))
+    values = [] if query.value is None else [query.value]
+    if query.row is not None:
+        table, _, key = query.row.partition("/")
+        values.append(key)
+        yield make.named("object", index.term_text(table))
+    for value in values:
+        if touched is None:
+            raise BadQuery("values can only be looked for where the recordings can be read")
+        yield touched.stream(db, state, make, value)
+
+
+def _beginnings(query: Query) -> Iterator[tuple[str, str]]:
+    for field in _FIELDS:
+        wanted = getattr(query, field)
+        if wanted is not None and wanted.endswith("*"):
+            yield field, index.term_text(wanted)[:-1]
+
+
+def _beginning(make: Streams, streams: list[Stream], field: str, text: str) -> Callable[[dict[str, Any]], bool] | None:
+    """Add the stream of a term's beginning, or, where that would be too much, return how to look at entries."""
+    stream = make.beginning(field, text, alone=not streams)
+    if stream is not None:
+        streams.append(stream)
+        return None
+    return lambda entry: any(name == field and term.startswith(text) for name, term in index.terms(entry))
+
+
+def _found(db: sqlite3.Connection, state: Path, number: int) -> Found | None:
+    """Read an entry where the index says that it stands; None where the log says otherwise."""
+    sql = "SELECT o.path, e.idx, e.segment, e.offset, e.id FROM entry e JOIN origin o ON o.id = e.origin WHERE e.n = ?"
+    row = db.execute(sql, (number,)).fetchone()
+    if row is None:
+        return None
+    path, place, segment, offset, entry_id = row
+    data = walreader.read_at(state / "audit" / path, Place(segment, offset, place))
+    entry = index.decode(data) if data is not None else {}
+    return Found(path, place, entry) if entry and id_key(str(entry.get("id", ""))) == entry_id else None
+
+
+def _ends(db: sqlite3.Connection) -> dict[int, int]:
+    """How far each origin was read."""
+    return dict(db.execute("SELECT id, next FROM origin"))
+
+
+def _between(db: sqlite3.Connection, since: dict[int, int], until: dict[int, int]) -> list[int]:
+    """Return the numbers of the entries that were read in between."""
+    sql = "SELECT n FROM entry WHERE origin = ? AND idx >= ? AND idx < ?"
+    return [n for origin, end in until.items() for (n,) in db.execute(sql, (origin, since.get(origin, 0), end))]
+
+
+def _check(query: Query) -> None:
+    if query.text is not None and not query.text.split():
+        raise BadQuery("the text to look for is empty")
+    if query.row is not None and not all(query.row.partition("/")):
+        raise BadQuery(f"not a row: {printable(query.row)}; write the table and the key, as in public.orders/4711")
     if not 1 <= query.limit <= MAX_LIMIT:
         raise BadQuery(f"the limit is from 1 to {MAX_LIMIT}")
-    order = "e.t DESC, e.n DESC" if query.newest_first else "e.t, e.n"
-    if follow:
-        where.append("e.n > ?")
-        order = "e.n"
-    values.append(query.limit)
-    condition = f" WHERE {' AND '.join(where)}" if where else ""
-    return f"{_SELECT}{condition} ORDER BY {order} LIMIT ?", values
+    _bounds(query)
 
 
-def _is_common(db: sqlite3.Connection, having: str, values: list[Any]) -> bool:
-    (count,) = db.execute(f"SELECT count(*) FROM ({having} LIMIT {_COMMON + 1})", values).fetchone()  # noqa: S608 - constants
-    return int(count) > _COMMON
+def _bounds(query: Query) -> tuple[int, int]:
+    """Return the numbers of the first and of the last entry that may fit."""
+    low = 0 if query.since is None else first_number(_micros(query.since))
+    high = _LATEST if query.until is None else first_number(_micros(query.until)) - 1
+    return low, high
 
 
 def _quoted(term: str) -> str:
     return term.rstrip("*").replace('"', '""').replace("\0", "")
 
 
-def _time(bound: str) -> str:
-    """A beginning of an RFC 3339 time compares, as text, as the moment at which it begins."""
+def _micros(bound: str) -> int:
+    """Microseconds since 1970 at which a time begins of which the beginning is given."""
     text = bound.strip().upper().replace(" ", "T").removesuffix("Z")
     shape = "0000-00-00T00:00:00.000000"
     fits = len(text) <= len(shape) and all(
         char.isdigit() if form == "0" else char == form for char, form in zip(text, shape, strict=False)
     )
-    if len(text) < 4 or not fits or not text.isascii():
-        raise BadQuery(f"not a time: {printable(bound)}; write 2026-11-21 or 2026-11-21T08:01:02 (UTC)")
-    return text
+    whole = text + shape[len(text) :]
+    try:
+        if len(text) < 4 or not fits or not text.isascii():
+            raise ValueError  # noqa: TRY301 - said below, as what the calendar does not have
+        year, month, day = (max(1, int(part)) for part in whole[:10].split("-"))
+        clock = dt.time.fromisoformat(whole[11:])
+        since = dt.datetime.combine(dt.date(year, month, day), clock) - dt.datetime(1970, 1, 1)  # noqa: DTZ001 - both in UTC
+        return min(max(0, since // dt.timedelta(microseconds=1)), index.LAST_MICROS)
+    except ValueError:
+        raise BadQuery(f"not a time: {printable(bound)}; write 2026-11-21 or 2026-11-21T08:01:02 (UTC)") from None
 
 
 def _object(value: dict[str, Any], name: str) -> dict[str, Any]:

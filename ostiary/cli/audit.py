@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -18,7 +18,6 @@ from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, safe, s
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from ostiary.audit.jcs import Json
     from ostiary.audit.search import Query
 
 app = typer.Typer(no_args_is_help=True, help="The log: search, follow, verify, prove, export.", rich_markup_mode=None)
@@ -74,12 +73,23 @@ def search(
     by: PolicyId = None,
     since: Since = None,
     until: Until = None,
+    value: Annotated[
+        str | None, typer.Option(help="A whole value that was sent to a PostgreSQL, or shown: by whom, and when. Goes on record.")
+    ] = None,
+    row: Annotated[str | None, typer.Option(help="A table and a key, as in orders/4711: who touched that row. Goes on record.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most this many, the newest.")] = 100,
     config: ConfigFile = DEFAULT_CONFIG,
     output: OutputFormat = Output.TEXT,
 ) -> int:
-    """Find entries, newest first. With `--output json`, one entry a line. Ends with 1 if there are none."""
+    """Find entries, newest first. With `--output json`, one entry a line. Ends with 1 if there are none.
+
+    `--value` and `--row` look into recordings, which takes their key: with 2 if some could not be read.
+    """
     from ostiary.audit.search import search as find
+    from ostiary.cli.record import on_record
+    from ostiary.cli.recordings import touched
+
+    settings = load(config)
 
     query = _query(
         text=" ".join(text) if text else None,
@@ -95,14 +105,23 @@ def search(
         policy=by,
         since=since,
         until=until,
+        value=value,
+        row=row,
         limit=limit,
     )
+    values = None if value is None and row is None else touched(settings)
+    if values is not None:
+        on_record(settings, "replay", {"replay": {"how": "searched"}})
     count = 0
-    for entry in find(load(config).gateway.state_dir, query):
+    for entry in find(settings.gateway.state_dir, query, values):
         _print(entry, output)
         count += 1
     if not count:
         say("nothing found")
+    if values is not None and values.closed:
+        session, why = values.closed[0]
+        say(f"{len(values.closed)} recordings could not be read, and were not looked into: {session}: {why}")
+        return ExitCode.INCOMPLETE
     return ExitCode.OK if count else ExitCode.NO
 
 
@@ -350,84 +369,19 @@ def rotate(
     return ExitCode.OK
 
 
-@app.command("redact")
-def redact(
-    session: Annotated[str, typer.Argument(help="Id of the session whose recording is to be erased.")],
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
+@index.command("rebuild")
+def rebuild(
+    values: Annotated[
+        bool, typer.Option("--values", help="Read the recordings too, which the first search for a value does otherwise.")
+    ] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     output: OutputFormat = Output.TEXT,
 ) -> int:
-    """Destroy the key of a session's recording: statements, parameters and results can never be read again.
-
-    Every proof still holds, and an entry says what was erased, by whom and why. There is no way back.
-    """
-    import re
-
-    from ostiary.audit.search import Query
-    from ostiary.audit.search import search as find
-    from ostiary.cli.record import on_record
-    from ostiary.vault.keeping import destroy, is_destroyed
-
-    settings = load(config)
-    state = Path(settings.gateway.state_dir)
-    # The id becomes part of a path, so it is nothing but an id.
-    good = re.fullmatch(r"[0-9a-f-]{36}", session) is not None
-    found = sorted(state.glob(f"audit/*/*/payloads/{session}.osp")) if good else []
-    if not found:
-        raise CommandFailed(ExitCode.NO, f"there is no recording of session {session}")
-    if not reason.strip():
-        raise CommandFailed(ExitCode.USAGE, "--reason is empty: the log has to say why")
-    if not list(find(str(state), Query(kind="session.end", session=session, limit=1))):
-        raise CommandFailed(ExitCode.NO, f"session {session} has not ended: its recording is being written")
-    if all(map(is_destroyed, found)):
-        raise CommandFailed(ExitCode.NO, f"the recording of session {session} was erased before")
-    size = sum(path.stat().st_size for path in found)
-    what: dict[str, Json] = {"bytes": size, "session": session, "what": "recording", "why": reason.strip()[:512]}
-    entry = on_record(settings, "redact", {"redact": what})
-    for path in found:
-        destroy(path)
-    if output is Output.JSON:
-        emit_json({"session": session, "bytes": size, "entry": entry})
-    else:
-        emit_lines([f"erased the recording of session {session}; on record as {entry}"])
-    return ExitCode.OK
-
-
-@app.command("rewrap")
-def rewrap(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
-    """Make a new key-encryption key, and wrap every recording's key under it. Ends with 1 if a recording was left out.
-
-    A gateway that runs takes the new key at its next start. The old key's file can go once nothing needs it, backups included.
-    """
-    from ostiary.cli.record import on_record
-    from ostiary.vault.keeping import newest_key, next_key_file
-    from ostiary.vault.keeping import rewrap as wrap_anew
-    from ostiary.vault.keys import create_key_file, load_key_file
-
-    settings = load(config)
-    state = Path(settings.gateway.state_dir)
-    newest_key(state / "keys")
-    keys = {key.id: key for key in map(load_key_file, sorted((state / "keys").glob("kek-*.key")))}
-    path = next_key_file(state / "keys")
-    fresh = create_key_file(path)
-    on_record(settings, "key", {"key": {"action": "rewrap", "id": fresh.id}})
-    done = [made for folder in sorted(state.glob("audit/*/*/payloads")) for made in wrap_anew(folder, keys, fresh)]
-    left = [(file, what) for file, what in done if what not in {"wrapped anew", "destroyed"}]
-    count = sum(what == "wrapped anew" for _, what in done)
-    if output is Output.JSON:
-        emit_json({"key": fresh.id, "file": str(path), "wrapped": count, "left": [file.stem for file, _ in left]})
-    else:
-        emit_lines([f"{count} recordings are under the key {fresh.id} now ({path})"])
-        emit_safe([f"left: {file.name} {what}" for file, what in left])
-    return ExitCode.NO if left else ExitCode.OK
-
-
-@index.command("rebuild")
-def rebuild(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.TEXT) -> int:
     """Build the search index anew from the log, and say how far it is."""
+    from ostiary.audit.index import open_index
     from ostiary.audit.index import rebuild as again
+    from ostiary.cli.recordings import touched
 
-    state = Path(load(config).gateway.state_dir)
     told = -1
 
     def progress(done: int, total: int) -> None:
@@ -436,11 +390,18 @@ def rebuild(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Output.T
             told = percent
             say(f"{percent} % of {total} bytes")
 
+    settings = load(config)
+    state = Path(settings.gateway.state_dir)
     count = again(state, progress)
+    recordings = 0
+    if values:
+        looked = touched(settings)
+        with closing(open_index(state)) as db:
+            recordings = looked.catch_up(db, state)
     if output is Output.JSON:
-        emit_json({"entries": count})
+        emit_json({"entries": count} | ({"recordings": recordings} if values else {}))
     else:
-        emit_lines([f"{count} entries"])
+        emit_lines([f"{count} entries" + (f", {recordings} recordings" if values else "")])
     return ExitCode.OK
 
 

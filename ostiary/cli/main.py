@@ -22,6 +22,7 @@ from ostiary.cli import (
     connections,
     delegate,
     gateway,
+    keeping,
     login,
     policy,
     sessions,
@@ -64,6 +65,8 @@ def build() -> typer.Typer:
     app.command("rotate-token-key")(admin.rotate_token_key)
     app.add_typer(sessions.app, name="sessions")
     audit.app.command("timeline")(timeline.timeline)
+    audit.app.command("redact")(keeping.redact)
+    audit.app.command("rewrap")(keeping.rewrap)
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")
     app.add_typer(approvals.app, name="approvals")

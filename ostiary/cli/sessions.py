@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ostiary.cli.codes import CommandFailed, ExitCode
+from ostiary.cli.codes import ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
 from ostiary.cli.output import Output, emit_json, emit_safe, say, table, working
 from ostiary.cli.record import on_record
+from ostiary.cli.recordings import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ostiary.model.events import StreamHead
-    from ostiary.vault.payload_reading import Gap, Record
 
 app = typer.Typer(no_args_is_help=True, help="Sessions on record: list, show, replay.", rich_markup_mode=None)
 
@@ -126,7 +126,7 @@ def replay(session: SessionId, config: ConfigFile = DEFAULT_CONFIG, output: Outp
     settings = load(config)
     state = Path(settings.gateway.state_dir)
     whole = _full(str(state), session)
-    recording = _records(state, whole)
+    recording = records(settings, whole, _head(state, whole))
     on_record(settings, "replay", {"replay": {"how": "shown", "session": whole}})
     match _type(str(state), whole):
         case "http":
@@ -163,22 +163,3 @@ def _head(state: Path, session: str) -> StreamHead | None:
         if "head" in entry.get("recording", {}):
             return msgspec.convert(entry["recording"], StreamHead)
     return None
-
-
-def _records(state: Path, session: str) -> Iterator[Record | Gap]:
-    """Open the recording of a session with whichever key-encryption key it names."""
-    import re
-
-    from ostiary.vault.keys import load_key_file
-    from ostiary.vault.payload_reading import read_header, read_stream
-
-    # The id becomes part of a path, so it is nothing but an id.
-    found = sorted(state.glob(f"audit/*/*/payloads/{session}.osp")) if re.fullmatch(r"[0-9a-f-]{36}", session) else []
-    if not found:
-        raise CommandFailed(ExitCode.NO, f"there is no recording of session {session}")
-    header = read_header(found[0])
-    for path in sorted((state / "keys").glob("kek-*.key")):
-        key = load_key_file(path)
-        if key.id == header.key_id:
-            return read_stream(found[0], key, _head(state, session))
-    raise CommandFailed(ExitCode.NO, f"the key {header.key_id}, which opens this recording, is not in {state / 'keys'}")

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ostiary.audit import index, search
+from ostiary.audit import index, search, streams
 from ostiary.audit.search import BadQuery, Query
 from ostiary.model.printable import printable
 from tests.audit_reader import makelog
@@ -67,6 +69,67 @@ def test_each_field_finds_what_it_should(state: Path) -> None:
     assert count(state, text="orders_* delete") == 2
     assert count(state, text="nowhere") == 0
     assert count(state, reason="bad_token") == 1
+
+
+ASKED: dict[str, list[str | None]] = {
+    "person": ["ana", "svc", "a*", "nobody", None, None],
+    "kind": ["intent", "outcome", "s*", None, None],
+    "action": ["read", "delete", None, None],
+    "text": ["select", "orders_3", "orders_* from", None, None, None],
+    "since": ["2026-11-21T00:00:05", "2026-11-21T00:00:0", None, None],
+    "until": ["2026-11-21T00:00:10", "2026-12", None, None],
+    "object": ["public.orders", "pub*", "*", None, None, None],
+}
+
+
+def fits(entry: dict[str, object], query: dict[str, str]) -> bool:
+    """Whether an entry fits, looked at alone."""
+    terms, said = index.terms(entry), index.words(entry).casefold().replace("*", " ").split()
+    for name, wanted in query.items():
+        if name == "text":
+            if not all(any(word.startswith(term[:-1]) if term[-1] == "*" else word == term for word in said) for term in wanted.split()):
+                return False
+        elif name == "since":
+            if str(entry["t"]) < wanted:
+                return False
+        elif name == "until":
+            if str(entry["t"]) >= wanted:
+                return False
+        elif not any(field == name and (text.startswith(wanted[:-1]) if wanted[-1] == "*" else text == wanted) for field, text in terms):
+            return False
+    return True
+
+
+@given(query=st.fixed_dictionaries({name: st.sampled_from(values) for name, values in ASKED.items()}), newest=st.booleans(), much=st.booleans())
+def test_any_question_is_answered_as_by_looking_at_each_entry(
+    state_once: Path, query: dict[str, str | None], *, newest: bool, much: bool
+) -> None:
+    asked = {name: wanted for name, wanted in query.items() if wanted is not None}
+    everything = [entry["id"] for entry in search.search(state_once, Query(limit=1000, newest_first=newest))]
+    by_id = {entry["id"]: entry for entry in search.search(state_once, Query(limit=1000))}
+    with pytest.MonkeyPatch.context() as patch:
+        if much:  # as if each beginning stood for more than is sorted, or merged, at once
+            patch.setattr(streams, "_SORTED", 1)
+        found = [entry["id"] for entry in search.search(state_once, Query(limit=1000, newest_first=newest, **asked))]  # type: ignore[arg-type]
+    assert found == [each for each in everything if fits(by_id[each], asked)]
+
+
+def test_a_beginning_of_very_many_terms_is_merged_or_sorted_alike(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = [entry["id"] for entry in search.search(state, Query(session="*", limit=1000))]
+    assert len(want) == 52
+    monkeypatch.setattr(streams, "_SORTED", 1)
+    assert [entry["id"] for entry in search.search(state, Query(session="*", limit=1000))] == want
+    monkeypatch.setattr(streams, "_MERGED", 1)
+    assert [entry["id"] for entry in search.search(state, Query(session="*", limit=1000))] == want
+
+
+def test_entries_of_one_microsecond_keep_their_order(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit/w/2026")
+    same = [{"id": makelog.uuid7(n), "kind": "key", "t": "2026-11-21T09:00:00.000001Z", "v": 1} for n in range(3000)]
+    log.entries = [makelog.jcs(entry) for entry in same]
+    log.write()
+    found = [entry["id"] for entry in search.search(tmp_path, Query(limit=5000, newest_first=False))]
+    assert found == [entry["id"] for entry in same]
 
 
 def test_times_bound_from_below_inclusively_and_from_above_exclusively(state: Path) -> None:
