@@ -47,6 +47,12 @@ class Broken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class Revoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take back what was granted."""
+
+    reason: str = ""
+
+
 class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a review found."""
 
@@ -72,6 +78,7 @@ class Approving:
             self._route(f"{PREFIX}/{{id}}/approve", "POST", self._approve),
             self._route(f"{PREFIX}/{{id}}/deny", "POST", self._deny),
             self._route("/v1/grants", "POST", self._request),
+            self._route("/v1/grants/{id}/revoke", "POST", self._revoke),
             self._route("/v1/break-glass", "POST", self._break_glass),
             self._route("/v1/break-glass", "GET", self._glasses),
             self._route("/v1/break-glass/{id}/review", "POST", self._review),
@@ -124,6 +131,10 @@ class Approving:
     async def _request(self, who: VerifiedIdentity, request: Request) -> Any:
         said = msgspec.json.decode(await json_of(request), type=Wanted)
         return await self._office.request(who, said.connection, said.minutes, said.reason)
+
+    async def _revoke(self, who: VerifiedIdentity, request: Request) -> Any:
+        said = msgspec.json.decode(await json_of(request), type=Revoked)
+        return await self._office.revoke(who, request.path_params["id"], said.reason)
 
     async def _break_glass(self, who: VerifiedIdentity, request: Request) -> Any:
         said = msgspec.json.decode(await json_of(request), type=Broken)

@@ -68,13 +68,21 @@ class Desk:
         """Who waits for which question. Of a session's there is one; a request that stands for itself may be made twice at once."""
         self._granted: dict[str, News] = {}
         self._glass: dict[str, News] = {}
+        self._taken_back: list[Callable[[str], None]] = []
+
+    def listen(self, taken_back: Callable[[str], None]) -> None:
+        """Call `taken_back` with the id of each grant, or breaking of the glass, that is over before its time."""
+        self._taken_back.append(taken_back)
 
     def heard(self, news: News) -> None:
         """Take a piece of news."""
         held = {GRANTS: self._granted, GLASS: self._glass}.get(news.topic)
         if held is not None:
             if news.body is None:
-                held.pop(news.key, None)
+                was = held.pop(news.key, None)
+                if was is not None and was.body is not None:
+                    for taken_back in self._taken_back:
+                        taken_back(str(was.body["id"]))
             else:
                 held[news.key] = news
         elif news.topic == TOPIC and news.body is not None:
@@ -95,6 +103,11 @@ class Desk:
             if news is not None and news.body is not None and news.until > time.time():
                 return Granted(str(news.body["id"]), frozenset(news.body["groups"]), news.until)
         return None
+
+    def holds(self, granted: Granted, who: VerifiedIdentity, connection: str) -> bool:
+        """Whether nobody took it back."""
+        found = (held.get(grant_key(who, connection)) for held in (self._glass, self._granted))
+        return any(news is not None and news.body is not None and news.body["id"] == granted.id for news in found)
 
     def _broken(self, who: VerifiedIdentity, connection: str, needed: tuple[tuple[str, int], ...]) -> Answer | None:
         news = self._glass.get(grant_key(who, connection))

@@ -25,7 +25,7 @@ from ostiary.approvals import tables
 from ostiary.approvals.rendering import shown
 from ostiary.approvals.rules import complete, is_same_person, why_not_answer, why_not_person
 from ostiary.approvals.tables import Clock, Given, Glass, Kept
-from ostiary.approvals.words import GLASS, GRANTS, MAX_REASON, TOPIC, Asked, Contents, Party, State, party
+from ostiary.approvals.words import GLASS, GRANTS, MAX_REASON, REVOKED, TOPIC, Asked, Contents, Party, State, party
 from ostiary.config.types import Approvals
 from ostiary.model.errors import OstiaryError
 from ostiary.model.identity import VerifiedIdentity
@@ -35,6 +35,7 @@ from ostiary.vault.keys import KeyEncryptionKey
 
 MAX_LISTED: Final = 200
 HOUR: Final = 3600
+NOT_IN_FORCE: Final = "nothing is in force under that id"
 LOST: Final = "your newest login is in none of the groups that may answer"
 
 Record = Callable[[str, dict[str, Any], VerifiedIdentity | None], Awaitable[None]]
@@ -333,6 +334,48 @@ class Office:
         body = {"id": asked.id, "groups": sorted({group for group, _ in asked.needed})}
         await self._record("granted", {"id": asked.id, "connection": asked.connection, "until": until}, None)
         await self._board.tell(GRANTS, _grant_key(asked.asker, asked.connection), body, until)
+        await self._database.transact(lambda db: tables.move(db, asked.id, State.APPROVED, State.USED))
+
+    async def revoke(self, who: VerifiedIdentity, number: str, reason: str) -> dict[str, Any]:
+        """Take back a connection that was granted, or a broken glass, before its time: their own, or as who grants or reviews.
+
+        The sessions that were opened under it end at once.
+        """
+        held = await self._seen(who)
+        topic, asker, connection, groups = await self._in_force(number)
+        own = asker.key == (who.issuer, who.subject)
+        if not own and not held & groups:
+            raise NotAnswered(NOT_IN_FORCE, absent=True)
+        why = "" if own else why_not_person(who, self._clock.now(), self._settings.login_seconds)
+        why = why or self._stopped(party(who))
+        if why:
+            raise NotAnswered(why)
+        await self._record(REVOKED, {"id": number, "connection": connection, "reason": reason[:MAX_REASON]}, who)
+        key = _grant_key(asker, connection)
+        news = self._board.lookup(topic, key)
+        if news is not None and news.body is not None and news.body["id"] == number:
+            await self._board.tell(topic, key, None, news.until)
+        now = self._clock.now()
+        await self._database.transact(lambda db: tables.glass_over(db, number, now))
+        self._notify(REVOKED, {"id": number, "connection": connection, "by": who.name or who.subject})
+        return {"id": number, "revoked": now}
+
+    async def _in_force(self, number: str) -> tuple[str, Party, str, frozenset[str]]:
+        """What was granted under that id: its topic, to whom, where, and the groups that may take it back. Raises `NotAnswered`."""
+        kept = await self._database.transact(lambda db: tables.find(db, number))
+        glass = await self._database.transact(lambda db: tables.broken(db, number))
+        if kept is not None and kept.kind == "grant":
+            topic, asker, connection = GRANTS, kept.asked.asker, kept.asked.connection
+            groups = frozenset(group for group, _ in kept.asked.needed)
+        elif glass:
+            topic, asker, connection = GLASS, glass[0].who, glass[0].connection
+            groups = frozenset(self._settings.review_groups)
+        else:
+            raise NotAnswered(NOT_IN_FORCE, absent=True)
+        news = self._board.lookup(topic, _grant_key(asker, connection))
+        if news is None or news.body is None or news.body["id"] != number:
+            raise NotAnswered(NOT_IN_FORCE, absent=True)
+        return topic, asker, connection, groups
 
     # --- breaking the glass ---
 

@@ -276,3 +276,8 @@ def review(connection: sqlite3.Connection, number: str, reviewer: Party, note: s
         (msgspec.json.encode(reviewer), note, now, number),
     )
     return done.rowcount == 1
+
+
+def glass_over(connection: sqlite3.Connection, number: str, now: int) -> None:
+    """The glass that was broken under that id, if one was, holds no longer."""
+    connection.execute("UPDATE approval_glass SET until = min(until, ?) WHERE id = ?", (now, number))

@@ -14,6 +14,8 @@ TOPIC: Final = "approvals"
 GRANTS: Final = "grants"
 """Topic of the news about connections granted for a time; the key is `grant_key`."""
 GLASS: Final = "break-glass"
+REVOKED: Final = "revoked"
+"""What the log says of a grant, or of a broken glass, that somebody took back."""
 MAX_SHOWN: Final = 64 * 1024
 """Bytes of statement and parameters that an approver is shown. What is larger is not offered: nobody reads it whole."""
 MAX_REASON: Final = 1000

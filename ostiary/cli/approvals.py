@@ -198,6 +198,21 @@ def request(
         emit_lines([str(done["id"])])
 
 
+@app.command("revoke")
+def revoke(
+    grant: Annotated[str, typer.Argument(help="The id of the request that was granted, or under which the glass was broken.")],
+    reason: Reason = "",
+    subject: SubjectToken = SUBJECT_TOKEN,
+    api: Api = None,
+    ca_file: CaFile = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Take back a connection that was granted for a time, or a broken glass: sessions that were opened under it end at once."""
+    done = _call(config, api, subject, ca_file, "POST", f"/v1/grants/{grant}/revoke", {"reason": reason})
+    _done(done, f"{grant} is over", output)
+
+
 @app.command("break-glass")
 def break_glass(
     connection: Annotated[str, typer.Argument(help="The connection.")],

@@ -16,12 +16,13 @@ import msgspec
 
 from ostiary.alerts.budgets import Budgets
 from ostiary.alerts.heard import Demands
-from ostiary.approvals.desk import Desk
+from ostiary.approvals.desk import Desk, Granted
 from ostiary.audit.entries import Encoder, SessionEntries, session_facts
 from ostiary.audit.ids import Ids
 from ostiary.audit.journal import Journal
 from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
+from ostiary.driver.leases import Cut, Lease, Leases
 from ostiary.driver.targets import Destination, Destinations, Kind
 from ostiary.identity.habits import Habits
 from ostiary.identity.verifier import Verifier
@@ -86,6 +87,13 @@ class Begun(msgspec.Struct, frozen=True):
     session: str
     """UUIDv7."""
     journal: Journal
+    held: Granted | None
+    """What was granted to whoever opened it, on this connection; the session ends with it."""
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """The groups that granted it."""
+        return NOBODY if self.held is None else self.held.groups
 
 
 class Reception:
@@ -125,6 +133,8 @@ class Reception:
         self._open_stream = open_stream
         self.desk = desk
         """Where questions for people are put."""
+        self._leases = Leases()
+        desk.listen(self._leases.taken_back)
         self.waits_inside = waits_inside
         self._budgets = budgets
         self._demands = demands
@@ -234,6 +244,9 @@ class Reception:
         """
         session = self._ids.next()
         who = admitted.who
+        held = self.desk.granted(who, target.connection.name)
+        if admitted.grounds.approval and (held is None or held.id != admitted.grounds.approval):
+            raise NotAdmitted(Reason.GRANT_OVER)
         said = msgspec.structs.replace(said, purpose=said.purpose or who.purpose, ticket=said.ticket or who.ticket)
         entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
         journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
@@ -246,7 +259,14 @@ class Reception:
             target.leave()
             journal.end(ending(exc))
             raise
-        return Begun(admitted, session, journal)
+        return Begun(admitted, session, journal, held)
+
+    def lease(self, begun: Begun, connection: str, cut: Cut) -> Lease:
+        """Have a session cut once its identity is over, or what was granted. Raises `NotAdmitted` where that was taken back meanwhile."""
+        who, held = begun.admitted.who, begun.held
+        if held is not None and not self.desk.holds(held, who, connection):
+            raise NotAdmitted(Reason.GRANT_REVOKED)
+        return self._leases.take(who.expires, held, cut)
 
 
 def ending(failure: BaseException) -> str:

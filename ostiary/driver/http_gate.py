@@ -22,6 +22,7 @@ from ostiary.driver.admission import Begun, Counter, Reception, WhyNot
 from ostiary.driver.http_actor import ActorLines
 from ostiary.driver.http_exchange import Exchange
 from ostiary.driver.http_target import HttpDestination
+from ostiary.driver.leases import Lease
 from ostiary.driver.spawn import spawn
 from ostiary.listener.accept import accept_forever, server_tls
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
@@ -51,6 +52,8 @@ class HttpSession:
     def __init__(
         self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float, desk: Desk, count: Counter
     ) -> None:
+        self.begun = begun
+        self.lease: Lease | None = None
         self.admitted = begun.admitted
         self.who: VerifiedIdentity = begun.admitted.who
         self.journal = begun.journal
@@ -59,7 +62,7 @@ class HttpSession:
         self.used = now
         self.count = count
         self.restraint: Restraint | None = None
-        self.granted: frozenset[str] = frozenset()
+        self.granted = begun.granted
         self.desk = desk
         self.under_way: set[Exchange] = set()
         self._actor = actor
@@ -212,6 +215,9 @@ class HttpGate:
     def _still_stands(self, place: tuple[bytes, str], session: HttpSession) -> None:
         try:
             self._reception.still_stands(session.who)
+            session.lease = self._reception.lease(
+                session.begun, session.destination.connection.name, lambda why: self._end(place, session, why.reason.name)
+            )
         except NotAdmitted as exc:
             self._end(place, session, exc.reason.name)
             raise
@@ -231,8 +237,6 @@ class HttpGate:
         session = HttpSession(
             begun, destination, actor, asyncio.get_running_loop().time(), reception.desk, reception.count
         )
-        held = reception.desk.granted(who, claims.connection)
-        session.granted = frozenset() if held is None else held.groups
         session.restraint = reception.restraint(who, destination.connection)
         return session
 
@@ -253,6 +257,8 @@ class HttpGate:
     def _end(self, key: tuple[bytes, str], session: HttpSession, status: str) -> None:
         if self._sessions.pop(key, None) is None:
             return
+        if session.lease is not None:
+            session.lease.close()
         for exchange in list(session.under_way):
             exchange.abandon()
         try:
@@ -266,13 +272,11 @@ class HttpGate:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1.0)
-            now, wall = loop.time(), time.time()
+            now = loop.time()
             for client in list(self._clients):
                 client.look_at_clock(now)
             for key, session in list(self._sessions.items()):
-                if session.who.expires <= wall:
-                    self._end(key, session, Reason.EXPIRED_TOKEN.name)
-                elif not session.under_way and now - session.used > self.settings.session_seconds:
+                if not session.under_way and now - session.used > self.settings.session_seconds:
                     self._end(key, session, Reason.IDLE.name)
 
     def joined(self, client: ClientLink) -> None:

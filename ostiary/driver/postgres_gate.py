@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,6 +15,7 @@ import structlog
 
 from ostiary.config.types import Listener
 from ostiary.driver.admission import Begun, Reception, WhyNot, ending
+from ostiary.driver.leases import Lease
 from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import PostgresDestination
@@ -23,7 +23,6 @@ from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.restraints import Restraint
-from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres import login as logins
@@ -305,16 +304,19 @@ class PostgresGate:
             understanding, detect=connection.detect, plans=target.planner(), process_ids=target.process_ids, shown={ours: theirs}
         )
         reception = self._reception
-        held = reception.desk.granted(who, connection.name)
         line = Line(
             admitted=admitted, connection=connection, policies=reception.policies, relay=relay, said=present.claims.said,
-            granted=NOBODY if held is None else held.groups, waits_inside=reception.waits_inside,
+            granted=begun.granted, waits_inside=reception.waits_inside,
         )  # fmt: skip
         line.restraint = reception.restraint(who, connection)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
+        lease: Lease | None = None
+
         def ended() -> None:
             target.leave()
+            if lease is not None:
+                lease.close()
             self.sessions.pop((pid, key), None)
             if target.process_ids.get(there) == pid.to_bytes(4, "big"):
                 del target.process_ids[there]
@@ -331,15 +333,13 @@ class PostgresGate:
             if door.transport is None or door.transport.is_closing():
                 raise ConnectionResetError("the client has gone")  # noqa: TRY301 - the way out below is for all
             reception.still_stands(who)
+            lease = reception.lease(begun, connection.name, driver.cut)
             door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
             driver.begin(door.transport, opened, door.take())
         except BaseException as exc:
             opened.close()
             driver.finish(exc.reason.name if isinstance(exc, NotAdmitted) else "client gone")
             raise
-        driver.end_at(who.expires - time.time(), Reason.EXPIRED_TOKEN)
-        if held is not None:
-            driver.end_at(held.until - time.time(), Reason.GRANT_OVER)
         if self._settings.idle_seconds:
             driver.end_when_idle(self._settings.idle_seconds)
         _log.info("session", session=session, connection=connection.name, who=who.subject)

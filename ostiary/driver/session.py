@@ -256,10 +256,6 @@ class SessionDriver:
         """Something that the client asked for has not been answered."""
         return self._relay.outstanding > 0 or bool(self._question)
 
-    def end_at(self, seconds: float, reason: Reason) -> None:
-        """End the session after so many seconds from now, for that reason."""
-        self._timers.append(self._loop.call_later(max(0.0, seconds), self.cut, NotAdmitted(reason)))
-
     def end_when_idle(self, seconds: float) -> None:
         """End the session once its client has said nothing for so many seconds, and nothing is being done for it."""
         self._idle_seconds = seconds

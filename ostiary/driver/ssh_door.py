@@ -159,6 +159,7 @@ class Door(asyncssh.SSHServer):
         try:
             await session.dial()
             self._house.reception.still_stands(permit.who)
+            session.end_in_time()
         except (OstiaryError, OSError) as exc:
             session.finish(ending(exc))
             if isinstance(exc, NotAdmitted):
@@ -170,7 +171,6 @@ class Door(asyncssh.SSHServer):
             session.finish("client gone")
             return
         self._opening.set_result(session)
-        session.end_in_time()
         _log.info("session", session=begun.session, connection=target.connection.name, who=permit.who.subject)
 
     def _fail(self, exc: BaseException) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final
 
 import asyncssh
@@ -11,6 +10,7 @@ import structlog
 
 from ostiary.config.types import SshListener
 from ostiary.driver.admission import Begun, Reception
+from ostiary.driver.leases import Lease
 from ostiary.driver.ssh_channel import ChannelDriver
 from ostiary.driver.ssh_question import Asking
 from ostiary.driver.ssh_sides import ClientSide
@@ -21,7 +21,6 @@ from ostiary.model.identity import Said, VerifiedIdentity
 from ostiary.model.printable import printable
 from ostiary.model.restraints import Restraint
 from ostiary.model.secrets import Secret
-from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh.forwards import ForwardRelay
@@ -74,7 +73,8 @@ class SshSession:
         self._upstream: asyncssh.SSHClientConnection | None = None
         self._channels: set[ChannelDriver] = set()
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._lease: Lease | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._stirred_at = self._loop.time()
         self._opened_channels = 0
         self._has_asked = False
@@ -83,7 +83,6 @@ class SshSession:
         reception = house.reception
         self.restraint = reception.restraint(self.admitted.who, connection)
         """Budgets and alerts that restrain it, all channels together."""
-        self._grant = reception.desk.granted(self.admitted.who, connection.name)
         self._ground = Ground(
             connection=connection.name,
             home=connection.home,
@@ -137,17 +136,12 @@ class SshSession:
             channel.line.restraint = restraint
 
     def end_in_time(self) -> None:
-        """End when the identity does, when the grant does under which it was opened, and when nothing happens for too long."""
+        """End when its lease does, and when nothing happens for too long. Raises `NotAdmitted` where a grant was taken back meanwhile."""
         if self._finished:
             return
-        self._end_at("token", self.admitted.who.expires, Reason.EXPIRED_TOKEN)
-        if self._grant is not None:
-            self._end_at("grant", self._grant.until, Reason.GRANT_OVER)
+        self._lease = self._house.reception.lease(self._begun, self._target.connection.name, self.cut)
         if self._house.settings.idle_seconds:
-            self._timers["idle"] = self._loop.call_later(self._house.settings.idle_seconds, self._is_it_idle)
-
-    def _end_at(self, name: str, when: float, reason: Reason) -> None:
-        self._timers[name] = self._loop.call_later(max(0.0, when - time.time()), self.cut, NotAdmitted(reason))
+            self._idle_timer = self._loop.call_later(self._house.settings.idle_seconds, self._is_it_idle)
 
     def stirred(self) -> None:
         """Something came from either side."""
@@ -158,7 +152,7 @@ class SshSession:
         if left <= 0 and not any(channel.asking.is_waiting for channel in self._channels):
             self.cut(NotAdmitted(Reason.IDLE))
         else:
-            self._timers["idle"] = self._loop.call_later(max(left, 1.0), self._is_it_idle)
+            self._idle_timer = self._loop.call_later(max(left, 1.0), self._is_it_idle)
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
@@ -172,7 +166,7 @@ class SshSession:
             policies=reception.policies,
             relay=relay,
             said=self._said,
-            granted=NOBODY if self._grant is None else self._grant.groups,
+            granted=self._begun.granted,
         )
         line.restraint = self.restraint
         self._opened_channels += 1
@@ -236,8 +230,10 @@ class SshSession:
         if self._finished:
             return
         self._finished = True
-        for timer in self._timers.values():
-            timer.cancel()
+        if self._lease is not None:
+            self._lease.close()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         for channel in list(self._channels):
             channel.cut()
         if self._has_asked:

@@ -76,6 +76,7 @@ class Reason(enum.Enum):
     BUDGET_SPENT = "a budget is spent"
     ENDED_BY_ALERT = "an alert ended this session"
     GRANT_OVER = "the time for which this connection was granted is over"
+    GRANT_REVOKED = "what granted this connection was taken back"
     STOPPED_ACTOR = "whoever acts here was stopped"
     LOST_OWNER = "whoever acts here, or owns what it acts with, is disabled"
     MISUSED_TOKEN = "the token is used in an unusual way"  # noqa: S105 - a sentence about tokens, not one of them

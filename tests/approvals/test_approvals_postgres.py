@@ -331,7 +331,7 @@ def test_apr_014_who_was_stopped_or_lost_the_group_in_between_is_not_counted(gat
 
 
 def test_apr_015_a_group_that_nobody_is_in_approves_nothing(peer: Peer) -> None:
-    with approving(peer, wait_seconds=1.0) as gate, gate.connect("db") as client:
+    with approving(peer, wait_seconds=4.0) as gate, gate.connect("db") as client:
         reply = waits(client, "INSERT INTO haunted VALUES (1)").reply()
         assert reply.is_refused
         assert left(peer, "haunted") == 0
@@ -339,7 +339,7 @@ def test_apr_015_a_group_that_nobody_is_in_approves_nothing(peer: Peer) -> None:
 
 
 def test_apr_013_an_answer_after_the_expiry_counts_for_nothing(peer: Peer) -> None:
-    with approving(peer, wait_seconds=1.0) as gate, gate.connect("db") as client:
+    with approving(peer, wait_seconds=4.0) as gate, gate.connect("db") as client:
         dora = Person(gate, "dora", "dba")
         number = refused_inside(client, DELETE)
         question = dora.show(number)

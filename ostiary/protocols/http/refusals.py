@@ -40,6 +40,7 @@ STATUSES = {
     Reason.MISUSED_TOKEN: 401,
     Reason.ENDED_BY_ALERT: 403,
     Reason.GRANT_OVER: 403,
+    Reason.GRANT_REVOKED: 403,
     Reason.BUDGET_SPENT: 403,
 }
 

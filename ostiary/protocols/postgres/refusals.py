@@ -46,6 +46,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.UNMASKABLE: "42501",
     Reason.NOT_PERMITTED: "42501",
     Reason.GRANT_OVER: "42501",
+    Reason.GRANT_REVOKED: "42501",
     Reason.BUDGET_SPENT: "53400",
     Reason.ENDED_BY_ALERT: "57P01",
     Reason.STOPPED_ACTOR: "57P01",
