@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 import re2
 
-from ostiary.config.http import check_places, check_url, http_connection
+from ostiary.config.http import check_places, check_rows, check_url, http_connection
+from ostiary.config.masks import data_classes, mask_key
 from ostiary.config.presets import OPEN_TO_ALL
 from ostiary.config.types import (
     Admin,
@@ -44,19 +45,16 @@ from ostiary.config.types import (
 from ostiary.model.connections import (
     ColumnRule,
     Connection,
-    DataClass,
     PostgresConnection,
     PostgresUpstream,
     Protected,
     ProtectedPath,
     SshConnection,
     SshUpstream,
-    Strategy,
 )
 from ostiary.model.errors import ConfigError
 from ostiary.model.secrets import SecretRef
 
-KEYED: Final = frozenset({Strategy.HASH, Strategy.TOKEN})
 DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
 """Names that `detect` takes; `tests/config` holds that masking has a detector for each, and no other."""
 
@@ -81,6 +79,7 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         raise ConfigError("policy.files", "is empty, so nothing would be permitted; name at least one Cedar file")
     connections = {name: _connection(name, target, written, folder) for name, target in written.connections.items()}
     check_places(connections)
+    check_rows(written.budgets, connections)
     return Config(
         path=str(file),
         gateway=msgspec.structs.replace(written.gateway, state_dir=str(folder / written.gateway.state_dir)),
@@ -381,14 +380,13 @@ def _postgres(
         password=None if target.password is None else secret_ref(f"{key}.password", target.password, folder),
         **reach,
     )
+    masks = [each.mask for each in (*target.protect.values(), *target.protect_rules)]
     return PostgresConnection(
         upstream=upstream,
         protect=_protected(key, target.protect),
         rules=_rules(key, target.protect_rules),
-        data_classes=tuple(
-            DataClass(name, each.first, each.last, each.infer) for name, each in sorted(target.classes.items())
-        ),
-        mask_key=_mask_key(key, target, folder),
+        data_classes=data_classes(target.classes),
+        mask_key=mask_key(key, target.mask_key, masks, lambda where, text: secret_ref(where, text, folder)),
         catalogue_seconds=target.catalogue_seconds,
         **general,
     )
@@ -485,17 +483,6 @@ def _rules(key: str, rules: tuple[ProtectRule, ...]) -> tuple[ColumnRule, ...]:
             raise ConfigError(f"{key}.protect_rules[{number}].columns", f"is no regular expression of RE2: {exc}") from None
         made.append(ColumnRule(rule.columns, rule.cls, rule.mask))
     return tuple(made)
-
-
-def _mask_key(key: str, target: PostgresTarget, folder: Path) -> SecretRef | None:
-    if target.mask_key is not None:
-        return secret_ref(f"{key}.mask_key", target.mask_key, folder)
-    keyed = [each.mask for each in (*target.protect.values(), *target.protect_rules) if each.mask in KEYED]
-    if keyed:
-        raise ConfigError(
-            f"{key}.mask_key", f'is needed for mask = "{keyed[0].value}": write where its key is kept, file:/path or env:NAME'
-        )
-    return None
 
 
 def column_name(text: str) -> tuple[str, str, str] | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ostiary.config.types import Credential, HttpTarget, is_loopback
+from ostiary.config.masks import Refer, data_classes, mask_key
+from ostiary.config.types import Budget, Credential, HttpTarget, is_loopback
 from ostiary.model.connections import (
     Connection,
     CredentialKind,
@@ -16,21 +17,15 @@ from ostiary.model.connections import (
     HttpRoute,
     HttpUpstream,
     ProtectedField,
-    Strategy,
 )
 from ostiary.model.errors import ConfigError
 from ostiary.model.operations import Action
-from ostiary.model.secrets import SecretRef
 
 _FIELD: Final = re.compile(r"(?:json:(?:/[^/]+)+|xml:(?:/{1,2}(?:[A-Za-z_][\w.-]*|\*))+(?:/{1,2}@[A-Za-z_][\w.-]*)?)")
 _TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()+,=:@-]+|\{[a-z_][a-z0-9_]*\}))*(?:/(?:\{[a-z_][a-z0-9_]*\.\.\.\})?)?")
 _MEDIA: Final = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 ROUTE_ACTIONS: Final = frozenset(Action) - {Action.CONNECT, Action.UNMASK}
-FIELD_STRATEGIES: Final = frozenset({Strategy.REDACT, Strategy.LAST4, Strategy.NULL})
-"""What a mask can leave of a field of JSON or XML."""
-
-Refer = Callable[[str, str], SecretRef]
 
 
 def http_connection(
@@ -44,6 +39,12 @@ def http_connection(
     for index, host in enumerate(target.hosts):
         if not _HOST.fullmatch(host):
             raise ConfigError(f"{key}.hosts[{index}]", "must be a host name without a port")
+    for name, each in target.classes.items():
+        if each.infer:
+            raise ConfigError(f"{key}.classes.{name}.infer", "means nothing in HTTP, where nobody filters by a field. Leave it out")
+    for name in target.pass_headers:
+        if name.lower().replace("_", "-").replace(".", "-").startswith("x-ostiary-"):
+            raise ConfigError(f"{key}.pass_headers", f"`{name}` is the gateway's own to say: no caller may")
     for index, media in enumerate(target.pass_types):
         if not _MEDIA.fullmatch(media):
             raise ConfigError(f"{key}.pass_types[{index}]", "must be a media type in lower case: application/zip")
@@ -61,6 +62,8 @@ def http_connection(
         routes=tuple(_routes(key, target)),
         only_routes=target.only_routes,
         protect=tuple(_fields(key, target)),
+        data_classes=data_classes(target.classes),
+        mask_key=mask_key(key, target.mask_key, [each.mask for each in target.protect.values()], refer),
         pass_types=frozenset(target.pass_types),
         pass_headers=frozenset(name.lower() for name in target.pass_headers),
         max_request_bytes=target.max_request_bytes,
@@ -103,10 +106,7 @@ def _routes(key: str, target: HttpTarget) -> list[HttpRoute]:
 
 
 def _fields(key: str, target: HttpTarget) -> list[ProtectedField]:
-    for place, how in target.protect.items():
-        if how.mask not in FIELD_STRATEGIES:
-            able = ", ".join(sorted(FIELD_STRATEGIES))
-            raise ConfigError(f'{key}.protect."{place}".mask', f"`{how.mask}` is for columns of databases; in HTTP there are {able}")
+    for place in target.protect:
         if not _FIELD.fullmatch(place):
             raise ConfigError(f'{key}.protect."{place}"', "write it as json:/a/*/b or as xml:/a/b, xml://b, xml://a/@b")
     return [ProtectedField(place, how.cls, how.mask) for place, how in target.protect.items()]
@@ -124,6 +124,14 @@ def check_places(connections: Mapping[str, Connection]) -> None:
             if place in taken:
                 raise ConfigError(f"connections.{name}", f"is reached by {place}, as {taken[place]} is; keep one of the two")
             taken[place] = name
+
+
+def check_rows(budgets: tuple[Budget, ...], connections: Mapping[str, Connection]) -> None:
+    """No budget of rows may be for a service alone: there are none to count, so it would hold nobody."""
+    for index, budget in enumerate(budgets):
+        found = [name for name in budget.connections if isinstance(connections.get(name), HttpConnection)]
+        if budget.of == "rows" and found:
+            raise ConfigError(f"budgets[{index}].of", f"rows are not counted on {found[0]}, an HTTP service: count bytes or operations")
 
 
 def check_url(key: str, url: str, *, danger: bool = False) -> None:

@@ -277,7 +277,7 @@ class Budget(Section, frozen=True):
     name: Name
     """Name of the budget, in refusals and on record."""
     of: Annotated[str, Meta(pattern="^(operations|deletes|rows|bytes)$")]
-    """What is counted: `operations`, `deletes` (operations that delete), `rows` and `bytes` of results."""
+    """What is counted: `operations`, `deletes` (operations that delete), `rows` (of databases) and `bytes` of results."""
     most: Annotated[int, Meta(ge=0, le=2**53)]
     """How many."""
     per: Annotated[str, Meta(pattern="^(second|session|day)$")]
@@ -636,6 +636,10 @@ class HttpTarget(Target, frozen=True, kw_only=True):
     """Refuse requests that no route describes."""
     protect: dict[str, Protect] = {}
     """Protected fields of answers: `"json:/customers/*/ssn"` (JSON Pointer with `*` and `**`) or `"xml://customer/@ssn"` (elements, `//`, `@attribute`)."""
+    classes: dict[ClassName, Class] = {}
+    """What `mask = "partial"` leaves of the fields of a data class, by its name: `first` and `last`."""
+    mask_key: Text | None = None
+    """Where the key of hashes and tokens is kept, never the key: `file:/path` or `env:NAME`; at least 16 bytes. The same key as a database's makes the same hash of the same text and class."""
     pass_types: tuple[Text, ...] = ()
     """Media types that pass unmasked although masking is on: `["application/zip"]`. What cannot be looked through is refused else."""
     pass_headers: tuple[Text, ...] = ()

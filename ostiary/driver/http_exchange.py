@@ -33,6 +33,7 @@ from ostiary.model.restraints import Missing, Restraint
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.relay import HttpRelay
+from ostiary.protocols.http.states import Phase
 from ostiary.recording.recorder import Recorder
 from ostiary.session.exchange import reply, request
 from ostiary.session.path import Line
@@ -87,7 +88,7 @@ class Exchange:
         self._client = client
         self._journal = session.journal
         self._recorder = Recorder(session.journal.stream)
-        self.masker = ReplyMasker(connection.detect, session.destination.rules, connection.pass_types)
+        self.masker = ReplyMasker(connection.detect, session.destination.rules(), connection.pass_types)
         self.line = line = Line(
             admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
         )
@@ -121,6 +122,8 @@ class Exchange:
         """The answer ended in the middle: the client must not take it for whole."""
         self._asked_at = 0.0
         self._crowded = False
+        """The client does not keep up."""
+        self._target_is_full = False
         self._ended = False
         """The client sends no more."""
         self._ticket: Ticket | None = None
@@ -167,6 +170,8 @@ class Exchange:
 
     def target_full(self, *, full: bool) -> None:
         """The service does not keep up."""
+        self._asked_at = asyncio.get_running_loop().time()
+        self._target_is_full = full
         self._client.read(on=not full, why="crowded")
 
     def client_full(self, *, full: bool) -> None:
@@ -397,9 +402,19 @@ class Exchange:
             self._client.over(self, goes_on=goes_on and not self.relay.closes and self.relay.body.is_done)
 
     def is_late(self, now: float) -> bool:
-        """Whether the service has been silent for too long. A client that does not read is not its fault."""
+        """Whether the service has been silent, or has taken nothing, for too long. A client that does not read is not its fault."""
         limit = self.session.destination.connection.upstream.reply_seconds
-        return self._link is not None and self.relay.is_sent and not self._crowded and now - self._asked_at > limit
+        is_its_turn = (self.relay.is_sent or self._target_is_full) and not self._crowded
+        return self._link is not None and is_its_turn and now - self._asked_at > limit
+
+    def is_stuck(self, now: float, seconds: float) -> bool:
+        """Whether the client has not taken its answer for so long: it holds a connection to the service, which others wait for."""
+        return self._crowded and now - self._asked_at > seconds
+
+    @property
+    def is_judging(self) -> bool:
+        """Whether nothing was decided yet: what is held of the request is held by us."""
+        return self.relay.phase is Phase.JUDGING
 
     def left(self) -> None:
         """The client has gone. A request that waits for people is refused on record; any other ends."""

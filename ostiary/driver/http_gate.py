@@ -1,8 +1,8 @@
 """HTTP's listener: from an accepted socket to exchanges, each in the session of its token on its connection.
 
 A connection of a client is only a way in: every request on it shows its own token and names its own connection. A session (token,
-connection) begins with its first request and ends when it was idle too long, when its identity ends or may not go on, or with the
-gateway. What a client has to do in time (a head, a body, another request) is watched by one sweep a second.
+connection, address) begins with its first request and ends when it was idle too long, when its identity ends or may not go on, or
+with the gateway. What a client has to do in time (a head, a body, another request) is watched by one sweep a second.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from ostiary.vault.payload_format import PayloadError
 MAX_AHEAD: Final = 256 * 1024
 """Bytes that a client may send ahead of the request that is under way before it is not read any more."""
 LINGER_SECONDS: Final = 5.0
+MIN_BODY: Final = 1024
+"""Bytes that a client has to send of a body within `body_seconds`, as long as we hold it."""
 
 _log = structlog.get_logger("ostiary")
 
@@ -227,6 +229,7 @@ class HttpGate:
         who = await reception.identify(claims)
         self._make_room(destination)
         try:
+            destination.rules()
             target = reception.target(claims.connection, HttpDestination, self.settings, len(self._sessions))
             begun = await reception.begin(reception.admit(who, target, claims.said), claims.said, target)
         except NotAdmitted as exc:
@@ -294,6 +297,8 @@ class ClientLink(asyncio.Protocol):
     def __init__(self, gate: HttpGate, address: str) -> None:
         self._gate = gate
         self._said = Said(address=address)
+        self._from = address.rpartition(":")[0].encode() + b"\n"
+        """A session is of one address: another is another login, which policy and the watch over credentials see."""
         self._transport: asyncio.Transport | None = None
         self._held = bytearray()
         self._exchange: Exchange | None = None
@@ -303,6 +308,9 @@ class ClientLink(asyncio.Protocol):
         self._paused: set[str] = set()
         self._deadline = asyncio.get_running_loop().time() + gate.settings.head_seconds
         self._silent_since = 0.0
+        self._slow_since = 0.0
+        """When a stretch of a body began, of which `_slow_bytes` have come."""
+        self._slow_bytes = 0
 
     # --- asyncio ---
 
@@ -318,6 +326,7 @@ class ClientLink(asyncio.Protocol):
         if self._ends:
             return
         if exchange is not None and not exchange.relay.body.is_done:
+            self._slow_bytes += len(data)
             exchange.client_sent(data)
             return
         self._held += data
@@ -384,7 +393,7 @@ class ClientLink(asyncio.Protocol):
 
     def _admit(self, head: RequestHead, destination: HttpDestination, fault: str = "") -> None:
         token = glimpsed_token(head.raw) if fault else shown_token(head.headers)
-        key = hashlib.sha256(token.reveal().encode("latin-1", "replace")).digest()
+        key = hashlib.sha256(self._from + token.reveal().encode("latin-1", "replace")).digest()
         session = self._gate.session(key, destination)
         if session is not None:
             self._start(head, session, fault)
@@ -409,6 +418,7 @@ class ClientLink(asyncio.Protocol):
         relay = HttpRelay(head, session.destination.understanding, fault)
         exchange = Exchange(self, session, relay, self._gate.policies, self._said)
         self._exchange = exchange
+        self._slow_since, self._slow_bytes = asyncio.get_running_loop().time(), 0
         session.under_way.add(exchange)
         self.read(on=True, why="ahead")
         if not relay.body.is_done and self._held:
@@ -514,9 +524,11 @@ class ClientLink(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + self._gate.settings.body_seconds  # for who does not take what was written
         if transport.can_write_eof():
             transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.close)
+            loop.call_later(LINGER_SECONDS, transport.close)
         else:
             transport.close()
 
@@ -532,10 +544,23 @@ class ClientLink(asyncio.Protocol):
             if now > self._deadline and self._transport is not None:
                 self._transport.abort()
             return
-        if not exchange.relay.body.is_done and not self._paused and now - self._silent_since > settings.body_seconds:
+        if self._is_slow(exchange, now):
             exchange.fail(PeerMisbehaved(Misdeed.TOO_SLOW, "the body of the request"))
+        elif exchange.is_stuck(now, settings.body_seconds) and self._transport is not None:
+            self._transport.abort()
         elif exchange.is_late(now):
             exchange.fail(NotAdmitted(Reason.TARGET_UNREACHABLE, "it did not answer in time"))
+
+    def _is_slow(self, exchange: Exchange, now: float) -> bool:
+        """Whether the client is silent in a body; or drips, while we hold what it sends. One that we do not read is neither."""
+        seconds = self._gate.settings.body_seconds
+        if exchange.relay.body.is_done:
+            return False
+        if self._paused or now - self._slow_since > seconds:
+            drips = not self._paused and exchange.is_judging and self._slow_bytes < MIN_BODY
+            self._slow_since, self._slow_bytes = now, 0
+            return drips
+        return now - self._silent_since > seconds
 
 
 def _glimpsed_path(raw: bytes) -> bytes:

@@ -8,10 +8,12 @@ import socket
 from collections import deque
 from typing import Final, Protocol, cast
 
-from ostiary.driver.targets import Destination, Resolve
+import structlog
+
+from ostiary.driver.targets import Destination, Resolve, means
 from ostiary.masking.documents import Rules
 from ostiary.model.connections import HttpConnection
-from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.protocols.http.operations import Understanding
 from ostiary.upstream.http_credentials import Shown
 from ostiary.upstream.reach import dial, explain
@@ -21,6 +23,8 @@ ALPN: Final = "http/1.1"
 KEEP_SECONDS: Final = 20.0
 """How long a connection lies idle before it is closed: below what services usually keep (nginx 75, Node 5, Apache 5 seconds)."""
 MAX_WAITING: Final = 1024
+
+_log = structlog.get_logger("ostiary")
 
 
 class Listens(Protocol):
@@ -97,11 +101,22 @@ class HttpDestination(Destination):
     def __init__(self, connection: HttpConnection, resolve: Resolve) -> None:
         super().__init__(connection)
         self.understanding = Understanding(connection)
-        self.rules = Rules(connection.protect)
+        self._resolve = resolve
+        self._rules: Rules | None = None
         self.shown = Shown(connection.upstream.credential, resolve)
         self._idle: list[TargetLink] = []
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def rules(self) -> Rules:
+        """What is protected. The key of hashes and tokens is read once. Raises `NotAdmitted` where it cannot be read."""
+        if self._rules is None:
+            try:
+                self._rules = Rules(self.connection.protect, means(self.connection, self._resolve))
+            except ConfigError as exc:  # where the key is kept is the operator's to know
+                _log.error("the mask_key of a service cannot be read", error=str(exc))
+                raise NotAdmitted(Reason.TARGET_UNREACHABLE, "its mask_key cannot be read") from None
+        return self._rules
 
     def take(self) -> TargetLink | None:
         """An idle connection, the one used last; None where there is none."""

@@ -10,7 +10,7 @@ from ostiary.catalogue import Catalogue
 from ostiary.driver.side import Side
 from ostiary.driver.spawn import spawn
 from ostiary.masking.plan import Means, Planner
-from ostiary.model.connections import Connection, PostgresConnection
+from ostiary.model.connections import Connection, HttpConnection, PostgresConnection
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.postgres.understanding import Knowledge
@@ -50,6 +50,14 @@ class Destination:
         """Let go of what its sessions shared."""
 
 
+def means(connection: PostgresConnection | HttpConnection, resolve: Resolve) -> Means:
+    """What masks are made with on a connection. Raises `NotAdmitted` where the key cannot be read, or is too short."""
+    key = b"" if connection.mask_key is None else resolve(connection.mask_key).reveal().encode()
+    if connection.mask_key is not None and len(key) < SHORTEST_KEY:
+        raise NotAdmitted(Reason.TARGET_UNREACHABLE, f"mask_key of {connection.name} is shorter than {SHORTEST_KEY} bytes")
+    return Means(key, {each.name: (each.first, each.last) for each in connection.data_classes})
+
+
 class PostgresDestination(Destination):
     """A database: its catalogue, read over a side connection, and what statements mean on it."""
 
@@ -75,13 +83,7 @@ class PostgresDestination(Destination):
     def planner(self) -> Planner:
         """How results are masked here. The key of hashes and tokens is read once: with another all of them would change."""
         if self._planner is None:
-            connection = self.connection
-            key = b"" if connection.mask_key is None else self._resolve(connection.mask_key).reveal().encode()
-            if connection.mask_key is not None and len(key) < SHORTEST_KEY:
-                why = f"mask_key of {connection.name} is shorter than {SHORTEST_KEY} bytes"
-                raise NotAdmitted(Reason.TARGET_UNREACHABLE, why)
-            ends = {each.name: (each.first, each.last) for each in connection.data_classes}
-            self._planner = Planner(Means(key, ends))
+            self._planner = Planner(means(self.connection, self._resolve))
         return self._planner
 
     def leave(self) -> None:

@@ -16,6 +16,8 @@ from xml.sax.saxutils import escape
 import msgspec
 
 from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.substitutes import Substitute
+from ostiary.masking.plan import NO_MEANS, Means, text_substitute
 from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.errors import OstiaryError
 
@@ -75,17 +77,20 @@ class Rule(msgspec.Struct, frozen=True):
     """Keys on the way down, folded; `*`: any one, `**`: any number. Of XML the last may begin with `@`."""
     data_class: str
     strategy: Strategy
+    substitute: Substitute | None
+    """What makes partial masks, hashes and tokens."""
 
 
 class Rules:
     """The protected fields of one connection."""
 
-    __slots__ = ("_all", "json", "xml")
+    __slots__ = ("_all", "_means", "json", "xml")
 
-    def __init__(self, protect: Iterable[ProtectedField]) -> None:
+    def __init__(self, protect: Iterable[ProtectedField], means: Means = NO_MEANS) -> None:
         self._all = tuple(protect)
-        self.json = tuple(_rule(field, 5) for field in self._all if field.place.startswith("json:"))
-        self.xml = tuple(_rule(field, 4) for field in self._all if field.place.startswith("xml:"))
+        self._means = means
+        self.json = tuple(_rule(field, 5, means) for field in self._all if field.place.startswith("json:"))
+        self.xml = tuple(_rule(field, 4, means) for field in self._all if field.place.startswith("xml:"))
 
     def __bool__(self) -> bool:
         return bool(self._all)
@@ -94,11 +99,12 @@ class Rules:
         """Those whose class the reader may not see."""
         if not self._all or not any(field.data_class in clear for field in self._all):
             return self
-        return Rules(field for field in self._all if field.data_class not in clear)
+        return Rules((field for field in self._all if field.data_class not in clear), self._means)
 
 
-def _rule(field: ProtectedField, start: int) -> Rule:
-    return Rule(parts_of(field.place[start:]), field.data_class, field.strategy)
+def _rule(field: ProtectedField, start: int, means: Means) -> Rule:
+    made = text_substitute(field.strategy, field.data_class, means)
+    return Rule(parts_of(field.place[start:]), field.data_class, field.strategy, made)
 
 
 def parts_of(place: str) -> tuple[str, ...]:
@@ -131,11 +137,14 @@ def _down(rules: tuple[Rule, ...], states: States, key: str) -> tuple[States, Ru
     return frozenset(following), hit
 
 
-def masked_text(text: str, strategy: Strategy) -> str | None:
-    """What a strategy leaves of a text; None: nothing."""
-    match strategy:
+def masked_text(text: str, rule: Rule) -> str | None:
+    """What a rule leaves of a text; None: nothing."""
+    match rule.strategy:
         case Strategy.NULL:
             return None
+        case Strategy.PARTIAL | Strategy.HASH | Strategy.TOKEN:
+            made = None if rule.substitute is None else rule.substitute.of(text.encode("utf-8", "surrogatepass"))
+            return None if made is None else made.decode("utf-8", "replace")
         case Strategy.LAST4:
             return "*" * max(0, len(text) - 4) + text[-4:] if len(text) > 4 else "*" * len(text)
         case _:
@@ -288,7 +297,7 @@ class JsonMasker:
         self._counts.add(rule.data_class)
         if token[:1] != b'"':
             return b"null"
-        shown = masked_text(_decoded(token), rule.strategy)
+        shown = masked_text(_decoded(token), rule)
         return b"null" if shown is None else msgspec.json.encode(shown)
 
 
@@ -393,7 +402,7 @@ class _XmlReader:
             if not text.strip():
                 return None
             self._counts.add(hit.data_class)
-            return masked_text(text, hit.strategy) or ""
+            return masked_text(text, hit) or ""
         return starred(text, self._bits, self._counts)
 
     def _text(self, text: str) -> None:

@@ -216,6 +216,13 @@ def _substitute(strategy: Strategy, kind: int, type_oid: int, form: int, data_cl
     return Substitute(_MADE[strategy], key, kind, number, form == 1, first, last)
 
 
+def text_substitute(strategy: Strategy, data_class: str, means: Means) -> Substitute | None:
+    """What makes the masks of a text that is in no column; None: the strategy needs none, or has no key, and nothing is left."""
+    if _treatment(strategy, TEXT, 0, means) is not Treatment.SUBSTITUTE:
+        return None
+    return _substitute(strategy, TEXT, 0, 0, data_class, means)
+
+
 class Planner:
     """The two plans, with one connection's means."""
 

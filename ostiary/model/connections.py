@@ -322,6 +322,9 @@ class HttpConnection(Connection, frozen=True, kw_only=True):
     """How long a request that waits for people is held before its client is told to repeat it; 0: it is told at once."""
     actor_headers: bool
     """Tell the service who acts, in signed `X-Ostiary-…` headers."""
+    data_classes: tuple[DataClass, ...] = ()
+    mask_key: SecretRef | None = None
+    """What hashes and tokens are made with."""
 
     @property
     def classes(self) -> frozenset[str]:
@@ -330,9 +333,8 @@ class HttpConnection(Connection, frozen=True, kw_only=True):
 
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
-        """The credential that is shown to the service."""
-        secret = self.upstream.credential.secret
-        return () if secret is None else (secret,)
+        """The credential that is shown to the service, and the key of hashes and tokens."""
+        return tuple(each for each in (self.upstream.credential.secret, self.mask_key) if each is not None)
 
     @property
     def place(self) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
 from typing import Final
 
 import httpx
+import structlog
 
 from ostiary.model.connections import CredentialKind, HttpCredential
-from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
 from ostiary.model.secrets import Secret, SecretRef
 
 KEEP_SECONDS: Final = 5.0
@@ -19,6 +21,8 @@ EARLY_SECONDS: Final = 60.0
 """How long before its end a fetched token is fetched anew."""
 FETCH_SECONDS: Final = 10.0
 MAX_TOKEN_SECONDS: Final = 3600.0
+
+_log = structlog.get_logger("ostiary")
 
 
 class Shown:
@@ -29,6 +33,7 @@ class Shown:
         self._resolve = resolve
         self._lines = b""
         self._until = -1.0
+        self._fetching = asyncio.Lock()
 
     def ready(self) -> bytes | None:
         """The header lines, if they can be had at once; None: `fetch` them."""
@@ -55,10 +60,19 @@ class Shown:
     def _secret(self) -> Secret:
         if self._credential.secret is None:
             raise NotAdmitted(Reason.TARGET_UNREACHABLE, "the connection has no credential")
-        return self._resolve(self._credential.secret)
+        try:
+            return self._resolve(self._credential.secret)
+        except OstiaryError as exc:  # where it is kept is the operator's to know, and not the caller's
+            _log.error("the credential of a service cannot be read", error=str(exc))
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, "the connection's credential cannot be read") from None
 
     async def fetch(self) -> bytes:
-        """Fetch a token by client credentials: RFC 6749, 4.4. Raises `NotAdmitted`."""
+        """Fetch a token, once for all who wait for it. Raises `NotAdmitted`."""
+        async with self._fetching:
+            return self._lines if time.monotonic() < self._until else await self._fetch()
+
+    async def _fetch(self) -> bytes:
+        """RFC 6749, 4.4: client credentials."""
         held = self._credential
         form = {"grant_type": "client_credentials"} | ({"scope": held.scope} if held.scope else {})
         try:
@@ -69,13 +83,9 @@ class Shown:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             raise NotAdmitted(Reason.TARGET_UNREACHABLE, "its token endpoint did not give a token") from None
         self._lines = _line("Authorization", f"Bearer {token}")
-        self._until = time.monotonic() + max(0.0, min(seconds, MAX_TOKEN_SECONDS) - EARLY_SECONDS)
+        seconds = min(seconds, MAX_TOKEN_SECONDS)
+        self._until = time.monotonic() + max(seconds - EARLY_SECONDS, seconds / 2)
         return self._lines
-
-    def forget(self) -> None:
-        """The service did not accept it: do not use it again."""
-        self._until = -1.0
-
 
 def _line(name: str, value: str) -> bytes:
     if not value.isprintable() or not value.isascii():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ostiary.masking.documents import Rules, Unmaskable
 from ostiary.masking.http import MAX_HELD, ReplyMasker
+from ostiary.masking.plan import Means, text_substitute
 from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.proofs import Content
 from ostiary.model.results import ReplyEnd, ReplyHead
@@ -234,3 +235,35 @@ def test_heads_are_scanned_and_lose_what_tells_of_a_body_that_changed() -> None:
     assert b"public" not in head
     assert b"Cache-Control: private, no-store" in head
     assert b"ETag" in masked(b'{"a":1}', more=more)[0]
+
+
+MEANS = Means(b"k" * 16, {"name": (1, 0)})
+
+
+def kept(strategy: Strategy, means: Means = MEANS) -> Rules:
+    return Rules((ProtectedField("json:/**/name", "name", strategy), ProtectedField("xml://name", "name", strategy)), means)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5])
+def test_fields_can_be_hashed_made_up_or_shown_in_part(cut: int) -> None:
+    body = {"a": {"name": "Ana Hanna"}, "b": [{"name": "Ana Hanna"}, {"name": "Bea"}, {"name": 17}, {"name": ""}]}
+    found = {
+        how: json.loads(masked(json.dumps(body).encode(), cut=cut, rules=kept(how))[1])
+        for how in (Strategy.HASH, Strategy.TOKEN, Strategy.PARTIAL)
+    }
+    hashed, made, part = found[Strategy.HASH], found[Strategy.TOKEN], found[Strategy.PARTIAL]
+    assert hashed["a"]["name"] == hashed["b"][0]["name"] != hashed["b"][1]["name"]
+    assert hashed["a"]["name"].startswith("h_")
+    assert [len(word) for word in made["a"]["name"].split(" ")] == [3, 5]
+    assert made["a"]["name"] != "Ana Hanna"
+    assert [each["name"] for each in part["b"]] == ["A********", "B**", None, ""]
+    column = text_substitute(Strategy.HASH, "name", MEANS)
+    assert column is not None
+    assert column.of(b"Ana Hanna") == hashed["a"]["name"].encode()  # as a column of the same class has it
+    xml = masked(b"<p><name>Ana &#72;anna</name></p>", "application/xml", cut=cut, rules=kept(Strategy.HASH))[1]
+    assert xml == b"<p><name>" + hashed["a"]["name"].encode() + b"</name></p>"
+
+
+def test_without_a_key_nothing_is_left_of_what_would_be_hashed() -> None:
+    for how in (Strategy.HASH, Strategy.TOKEN):
+        assert masked(b'{"name":"Ana"}', rules=kept(how, Means()))[1] == b'{"name":null}'

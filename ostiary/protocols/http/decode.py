@@ -167,7 +167,10 @@ class BodyReader:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "the body ends too early")
 
     def _chunks(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """RFC 9112, 7.1: `size [;ext] CRLF data CRLF … 0 CRLF trailers CRLF`. Extensions and trailers are read and dropped."""
+        """RFC 9112, 7.1: `size [;ext] CRLF data CRLF … 0 CRLF trailers CRLF`. Extensions and trailers are read and dropped.
+
+        What was read at once is one piece, however small its chunks are: nobody makes us hold, or send, a million of them.
+        """
         if self._held:
             data = self._held + data
             self._held = b""
@@ -200,9 +203,9 @@ class BodyReader:
                 if following < 0:
                     break
                 self.is_done = True
-                return pieces, data[following:]
+                return _joined(pieces), data[following:]
         self._held = data[at:]
-        return pieces, b""
+        return _joined(pieces), b""
 
     def _size(self, data: bytes, at: int) -> int:
         newline = data.find(b"\n", at, at + MAX_CHUNK_LINE)
@@ -227,6 +230,10 @@ class BodyReader:
             return -1
         _fields(data[at : end + 2])
         return end + 4
+
+
+def _joined(pieces: list[bytes]) -> list[bytes]:
+    return pieces if len(pieces) < 2 else [b"".join(pieces)]
 
 
 def _could_be_size(start: bytes) -> bool:

@@ -60,6 +60,8 @@ class Judged(msgspec.Struct, frozen=True):
     """Of the request, its body left aside."""
     wants_body: bool
     """What it does may hang on its body: that is read first."""
+    below: str = ""
+    """The path of ours under which it came in, if it did."""
 
 
 class Route:
@@ -116,8 +118,10 @@ class Understanding:
         except Ambiguous as exc:
             return Judged(None, objected(method, Unjudgeable.UNPARSABLE, str(exc), "400"), wants_body=False)
         path = target.path
-        prefix = self.connection.prefix
-        if prefix and path_below(path, prefix) is not None:
+        prefix = below = self.connection.prefix
+        if prefix and path_below(path, prefix) is None:
+            below = ""
+        if below:
             path = path_below(path, prefix) or "/"
             wire = target.wire[len(prefix) :] or b"/"
             target = Target(path, wire, target.query, target.authority)
@@ -128,7 +132,7 @@ class Understanding:
             said = "the query asks for another method (`_method`)"
             return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
         facts = self._facts(method, path, arguments)
-        return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"))
+        return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"), below=below)
 
     def _facts(self, method: str, path: str, arguments: Arguments) -> Facts:
         route = next((each.route for each in self._routes if each.matches(method, path)), None)

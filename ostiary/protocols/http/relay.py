@@ -29,6 +29,7 @@ from ostiary.protocols.http.operations import (
     with_body,
 )
 from ostiary.protocols.http.paths import Ambiguous
+from ostiary.protocols.http.places import placed
 from ostiary.protocols.http.results import Part, ReplyReader
 from ostiary.protocols.http.states import Event, Phase, turn
 
@@ -224,6 +225,8 @@ class HttpRelay:
             match part:
                 case ReplyHead():
                     self.phase = turn(self.phase, Event.HEAD)
+                    yield placed(part, self._judged.below, self.connection.upstream)
+                    continue
                 case ReplyEnd():
                     self.phase = turn(self.phase, Event.END)
                 case _:
