@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.api.words import GRANT, JWT
-from ostiary.cli.sessions import _records
+from ostiary.cli.recordings import records
 from ostiary.config.load import load
 from ostiary.model.connections import SshConnection
 from ostiary.model.events import PayloadKind, PayloadRef
@@ -128,7 +128,7 @@ def test_what_is_typed_is_on_record_and_no_replay_shows_it(lab: Lab) -> None:
 
     asyncio.run(act())
     session = lab.last("session.end")["session"]
-    kept = [each for each in _records(lab.gateway.state, session) if isinstance(each, Record)]
+    kept = [each for each in records(load(str(lab.gateway.config)), session, None) if isinstance(each, Record)]
     assert any(b"hunter2-typed" in each.data for each in kept if each.kind is PayloadKind.COPY_IN)
     for options in ((), ("-o", "json")):
         text = replayed(lab, session, *options)
@@ -205,7 +205,7 @@ async def half_a_download(lab: Lab) -> tuple[asyncssh.SSHClientConnection, Any]:
 
 def assert_contiguous_up_to_the_cut(lab: Lab, session: str, *, least: int) -> None:
     """What is on record is the beginning of what would have come, without a hole."""
-    kept = [each for each in _records(lab.gateway.state, session) if isinstance(each, Record) and each.kind is PayloadKind.RESULT]
+    kept = [each for each in records(load(str(lab.gateway.config)), session, None) if isinstance(each, Record) and each.kind is PayloadKind.RESULT]
     text = "".join(each.text for each in ssh_events(kept, ()) if each.kind == "output")
     assert len(text) >= least
     assert (lab.home / "long").read_text().startswith(text)
