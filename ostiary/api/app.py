@@ -20,6 +20,7 @@ from ostiary.api.deps import Deps, Desk
 from ostiary.api.forms import FormRefused, oauth_error
 from ostiary.api.logins import Logins
 from ostiary.api.scim import Scim
+from ostiary.api.ssh import SshAuthority, SshCertificates
 from ostiary.api.tokens import MAX_AT_ONCE, Tokens
 from ostiary.api.words import CLIENT_CREDENTIALS, CODE, DEVICE_CODE, GRANT, JWT_BEARER
 from ostiary.identity.clients import ALGORITHMS
@@ -27,14 +28,15 @@ from ostiary.identity.clients import ALGORITHMS
 __all__ = ["Deps", "create_app", "server"]
 
 
-def create_app(deps: Deps, more: Sequence[BaseRoute] = ()) -> Starlette:
-    """The API as an ASGI application. `more`: the routes of other areas."""
+def create_app(deps: Deps, more: Sequence[BaseRoute] = (), ssh: SshAuthority | None = None) -> Starlette:
+    """The API as an ASGI application. `more`: the routes of other areas. `ssh`: where there is a listener for SSH."""
     desk = Desk(deps)
     logins = Logins(desk)
     general = _General(deps)
     areas = (Tokens(desk, logins), logins, Delegations(desk), Accounts(desk), Scim(desk), general)
+    certificates = () if ssh is None else SshCertificates(desk, ssh).routes()
     return Starlette(
-        routes=[*(route for area in areas for route in area.routes()), *more],
+        routes=[*(route for area in areas for route in area.routes()), *certificates, *more],
         exception_handlers={FormRefused: _form_refused},
     )
 

@@ -112,6 +112,11 @@ def begin_device(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
     return _post(api_url, "/oauth/device_authorization", {"client_id": COMMAND_LINE}, ca_file)
 
 
+def about_ssh(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
+    """How the gateway's SSH listener is known. Raises `ApiRefused`."""
+    return _send(api_url, "GET", "/v1/ssh", {}, ca_file)
+
+
 def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None) -> dict[str, Any]:
     sent = {name: value for name, value in form.items() if value}
     return _send(api_url, "POST", path, {"data": sent}, ca_file)

@@ -18,14 +18,15 @@ from starlette.applications import Starlette
 from ostiary.alerts import engine as alerts
 from ostiary.api.app import Deps, create_app, server
 from ostiary.api.events import TokenEvent
+from ostiary.api.ssh import SshAuthority
 from ostiary.app.alerting import Controls
 from ostiary.app.common import AUDIENCE, on_signals, open_own_log, verifier
 from ostiary.app.worker import no_core_dumps
 from ostiary.approvals import tables
 from ostiary.approvals.words import TOPIC
-from ostiary.config.types import Config, Scim
+from ostiary.config.types import Config, Scim, SshListener
 from ostiary.driver.spawn import spawn
-from ostiary.identity import records
+from ostiary.identity import records, ssh
 from ostiary.identity.clients import Client, Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.issuers import Issuer, issuer_configured
@@ -108,6 +109,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
             scim_subject="externalId" if config.scim is None else config.scim.subject,
         ),
         controls.routes(believes),
+        None if config.listen.ssh is None else ssh_authority(config.listen.ssh, state / "keys"),
     )
     http, sock = listening(config, app)
     host, port = sock.getsockname()[:2]
@@ -138,6 +140,14 @@ def listening(config: Config, app: Starlette) -> tuple[uvicorn.Server, socket.so
     )
     http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are set when it serves
     return http, bind(tls.host, tls.port, shared=False)
+
+
+def ssh_authority(settings: SshListener, keys: Path) -> SshAuthority:
+    """What signs the certificates of SSH's users, and what clients are told of the listener."""
+    vouched: dict[str, str] = {}
+    if settings.host_key is None:
+        vouched["host_authority"] = (keys / f"{ssh.HOST_AUTHORITY}.pub").read_text().strip()
+    return SshAuthority(ssh.load_authority(keys), {"address": settings.address} | vouched)
 
 
 def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[Login | SamlLogin, ...]:

@@ -26,6 +26,7 @@ from ostiary.cli import (
     login,
     policy,
     sessions,
+    ssh,
     timeline,
     tokens,
     witness,
@@ -59,6 +60,8 @@ def build() -> typer.Typer:
     app.command("whoami")(login.whoami)
     app.command("token")(tokens.token)
     app.command("connect")(tokens.connect)
+    app.command("ssh-cert")(ssh.ssh_cert)
+    app.command("ssh-config")(ssh.ssh_config)
     app.add_typer(delegate.app, name="delegate")
     app.add_typer(admin.accounts, name="accounts")
     app.command("isolate")(admin.isolate)

@@ -71,7 +71,7 @@ def token(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Exchange an issuer's token for a gateway token, and print it: fit to be the password of `psql`."""
-    granted = _exchange(config, api, subject, actor, connections or [], purpose, ticket, details, account, ca_file)
+    granted = exchanged(config, api, subject, actor, connections or [], purpose, ticket, details, account, ca_file)
     if output is Output.JSON:
         emit_json(
             {"access_token": granted.token.reveal(), "expires_in": granted.seconds, "connections": connections or []}
@@ -111,7 +111,7 @@ def connect(
     Ends with the client's exit code.
     """
     host, port, tls = _listener(config, gateway)
-    granted = _exchange(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file)
+    granted = exchanged(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file)
     environment = {
         "PGHOST": host,
         "PGPORT": str(port),
@@ -124,7 +124,7 @@ def connect(
     return _run(command or ["psql"], environment, granted.token)
 
 
-def _exchange(
+def exchanged(
     config: Path,
     api: str | None,
     subject: str,
@@ -136,6 +136,7 @@ def _exchange(
     account: str | None,
     ca_file: Path | None,
 ) -> Any:
+    """A gateway token for what the options name."""
     from ostiary.api.client import ApiRefused, exchange
 
     url = api if api is not None else load(config).api.base_url

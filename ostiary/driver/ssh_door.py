@@ -1,7 +1,8 @@
 """One SSH client at the door: its login, the connect decision, `session.start`, the target, and then its channels.
 
 asyncssh speaks the transport and authentication (RFC 4253, 4252). The user name is the connection and nothing else. Whoever logs in
-shows a token as password, or answers the question for it (keyboard-interactive); no key and no certificate lets anybody in.
+shows a token as password, or answers the question for it (keyboard-interactive), or shows a certificate of the gateway's authority,
+which carries a token that is bound to its key (`ostiary/identity/ssh.py`). A key by itself lets nobody in.
 Proof, target and policy are looked at before authentication succeeds, so who is not let in hears why in a banner and never has
 a session; the target is dialled and `session.start` durable before the first channel opens.
 """
@@ -9,6 +10,7 @@ a session; the target is dialled and `session.start` durable before the first ch
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from ostiary.driver.admission import ending
 from ostiary.driver.spawn import spawn
 from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
 from ostiary.driver.ssh_sides import ClientSide
+from ostiary.identity.ssh import read_login
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
@@ -40,6 +43,8 @@ class Door(asyncssh.SSHServer):
         self._house = house
         self._address = address
         self._connection: asyncssh.SSHServerConnection | None = None
+        self._shows_key: Callable[[str, bytes, bytes, bytes], Awaitable[bool]] | None = None
+        """asyncssh's own check of a key or certificate, and of the signature by it."""
         self._attempts = 0
         self._admitted: tuple[Permit, SshDestination, Claims] | None = None
         self._session: SshSession | None = None
@@ -50,7 +55,9 @@ class Door(asyncssh.SSHServer):
         """The transport is there."""
         self._connection = conn
         conn.set_extra_info(ostiary=self)
-        # asyncssh has no callback for these two: it asks the connection, which says no by itself, and unheard.
+        # asyncssh has no callbacks for these: it asks the connection, which hands out no certificate, and says no to the others unheard.
+        self._shows_key = conn.validate_public_key
+        conn.validate_public_key = self._prove_by_key  # type: ignore[method-assign]
         conn.create_agent_listener = self._agent_requested  # type: ignore[method-assign]
         conn.attach_x11_listener = self._x11_requested  # type: ignore[method-assign]
 
@@ -73,8 +80,24 @@ class Door(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """RFC 4252, 7: no key and no certificate lets anybody in."""
-        return False
+        """RFC 4252, 7: certificates of the gateway's authority."""
+        return bool(self._house.authority)
+
+    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """OpenSSH, PROTOCOL.certkeys: whether that key may sign. `_prove_by_key` looks at the rest."""
+        del username
+        return key.algorithm == b"ssh-ed25519" and key.public_data[-32:] == self._house.authority
+
+    async def _prove_by_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """A certificate is shown: with a signature, it is a login; without, a question whether it would do."""
+        if self._shows_key is None or not await self._shows_key(username, key_data, msg, signature):
+            return False
+        try:
+            token, key = read_login(key_data, self._house.authority, username, time.time())
+        except NotAdmitted as exc:
+            self._refuse(f"{exc}. {exc.hint}" if exc.hint else str(exc))
+            return False
+        return not msg or await self._prove(username, token.reveal(), key)
 
     def password_auth_supported(self) -> bool:
         """A token is a password."""
@@ -98,10 +121,10 @@ class Door(asyncssh.SSHServer):
         """RFC 4256, 3.4."""
         return len(responses) == 1 and await self._prove(username, str(responses[0]))
 
-    async def _prove(self, username: str, token: str) -> bool:
+    async def _prove(self, username: str, token: str, key: str | None = None) -> bool:
         said = Said(address=self._address, user="", application=self._client_version())
         return await self.admit(
-            Claims(connection=username, token=Secret(token.strip()[:MAX_TOKEN]), said=said),
+            Claims(connection=username, token=Secret(token.strip()[:MAX_TOKEN]), said=said, key=key),
             self._house.reception.identify,
         )
 

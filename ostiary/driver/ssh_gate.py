@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import asyncssh
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from ostiary.config.types import SshListener
 from ostiary.driver.admission import Reception, WhyNot
 from ostiary.driver.spawn import spawn
 from ostiary.driver.ssh_door import Door
 from ostiary.driver.ssh_session import House, SshDestination
-from ostiary.identity.ssh import HOST
+from ostiary.identity.ssh import HOST, USER_AUTHORITY
 from ostiary.listener.accept import accept_forever
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import VerifiedIdentity
@@ -43,7 +45,7 @@ class SshGate:
     ) -> None:
         """`keys`: the folder of the gateway's own."""
         self.settings = settings
-        self.house = House(reception, settings)
+        self.house = House(reception, settings, _authority(keys))
         self._host_keys = _host_keys(settings, keys)
         self._logins = 0
         self._closing = False
@@ -119,6 +121,18 @@ class SshGate:
             door.cut()
         finally:
             self._logins -= 1
+
+
+def _authority(keys: Path) -> bytes:
+    """The raw public key that signs users' certificates."""
+    path = keys / f"{USER_AUTHORITY}.pub"
+    try:
+        key = load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise ConfigError(str(path), f"cannot be used: {exc}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(str(path), "is no Ed25519 key")
+    return key.public_bytes_raw()
 
 
 def _host_keys(settings: SshListener, keys: Path) -> list[Any]:

@@ -52,8 +52,10 @@ class SshDestination(Destination):
 class House:
     """What the sessions of one listener share, and all of those that are open."""
 
-    def __init__(self, reception: Reception, settings: SshListener) -> None:
+    def __init__(self, reception: Reception, settings: SshListener, authority: bytes = b"") -> None:
+        """`authority`: the raw public key that signs users' certificates; empty: none lets in."""
         self.reception = reception
+        self.authority = authority
         self.settings = settings
         self.sessions: set[SshSession] = set()
 

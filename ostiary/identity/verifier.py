@@ -46,8 +46,12 @@ class Verifier:
         """
         token, tilde, proof = claims.token.reveal().partition("~")
         # A tilde stands in no token: behind it comes the proof of the key that the token is bound to.
-        key = self.proofs.check(proof, "CONNECT", f"ostiary:{claims.connection}", token, now) if tilde else None
+        key = claims.key
+        if tilde:
+            key = self.proofs.check(proof, "CONNECT", f"ostiary:{claims.connection}", token, now)
         proved = await self.verify_token(token, now, key=key)
+        if claims.key is not None and proved.identity.auth.key != claims.key:
+            raise NotAdmitted(Reason.BAD_TOKEN, "the token is not bound to the key that was proved")
         if proved.is_delegation:
             raise NotAdmitted(Reason.BAD_TOKEN, "a delegation opens no session: exchange it with the actor's own token")
         identity = proved.identity

@@ -134,3 +134,5 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     connection: str
     token: Secret
     said: Said
+    key: str | None = None
+    """RFC 7638 thumbprint of the key that the protocol itself has proved; the token must be bound to it. None: it proves none."""
