@@ -92,6 +92,7 @@ def ssh_config(
     api: Api = None,
     ca_file: CaFile = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> None:
     """Print the lines for ~/.ssh/config, and keep beside KEY whom to believe about the gateway's host key."""
     from ostiary.api.client import ApiRefused, about_ssh
@@ -115,6 +116,9 @@ def ssh_config(
         _write(known, f"@cert-authority {host if port == 22 else f'[{host}]:{port}'} {authority}\n", 0o644)
     else:
         say("the listener has a host key of its own: ask its operator for it")
+    if output is Output.JSON:
+        emit_json({"host": host, "port": port, "key": str(private), "known_hosts": str(known), "connections": connections})
+        return
     sys.stdout.write("\n".join(_stanza(connections, suffix, host, port, private, known)) + "\n")
 
 
@@ -155,7 +159,7 @@ def _public_key(private: Path) -> str:
             pem = made.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.OpenSSH, ser.NoEncryption())
             _write(private, pem.decode(), 0o600)
         found: Any = ser.load_ssh_private_key(private.read_bytes(), None)
-        line = found.public_key().public_bytes(ser.Encoding.OpenSSH, ser.PublicFormat.OpenSSH).decode()
+        line: str = found.public_key().public_bytes(ser.Encoding.OpenSSH, ser.PublicFormat.OpenSSH).decode()
         _write(beside, line + " ostiary\n", 0o644)
     except (OSError, ValueError, TypeError) as exc:
         raise CommandFailed(
