@@ -97,7 +97,7 @@ class Door(asyncssh.SSHServer):
         except NotAdmitted as exc:
             self._refuse(f"{exc}. {exc.hint}" if exc.hint else str(exc))
             return False
-        return not msg or await self._prove(username, token.reveal(), key)
+        return not msg or await self._prove(username, token, key)
 
     def password_auth_supported(self) -> bool:
         """A token is a password."""
@@ -105,7 +105,7 @@ class Door(asyncssh.SSHServer):
 
     async def validate_password(self, username: str, password: str) -> bool:
         """RFC 4252, 8."""
-        return await self._prove(username, password)
+        return await self._prove(username, _typed(password))
 
     def kbdint_auth_supported(self) -> bool:
         """Keyboard-interactive asks for the token."""
@@ -119,12 +119,12 @@ class Door(asyncssh.SSHServer):
 
     async def validate_kbdint_response(self, username: str, responses: Any) -> bool:
         """RFC 4256, 3.4."""
-        return len(responses) == 1 and await self._prove(username, str(responses[0]))
+        return len(responses) == 1 and await self._prove(username, _typed(str(responses[0])))
 
-    async def _prove(self, username: str, token: str, key: str | None = None) -> bool:
+    async def _prove(self, username: str, token: Secret, key: str | None = None) -> bool:
         said = Said(address=self._address, user="", application=self._client_version())
         return await self.admit(
-            Claims(connection=username, token=Secret(token.strip()[:MAX_TOKEN]), said=said, key=key),
+            Claims(connection=username, token=token, said=said, key=key),
             self._house.reception.identify,
         )
 
@@ -259,3 +259,8 @@ class Door(asyncssh.SSHServer):
     async def _x11_requested(self, chan: Any, auth_proto: bytes, auth_data: bytes, screen: int) -> None:
         del chan, auth_proto, auth_data
         await (await self._ready()).refuse("x11-req", f"screen {screen}")
+
+
+def _typed(text: str) -> Secret:
+    """A token as somebody typed or pasted it."""
+    return Secret(text.strip()[:MAX_TOKEN])
