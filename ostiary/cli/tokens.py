@@ -110,7 +110,7 @@ def connect(
     The token reaches the client in a password file that only this user can read (PGPASSFILE), never on a command line.
     Ends with the client's exit code.
     """
-    host, port, tls = _listener(config, gateway)
+    host, port, tls = listener(config, gateway)
     granted = exchanged(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file)
     environment = {
         "PGHOST": host,
@@ -136,7 +136,7 @@ def exchanged(
     account: str | None,
     ca_file: Path | None,
 ) -> Any:
-    """A gateway token for what the options name."""
+    """Exchange an issuer's token for the gateway's own."""
     from ostiary.api.client import ApiRefused, exchange
 
     url = api if api is not None else load(config).api.base_url
@@ -199,7 +199,7 @@ def read_details(path: Path) -> list[dict[str, Any]]:
         raise ConfigError("--details", f"{path} is not a JSON list of objects: {exc}") from None
 
 
-def _listener(config: Path, gateway: str | None) -> tuple[str, int, bool]:
+def listener(config: Path, gateway: str | None) -> tuple[str, int, bool]:
     """Return (host, port, whether it speaks TLS) of the listener that clients use."""
     from ostiary.config.types import is_loopback, split_address
     from ostiary.model.errors import ConfigError
