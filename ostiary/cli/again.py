@@ -17,7 +17,7 @@ from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres import encode
 from ostiary.protocols.postgres import messages as m
-from ostiary.recording.asked import Answer, Asked
+from ostiary.recording.asked import Asked, Heard
 from ostiary.upstream import Target, open_target
 
 SANDBOX: Final = "sandbox=true"
@@ -31,7 +31,7 @@ class Ran(msgspec.Struct, frozen=True):
     """One operation, run again."""
 
     asked: Asked
-    answer: Answer
+    answer: Heard
     differences: tuple[str, ...]
 
 
@@ -69,17 +69,17 @@ class _Client(asyncio.Protocol):
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._answer = Answer()
+        self._answer = Heard()
         self._done: asyncio.Future[None] | None = None
         self._copied = b""
         self._lost = False
         target.attach(self)
 
-    async def ask(self, one: Asked) -> Answer:
+    async def ask(self, one: Asked) -> Heard:
         """Ask as it was asked then, and return the answer."""
         if self._lost:
             raise _gone()
-        self._answer, self._copied = Answer(), one.copied or encode.frame(b"f", _NO_DATA)
+        self._answer, self._copied = Heard(), one.copied or encode.frame(b"f", _NO_DATA)
         self._done = asyncio.get_running_loop().create_future()
         self._target.transport.write(_question(one))
         await self._done

@@ -35,7 +35,7 @@ class NotRunnable(OstiaryError):
     """The session cannot be run again: something is missing in its recording, or it is larger than is held."""
 
 
-class Answer:
+class Heard:
     """One operation's answer. `feed` takes whole frames or parts of them."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Answer:
             at += 1 + length
         del held[:at]
 
-    def differences(self, now: Answer) -> Iterator[str]:
+    def differences(self, now: Heard) -> Iterator[str]:
         """Say, in lines for people, in what another answer to the same differs. Text in them is that of strangers."""
         if self.errors != now.errors:
             yield f"error: then {_errors(self)}, now {_errors(now)}"
@@ -136,7 +136,7 @@ class Asked(msgspec.Struct):
     """None: by the simple protocol."""
     copied: bytes = b""
     """CopyData, CopyDone and CopyFail frames."""
-    answer: Answer = msgspec.field(default_factory=Answer)
+    answer: Heard = msgspec.field(default_factory=Heard)
 
 
 def asked(records: Iterable[Record | Gap]) -> dict[str, Asked]:
@@ -174,7 +174,7 @@ def _take(one: Asked, record: Record, statements: dict[int, bytes]) -> None:
             one.answer.feed(record.data)
 
 
-def _errors(answer: Answer) -> str:
+def _errors(answer: Heard) -> str:
     return "; ".join(f"{code} {message}" for code, message in answer.errors) or "none"
 
 
