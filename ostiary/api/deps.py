@@ -15,7 +15,7 @@ from ostiary.api.events import Record, TokenEvent
 from ostiary.api.forms import NO_STORE, Form, FormRefused, single
 from ostiary.identity.clients import Clients
 from ostiary.identity.gateway import TokenSigner
-from ostiary.identity.oidc import Login
+from ostiary.identity.oidc import Login, Provided
 from ostiary.identity.records import Records
 from ostiary.identity.saml import SamlLogin
 from ostiary.identity.tokens import Proved
@@ -29,6 +29,10 @@ MAX_SAID: Final = 512
 
 async def _nobody_cares(_who: VerifiedIdentity) -> None:
     """Without approvals."""
+
+
+async def _nobody_asks(_provided: Provided) -> None:
+    """Where issuers are not asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class Deps:
     """Public keys of what services are told of who acts (`X-Ostiary-Assertion`)."""
     saw: Callable[[VerifiedIdentity], Awaitable[None]] = _nobody_cares
     """Hears of everybody whom a token is given: approvals forget who lost a group."""
+    returned: Callable[[Provided], Awaitable[None]] = _nobody_asks
+    """Hears of every login at an issuer, before it is asked whether whoever it is was stopped."""
     clock: Callable[[], float] = time.time
 
     def is_admin(self, who: VerifiedIdentity) -> bool:

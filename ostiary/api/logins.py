@@ -288,10 +288,13 @@ class Logins:
         refused: NotAdmitted | None = None
         try:
             provided = await pending.login.finish(pending.attempt, code, iss, self._clock())
+            await self._desk.deps.returned(provided)
             self._desk.deps.verifier.check(provided.proved.identity)
             pending.person = provided.proved
         except NotAdmitted as error:
             refused = error
+        except StoreFailed:
+            return pages.problem("The login cannot be kept, so it did not happen. Try again.", 503)
         who = None if pending.person is None else pending.person.identity
         if not await self._desk.recorded("login", said_by(request), who, refused, detail=f"for {pending.client}"):
             pending.person = None

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -36,12 +36,15 @@ from ostiary.identity.records import Records
 from ostiary.identity.saml import SamlLogin
 from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
+from ostiary.identity.vouching import Vouching
 from ostiary.listener.accept import bind
 from ostiary.model.errors import ConfigError, Reason
+from ostiary.model.identity import Said
 from ostiary.store import news
 from ostiary.store.database import Database
 from ostiary.store.link import LinkServer
 from ostiary.store.news import NewsBoard
+from ostiary.vault.keeping import newest_key
 from ostiary.vault.references import parse_ref, resolve
 
 WRITER: Final = "control"
@@ -84,6 +87,8 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     own = config.api.base_url
     audiences = frozenset({own, f"{own}/oauth/token", f"{own}/v1/token"})
     believes = verifier(config, standing)
+    found = logins(config, issuers, believes)
+    vouching = Vouching(kept, asked_again(config, found), newest_key(state / "keys"), partial(_told, record))
     app = create_app(
         Deps(
             verifier=believes,
@@ -101,7 +106,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
                 audiences=audiences,
             ),
             base_url=own,
-            logins=logins(config, issuers, believes),
+            logins=found, returned=vouching.returned,
             admin_groups=frozenset(config.admin.groups),
             admin_issuer=config.admin.issuer,
             scim_token=None if config.scim is None else scim_token(config.scim),
@@ -114,12 +119,14 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     http, sock = listening(config, app)
     host, port = sock.getsockname()[:2]
     serving = spawn(http.serve(sockets=[sock]), "api")
+    watching = spawn(vouching.watch(), "vouching")
     on_signals(stop, lambda: None)
     while not http.started and not serving.done():  # noqa: ASYNC110 - uvicorn sets a flag, and no event
         await asyncio.sleep(0.01)
     if http.started:
         ready({"api": f"{host}:{port}"})
         await stop.wait()
+    watching.cancel()
     http.should_exit = True
     await serving
     await controls.close()
@@ -168,6 +175,18 @@ def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[L
             )
     saml = (SamlLogin(section, config.api.base_url, f"saml[{n}]") for n, section in enumerate(config.saml))
     return (*found, *saml)
+
+
+def asked_again(config: Config, found: Iterable[Login | SamlLogin]) -> dict[str, tuple[Login, float]]:
+    """The issuers that are asked whether people are still there, with how often."""
+    seconds = {section.issuer: section.login_check_seconds for section in config.issuers}
+    return {each.issuer: (each, seconds[each.issuer]) for each in found if isinstance(each, Login) and seconds[each.issuer] > 0}
+
+
+async def _told(record: Callable[[TokenEvent], Awaitable[None]], action: str, whom: tuple[str, str], detail: str) -> None:
+    """Put on record what came of asking an issuer."""
+    said = f"{whom[1]} of {whom[0]}: {detail}"
+    await record(TokenEvent(action=action, said=Said(address="local"), who=None, connections=(), reason=None, detail=said))
 
 
 async def revoke_misused(board: NewsBoard, body: dict[str, Any]) -> dict[str, Any]:

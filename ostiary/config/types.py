@@ -389,7 +389,10 @@ class Issuer(Section, frozen=True):
     login_client_secret: Text | None = None
     """Where our client secret there is kept, if it wants one: `file:/path` or `env:NAME`."""
     login_scopes: tuple[Text, ...] = ("openid", "profile", "email")
-    """Scopes asked for at a login."""
+    """Scopes asked for at a login. Many issuers give a refresh token only for `offline_access`."""
+    login_check_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 900.0
+    """How often the issuer is asked, with the refresh token of their last login, whether somebody is still there on whom delegations, accounts
+    or fresh tokens hang. A no ends all of it at once. 0: never."""
     purpose_claim: Text | None = None
     """Claim with what the token is for, in a sentence; recorded as said."""
     ticket_claim: Text | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import msgspec
 
@@ -44,6 +44,11 @@ AREA: Final = Area(
                id TEXT PRIMARY KEY, iss TEXT NOT NULL, sub TEXT NOT NULL, user_name TEXT NOT NULL UNIQUE,
                active INTEGER NOT NULL, resource BLOB NOT NULL, created INTEGER NOT NULL, changed INTEGER NOT NULL,
                UNIQUE (iss, sub)) STRICT""",
+        ),
+        (
+            """CREATE TABLE refreshes (
+               iss TEXT NOT NULL, sub TEXT NOT NULL, key TEXT NOT NULL, sealed BLOB NOT NULL, seen INTEGER NOT NULL,
+               checked INTEGER NOT NULL, PRIMARY KEY (iss, sub)) STRICT, WITHOUT ROWID""",
         ),
     ),
 )
@@ -247,14 +252,25 @@ class Records:
 
     # --- stopping people, agents and workloads ---
 
-    async def stop(self, iss: str, sub: str, reason: Reason, why: str, now: int) -> Ended:
+    @overload
+    async def stop(self, iss: str, sub: str, reason: Reason, why: str, now: int) -> Ended: ...
+    @overload
+    async def stop(self, iss: str, sub: str, reason: Reason, why: str, now: int, *, by: str) -> Ended | None: ...
+    async def stop(self, iss: str, sub: str, reason: Reason, why: str, now: int, *, by: str = "") -> Ended | None:
         """Stop whoever this is, everywhere, at once; with them end the delegations they gave or hold, and their accounts.
 
-        `reason`: `STOPPED_ACTOR` for isolation, `LOST_OWNER` for somebody who was disabled.
+        `reason`: `STOPPED_ACTOR` for isolation, `LOST_OWNER` for somebody who was disabled. `by`: who does it by itself, whose stop never
+        takes the place of another one; None: there was one.
         """
         ended = Ended(delegations=[], accounts=[])
+        done = True
 
         def work(connection: sqlite3.Connection) -> list[Piece]:
+            nonlocal done
+            held = "SELECT 1 FROM news WHERE topic = ? AND key = ? AND body IS NOT NULL"
+            if by and connection.execute(held, (STOPPED, actor_key(iss, sub))).fetchone() is not None:
+                done = False
+                return []
             given = connection.execute(
                 "UPDATE delegations SET ended = ?1, why = ?4 WHERE ended IS NULL AND expires > ?1 AND ((iss = ?2 AND sub = ?3)"
                 " OR (by_iss = ?2 AND by_sub = ?3) OR (to_iss = ?2 AND to_sub = ?3)) RETURNING id",
@@ -269,13 +285,18 @@ class Records:
             ended.accounts[:] = sorted(each for (each,) in owned)
             lost = stop_body(Reason.LOST_OWNER, "its owner was stopped")
             return [
-                (STOPPED, actor_key(iss, sub), stop_body(reason, why) | {"iss": iss, "sub": sub, "at": now}, FOREVER),
+                (STOPPED, actor_key(iss, sub), stop_body(reason, why) | {"iss": iss, "sub": sub, "at": now, "by": by}, FOREVER),
                 *((REVOKED, each, lost, FOREVER) for each in ended.delegations),
                 *((REVOKED, account_token(each), lost, FOREVER) for each in ended.accounts),
             ]
 
         await self.board.change(work)
-        return ended
+        return ended if done else None
+
+    def stopped_by(self, iss: str, sub: str) -> str | None:
+        """Who stopped them by itself; empty: somebody did; None: they are not stopped."""
+        news = self.board.lookup(STOPPED, actor_key(iss, sub))
+        return None if news is None or news.body is None else str(news.body.get("by", ""))
 
     async def release(self, iss: str, sub: str) -> bool:
         """Take a stop back; False: there was none. What was ended with it stays ended: it is given anew, knowingly."""

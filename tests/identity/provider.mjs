@@ -9,12 +9,13 @@ const jwk = (type, options, extra) => ({
 const jwks = { keys: [jwk("rsa", { modulusLength: 2048 }, { kid: "r", alg: "RS256" }),
                       jwk("ec", { namedCurve: "P-256" }, { kid: "e", alg: "ES256" })] };
 
+const gone = new Set();
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   const client = (id, alg) => ({
-    client_id: id, token_endpoint_auth_method: "none", redirect_uris: ["http://127.0.0.1/cb"],
-    application_type: "native", grant_types: ["authorization_code"], response_types: ["code"],
+    client_id: id, token_endpoint_auth_method: "none", redirect_uris: ["http://127.0.0.1/cb", "http://127.0.0.1/oauth/callback"],
+    application_type: "native", grant_types: ["authorization_code", "refresh_token"], response_types: ["code"],
     id_token_signed_response_alg: alg,
   });
   const provider = new Provider(issuer, {
@@ -24,11 +25,19 @@ server.listen(0, "127.0.0.1", () => {
     claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"], groups: ["groups"] },
     scopes: ["openid", "profile", "email", "groups"],
     cookies: { keys: ["test"] },
-    findAccount: (_, id) => ({
+    issueRefreshToken: () => true,
+    findAccount: (_, id) => gone.has(id) ? undefined : ({
       accountId: id,
       claims: () => ({ sub: id, name: "Ana Souza", email: `${id}@shop.example`, email_verified: true, groups: ["support"] }),
     }),
   });
-  server.on("request", provider.callback());
+  // Who has left: POST /test/gone/NAME, and /test/back/NAME.
+  const answer = provider.callback();
+  server.on("request", (asked, reply) => {
+    const [, test, how, who] = asked.url.split("/");
+    if (test !== "test") return answer(asked, reply);
+    if (how === "gone") gone.add(who); else gone.delete(who);
+    reply.end();
+  });
   console.log(issuer);
 });

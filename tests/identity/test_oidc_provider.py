@@ -17,11 +17,14 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import httpx
 import pytest
 
+from ostiary.api.words import COMMAND_LINE
 from ostiary.identity.issuers import issuer_from
 from ostiary.identity.oidc import Login
 from ostiary.identity.standing import Standing
 from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.testing.gateway import ISSUER, Gateway, gateway, target
+from ostiary.testing.pgclient import ServerError
 
 SCRIPT = Path(__file__).with_name("provider.mjs")
 PACKAGE = "oidc-provider@9"
@@ -49,13 +52,15 @@ def provider(tmp_path_factory):
         running.terminate()
 
 
-def through_the_pages(browser: httpx.Client, at: httpx.URL | str, user: str) -> dict[str, str]:
+def through_the_pages(
+    browser: httpx.Client, at: httpx.URL | str, user: str, ends: tuple[str, ...] = ("/cb",)
+) -> dict[str, str]:
     """Go through the provider's pages as a browser would; what it sends back to the client."""
     answer = browser.get(at)
     for _ in range(20):
         if answer.is_redirect:
             at = urljoin(str(answer.url), answer.headers["location"])
-            if urlsplit(at).path == "/cb":
+            if urlsplit(at).path in ends:
                 break
             answer = browser.get(at)
             continue
@@ -140,3 +145,67 @@ def test_our_own_login_goes_through_a_certified_provider_and_its_code_is_good_on
             await login.finish(another, stolen["code"], None, time.time())
 
     asyncio.run(go())
+
+
+# --- who has left ---
+
+
+class Person:
+    """Ana, who logs in at the gateway through the provider."""
+
+    def __init__(self, gate: Gateway, name: str) -> None:
+        self.gate, self.name = gate, name
+        self.api = f"http://127.0.0.1:{gate.api_port}"
+
+    def log_in(self) -> str:
+        verifier = secrets.token_urlsafe(48)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {"response_type": "code", "client_id": COMMAND_LINE, "redirect_uri": "http://127.0.0.1:9/cb", "state": "s"}
+        pkce = {"code_challenge": challenge, "code_challenge_method": "S256"}
+        with httpx.Client(trust_env=False, timeout=20) as browser:
+            at = httpx.URL(f"{self.api}/oauth/authorize", params=asked | pkce)
+            back = through_the_pages(browser, at, self.name, ("/oauth/callback",))
+            page = browser.get(f"{self.api}/oauth/callback", params=back)
+            consent = re.search(r'name="consent" value="([^"]+)"', page.text)
+            assert consent is not None, page.text
+            said = browser.post(f"{self.api}/oauth/consent", data={"consent": consent[1], "answer": "yes"})
+            (code,) = parse_qs(urlsplit(said.headers["location"]).query)["code"]
+            form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+            given = browser.post(f"{self.api}/oauth/token", data=form | {k: asked[k] for k in ("client_id", "redirect_uri")})
+        return str(given.json()["access_token"])
+
+
+def test_who_has_left_at_the_provider_is_out_with_all_that_hangs_on_them_until_they_are_back(provider, postgres):
+    table = {
+        "issuer": provider, "audience": "ostiary", "discovery": True, "kind": "human", "algorithms": ["RS256"],
+        "login_client_id": "ostiary", "login_check_seconds": 0.3,
+    }  # fmt: skip
+    policy = "permit (principal, action, resource);"
+    with gateway(connections={"db": target(postgres)}, policy=policy, tables={"issuers": [table]}) as gate:
+        ana, eve = Person(gate, "ana"), Person(gate, "eve")
+        token, other = ana.log_in(), eve.log_in()
+        details = '[{"type": "ostiary", "connections": ["db"], "actions": ["read"]}]'
+        asked = {"to": "coder", "to_issuer": ISSUER, "authorization_details": details, "seconds": "7200"}
+        bearer = {"authorization": f"Bearer {token}"}
+        given = httpx.post(f"{ana.api}/v1/delegations", data=asked, headers=bearer, trust_env=False)
+        assert given.status_code == 201, given.text
+        with gate.connect("db", token=token) as hers, gate.connect("db", token=other) as theirs:
+            httpx.post(f"{provider}/test/gone/ana", trust_env=False)
+            try:
+                told = hers.read_reply()
+                assert told.closed
+                assert "does not vouch" in told.errors[0]["M"]
+                with pytest.raises(ServerError):
+                    gate.connect("db", token=token)
+                assert not theirs.query("SELECT 1").errors
+            finally:
+                httpx.post(f"{provider}/test/back/ana", trust_env=False)
+        fresh = ana.log_in()
+        with gate.connect("db", token=fresh) as again:
+            assert not again.query("SELECT 1").errors
+        bearer = {"authorization": f"Bearer {fresh}"}
+        (held,) = httpx.get(f"{ana.api}/v1/delegations", headers=bearer, trust_env=False).json()["delegations"]
+        assert (held["state"], "does not vouch" in held["why"]) == ("ended", True)
+        said = [each["login"]["detail"] for each in gate.entries() if each["kind"] == "login" and "person." in each["login"].get("detail", "")]
+        assert ["person.lost" in said[0], "ended 1 delegations" in said[0], "person.returned" in said[1]] == [True] * 3
+        assert (Path(gate.state) / "control.db").stat().st_mode & 0o077 == 0
