@@ -37,6 +37,7 @@ REVEALS: dict[str, str] = {
     "ostiary/app/control.py": "hashes the identity provider's bearer token, to compare with",
     "ostiary/cli/held.py": "puts the token of a login into the file or keyring that is for it",
     "ostiary/identity/oidc.py": "sends our client secret, and a person's refresh token, to their issuer",
+    "ostiary/identity/vouching.py": "encrypts the refresh token of a login, to keep it",
     "ostiary/cli/tokens.py": "shows the token that was asked for, or hands it to the client that is started",
     "ostiary/driver/targets.py": "makes the masks of a connection with its key",
     "ostiary/driver/http_gate.py": "knows a token that it has verified before by its hash",
