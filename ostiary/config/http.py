@@ -67,6 +67,7 @@ def http_connection(
         pass_types=frozenset(target.pass_types),
         pass_headers=frozenset(name.lower() for name in target.pass_headers),
         max_request_bytes=target.max_request_bytes,
+        max_message_bytes=target.max_message_bytes,
         approval_seconds=target.approval_seconds,
         actor_headers=target.actor_headers,
         **general,
@@ -101,7 +102,10 @@ def _routes(key: str, target: HttpTarget) -> list[HttpRoute]:
             )
         if route.action not in ROUTE_ACTIONS:
             raise ConfigError(f"{key}.routes[{index}].action", f"`{route.action.value}` is not what a request does")
-        made.append(HttpRoute(method=method, template=template, action=route.action.value, name=route.name or route.match))
+        if route.websocket and method != "GET":
+            raise ConfigError(f"{key}.routes[{index}].match", "is about a WebSocket, and those are opened with GET")
+        named = route.name or route.match
+        made.append(HttpRoute(method=method, template=template, action=route.action.value, name=named, websocket=route.websocket))
     return made
 
 

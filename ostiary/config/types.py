@@ -618,6 +618,8 @@ class Route(Section, frozen=True, kw_only=True):
     """`read`, `write`, `delete`, `define`, `administer`, `execute`, `transfer` or `opaque`."""
     name: Text | None = None
     """The operation's name in policy and log; the `match` if it is not set."""
+    websocket: bool = False
+    """The route is about WebSockets that are opened there, with `GET`, and about nothing else. A WebSocket that no route describes is refused."""
 
 
 class HttpTarget(Target, frozen=True, kw_only=True):
@@ -653,6 +655,8 @@ class HttpTarget(Target, frozen=True, kw_only=True):
     """Connections to the service at once; a request that finds none free waits."""
     max_request_bytes: Annotated[int, Meta(ge=0, le=1 << 46)] = 1 << 32
     """Bytes of a request's body; more is refused."""
+    max_message_bytes: Annotated[int, Meta(ge=125, le=1 << 26)] = 1 << 20
+    """Bytes of one message of a WebSocket, either way; a larger one ends it."""
     approval_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     """Seconds for which a request is held that waits for an approval; then its client is told to repeat it. 0: at once. Stay below what clients wait for."""
     actor_headers: bool = True

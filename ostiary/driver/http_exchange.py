@@ -57,6 +57,10 @@ class Client(Protocol):
         """Stop or go on reading."""
         ...
 
+    def opened(self) -> None:
+        """It is a WebSocket from now on."""
+        ...
+
     def over(self, exchange: Exchange, *, goes_on: bool) -> None:
         """The exchange has ended; `goes_on`: another may follow on this connection."""
         ...
@@ -114,6 +118,7 @@ class Exchange:
         """The head that went out, while it may have to go out again."""
         self._heard_target = False
         self._head_sent = False
+        self._opened = False
         self._continued = False
         self._under_way: Written | None = None
         self._closed_outcome = False
@@ -138,7 +143,9 @@ class Exchange:
     # --- what sockets say ---
 
     def client_sent(self, data: bytes) -> None:
-        """More of the request came."""
+        """More of the request came, or of a WebSocket."""
+        if self.relay.is_open:
+            self._asked_at = asyncio.get_running_loop().time()
         self.requests.hear(data)
         if self.requests.unheard_bytes > MAX_UNHEARD:
             self._client.read(on=False, why="unheard")
@@ -146,7 +153,9 @@ class Exchange:
     def client_ended(self) -> None:
         """The client sends no more. Whoever is held for people is taken to have gone: one that closed looks the same."""
         self._ended = True
-        if not self.relay.body.is_done:
+        if self.relay.is_open:
+            self.abandon()
+        elif not self.relay.body.is_done:
             self.requests.lose()
         else:
             self._call_off("the client has gone")
@@ -286,7 +295,7 @@ class Exchange:
         """Give the judged request to the service, with the credential and the actor put before its blank line."""
         self._link = link
         link.taker = self
-        if link.is_used and self.relay.is_sent and self.relay.head.method in RETRIED:
+        if link.is_used and self.relay.body.is_done and self.relay.head.method in RETRIED:
             self._sent = wire
         self._asked_at = asyncio.get_running_loop().time()
         actor = self.session.actor_lines()
@@ -310,10 +319,13 @@ class Exchange:
                 relay.framed(recorded, masker.length, is_head=not self._head_sent, has_body=masker.has_body)
             )
             self._head_sent = True
+        opens, self._opened = relay.is_open and not self._opened, relay.is_open
         if relay.is_answered:
             self._closed_outcome = True
             out.append(relay.ending())
         self._client.write(b"".join(out))
+        if opens:
+            self._client.opened()
 
     def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any], *, answers: bool = True) -> Any:
         """Let the lane wait. `answers`: what comes is the reply to its command."""
@@ -369,6 +381,12 @@ class Exchange:
             body = b"" if self.relay.head.method == b"HEAD" else said.body
             self._client.write(encode.response_head(said.head.status, said.head.headers) + length + body)
             self._over(keeps=False, goes_on=False)
+        elif self.relay.is_open:
+            ours, theirs = self.relay.goodbye(told)
+            self._client.write(ours)
+            if self._link is not None and self._link.transport is not None:
+                self._link.transport.write(theirs)
+            self._over(keeps=False, goes_on=False)
         else:
             self._over(keeps=False, goes_on=None)
 
@@ -404,12 +422,16 @@ class Exchange:
     def is_late(self, now: float) -> bool:
         """Whether the service has been silent, or has taken nothing, for too long. A client that does not read is not its fault."""
         limit = self.session.destination.connection.upstream.reply_seconds
-        is_its_turn = (self.relay.is_sent or self._target_is_full) and not self._crowded
+        is_its_turn = (not self.relay.takes_more or self._target_is_full) and not self._crowded
         return self._link is not None and is_its_turn and now - self._asked_at > limit
 
     def is_stuck(self, now: float, seconds: float) -> bool:
         """Whether the client has not taken its answer for so long: it holds a connection to the service, which others wait for."""
         return self._crowded and now - self._asked_at > seconds
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether it is a WebSocket in which nobody has said anything for so long."""
+        return self.relay.is_open and now - self._asked_at > seconds
 
     @property
     def is_judging(self) -> bool:

@@ -325,7 +325,7 @@ class ClientLink(asyncio.Protocol):
         self._silent_since = asyncio.get_running_loop().time()
         if self._ends:
             return
-        if exchange is not None and not exchange.relay.body.is_done:
+        if exchange is not None and exchange.relay.takes_more:
             self._slow_bytes += len(data)
             exchange.client_sent(data)
             return
@@ -487,6 +487,14 @@ class ClientLink(asyncio.Protocol):
                 transport.pause_reading()
             self._paused.add(why)
 
+    def opened(self) -> None:
+        """It is a WebSocket from now on: what was sent ahead is part of it."""
+        early = bytes(self._held)
+        self._held.clear()
+        self.read(on=True, why="ahead")
+        if early and self._exchange is not None:
+            self._exchange.client_sent(early)
+
     def over(self, exchange: Exchange, *, goes_on: bool) -> None:
         """An exchange has ended."""
         session = cast(HttpSession, exchange.session)
@@ -548,6 +556,8 @@ class ClientLink(asyncio.Protocol):
             exchange.fail(PeerMisbehaved(Misdeed.TOO_SLOW, "the body of the request"))
         elif exchange.is_stuck(now, settings.body_seconds) and self._transport is not None:
             self._transport.abort()
+        elif exchange.is_silent(now, settings.session_seconds):
+            exchange.fail(NotAdmitted(Reason.IDLE))
         elif exchange.is_late(now):
             exchange.fail(NotAdmitted(Reason.TARGET_UNREACHABLE, "it did not answer in time"))
 

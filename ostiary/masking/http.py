@@ -31,10 +31,11 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.websocket import BINARY, CLOSE, TEXT, frame
 from ostiary.masking.detectors import wanted
 from ostiary.masking.documents import Counts, JsonMasker, Rules, Unmaskable, mask_xml
 from ostiary.model.proofs import Content, Masked
-from ostiary.model.results import ReplyEnd, ReplyHead
+from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 
 MAX_HELD: Final = 256 * 1024
 """Bytes of a body that are held back before it is sent piece by piece."""
@@ -103,9 +104,11 @@ class ReplyMasker:
         self._bits = wanted(self._detect - clear)
         self._rules = self._all.hidden_from(clear)
 
-    def mask(self, part: ReplyHead | bytes | ReplyEnd) -> Iterator[Masked]:
+    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> Iterator[Masked]:
         """Take a part in; yield what may leave. Raises `Unmaskable`."""
         match part:
+            case SocketMessage():
+                yield Masked(frame(part.opcode, self._message(part)), Content.SOCKET, 0, self._counts.taken())
             case ReplyHead():
                 self._head, self.has_body, self.length = part, part.has_body, part.length
                 self._body = self._choose(part)
@@ -115,6 +118,32 @@ class ReplyMasker:
                 yield from self._give(b"", final=True)
             case _:
                 yield from self._give(part, final=False)
+
+    def _message(self, said: SocketMessage) -> bytes:
+        """A WebSocket's message, as it may be seen."""
+        data = said.data
+        if not (self._bits or self._rules):
+            return data
+        if said.opcode == TEXT:
+            return self._text(data)
+        if said.opcode == BINARY:
+            if "application/octet-stream" in self._passes:
+                return data
+            raise Unmaskable("a binary message of a WebSocket")
+        if not scanned(data, self._bits, Counts())[1]:
+            return data
+        if said.opcode == CLOSE:
+            return data[:2]
+        raise Unmaskable("a sensitive value in a ping of a WebSocket")
+
+    def _text(self, data: bytes) -> bytes:
+        if data.lstrip()[:1] in (b"{", b"["):
+            try:
+                return _Json(self._bits, self._rules, self._counts).feed(data, final=True) or b""
+            except Unmaskable:
+                if self._rules:
+                    raise
+        return _Text(self._bits, self._counts, multipart=False).feed(data, final=True) or b""
 
     def _give(self, data: bytes, *, final: bool) -> Iterator[Masked]:
         if self._body is None:
@@ -152,6 +181,8 @@ class ReplyMasker:
 
     def _value(self, name: bytes, value: bytes) -> bytes:
         """A header's value, as it may be seen."""
+        if name == b"sec-websocket-accept":  # ours
+            return value
         if name in (b"location", b"content-location", b"refresh", b"link"):
             value = _PASSWORD.sub(rb"\1***", value)
         if not self._bits:

@@ -59,7 +59,7 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
             return Masked(batch.head + frames.translate(_ALL_STARS), batch.content, batch.rows, named)
         case Content.ROWS | Content.COPY_BINARY | Content.COPY_TEXT:
             return _rows(clear, batch, bits)
-        case Content.HTTP_HEAD | Content.HTTP_BODY:
+        case Content.HTTP_HEAD | Content.HTTP_BODY | Content.SOCKET:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "HTTP in a session of another protocol")
         case _:
             assert_never(batch.content)

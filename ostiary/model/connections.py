@@ -275,6 +275,8 @@ class HttpRoute(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     """The value of an `Action`."""
     name: str
+    websocket: bool
+    """It is about WebSockets that are opened there, and about nothing else."""
 
 
 class ProtectedField(msgspec.Struct, frozen=True):
@@ -325,6 +327,8 @@ class HttpConnection(Connection, frozen=True, kw_only=True):
     data_classes: tuple[DataClass, ...] = ()
     mask_key: SecretRef | None = None
     """What hashes and tokens are made with."""
+    max_message_bytes: int = 1 << 20
+    """Of a WebSocket's message."""
 
     @property
     def classes(self) -> frozenset[str]:

@@ -44,6 +44,8 @@ class Content(enum.Enum):
     """A status line and header fields, without framing and blank line."""
     HTTP_BODY = "http body"
     """A piece of a body, without framing."""
+    SOCKET = "websocket"
+    """A WebSocket's frame, as a server sends it: one whole message."""
     CONTROL = "control"
     """Frames without values: completions, descriptions, readiness."""
     STRETCH = "stretch"

@@ -62,5 +62,12 @@ class ReplyHead(msgspec.Struct, frozen=True):
     """It answers GET or HEAD."""
 
 
+class SocketMessage(msgspec.Struct, frozen=True):
+    """One whole message of a WebSocket, or a control frame: RFC 6455, 5.2."""
+
+    opcode: int
+    data: bytes
+
+
 class ReplyEnd(msgspec.Struct, frozen=True):
     """The body is whole."""

@@ -186,7 +186,7 @@ def test_a_form_cannot_ask_for_another_method(app: World, body: bytes) -> None:
     assert bytes(app.service.heard) == b""
 
 
-def test_a_websocket_is_refused_until_it_can_be_looked_into(app: World) -> None:
+def test_a_websocket_that_is_asked_for_in_another_way_is_refused(app: World) -> None:
     answer = app.ask("GET", "/ws", Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
     assert answer.status == 400
     assert b"WebSockets" in answer.body

@@ -97,20 +97,20 @@ class Understanding:
     def __init__(self, connection: HttpConnection) -> None:
         self.connection = connection
         self._routes = tuple(Route(route) for route in connection.routes)
-        self._known: dict[tuple[bytes, bytes], Judged] = {}
+        self._known: dict[tuple[bytes, bytes, bool], Judged] = {}
 
-    def judge(self, head: RequestHead) -> Judged:
-        """Say what a request does, as far as its head tells."""
-        key = (head.method, head.target)
+    def judge(self, head: RequestHead, *, socket: bool = False) -> Judged:
+        """Say what a request does, as far as its head tells. `socket`: it asks for a WebSocket."""
+        key = (head.method, head.target, socket)
         found = self._known.get(key)
         if found is None:
-            found = self._judge(head)
+            found = self._judge(head, socket=socket)
             if len(self._known) >= MAX_CACHED:
                 del self._known[next(iter(self._known))]
             self._known[key] = found
         return found
 
-    def _judge(self, head: RequestHead) -> Judged:
+    def _judge(self, head: RequestHead, *, socket: bool) -> Judged:
         method = head.method.decode("ascii")
         try:
             target = read_target(head.target)
@@ -131,11 +131,15 @@ class Understanding:
         if any(name.lower() == "_method" for name, _ in arguments):
             said = "the query asks for another method (`_method`)"
             return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
-        facts = self._facts(method, path, arguments)
+        facts = self._facts("WEBSOCKET" if socket else method, path, arguments)
         return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"), below=below)
 
     def _facts(self, method: str, path: str, arguments: Arguments) -> Facts:
-        route = next((each.route for each in self._routes if each.matches(method, path)), None)
+        is_socket = method == "WEBSOCKET"
+        spelt = "GET" if is_socket else method
+        route = next((each.route for each in self._routes if each.route.websocket is is_socket and each.matches(spelt, path)), None)
+        if route is None and is_socket:
+            return objected(method, Unjudgeable.UNSUPPORTED, "no route of the connection says that a WebSocket is opened there", "400")
         if route is None and self.connection.only_routes:
             return objected(method, Unjudgeable.UNSUPPORTED, "no route of the connection describes this request", "404")
         action = METHODS.get(method, Action.OPAQUE) if route is None else Action(route.action)
@@ -252,6 +256,8 @@ def passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[by
     for header in head.headers:
         name = header[0].lower()
         if name in HOP_BY_HOP or name in _CREDENTIALS or name in named or name in _OURS or name == own:
+            continue
+        if name.startswith(b"sec-websocket-"):  # the handshake is our own
             continue
         if masks and (name in _MASKED or (reading and name in _CONDITIONS)):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -32,9 +33,12 @@ from ostiary.protocols.http.paths import Ambiguous
 from ostiary.protocols.http.places import placed
 from ostiary.protocols.http.results import Part, ReplyReader
 from ostiary.protocols.http.states import Event, Phase, turn
+from ostiary.protocols.http.upgrade import Socket, socket_of
 
 MAX_SMALL: Final = 64 * 1024
 """Bytes of a body that stand in the record's statement; the rest of a larger one is recorded as it streams in."""
+_KEY: Final = re.compile(rb"Sec-WebSocket-Key: [^\r]*\r\n")
+"""New in each handshake, so no approval is bound to it."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -68,6 +72,8 @@ class HttpRelay:
         self._held: list[bytes] = []
         """Of the body: heard, and not sent."""
         self._ticket: Ticket | None = None
+        self._socket: Socket | None = None
+        self._messages = 0
         self._counts: dict[str, int] = {}
         self._sent = 0
         self._chunked = False
@@ -76,11 +82,14 @@ class HttpRelay:
                 raise Ambiguous(fault)  # noqa: TRY301 - the same way out as for the faults that are found here
             self._framing = request_framing(head)
             self._named = named_hop_by_hop(head.headers)
-            _check_upgrade(head)
-            self._judged = understanding.judge(head)
+            self._socket = socket_of(head, self._framing, self.connection.max_message_bytes)
+            self._judged = understanding.judge(head, socket=self._socket is not None)
         except (PeerMisbehaved, Ambiguous) as exc:
             self._judged = _unreadable(head, str(exc))
-            self._framing, self.closes = EMPTY, True
+            self._framing, self.closes, self._socket = EMPTY, True, None
+        self.reader.socket = self._socket
+        if self._socket is not None:
+            self.closes = True  # whatever came behind the handshake is of a WebSocket, or nothing
         self.body = BodyReader(self._framing)
         if self._framing.length is not None and self._framing.length > self.connection.max_request_bytes:
             self._too_large()
@@ -155,11 +164,12 @@ class HttpRelay:
     def asked(self, operation: Operation) -> Asked:
         """What people are asked of a request that is here whole: what the service would be sent, but for what is new each time."""
         wire = self._wire(b"".join(self._held), lasting=True)
-        head, _, body = wire.partition(b"\r\n\r\n")
+        bound = _KEY.sub(b"", wire, count=1) if self._socket is not None else wire
+        head, _, body = bound.partition(b"\r\n\r\n")
         shown = without_secrets(head.replace(b"\r\n", b"\n")) + b"\n\n" + body
         return Asked(
             Operation(operation.facts, shown, None, wire),
-            hashlib.sha256(wire).digest(),
+            hashlib.sha256(bound).digest(),
             Operation(operation.facts, operation.statement, None, wire),
         )
 
@@ -177,6 +187,8 @@ class HttpRelay:
         headers = passed_on(self.head, self.connection, self._named, reading=self.head.method in (b"GET", b"HEAD"))
         if lasting:
             headers = [header for header in headers if header[0].lower() not in PASSING]
+        if self._socket is not None:
+            headers += self._socket.headers
         framing = Framing(self.body.size, chunked=False, until_close=False) if self.body.is_done else self._framing
         head = encode.request_head(
             self.head.method, place, [(b"Host", upstream.host_header.encode()), *headers], framing
@@ -203,11 +215,30 @@ class HttpRelay:
 
     @property
     def is_sent(self) -> bool:
-        """Whether all of the request went to the service."""
-        return self.body.is_done and not self._held
+        """Whether all of the request went to the service. Of a WebSocket there is always more to come."""
+        return self.body.is_done and not self._held and (self._socket is None or self._socket.is_refused)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a WebSocket that both agreed to."""
+        return self._socket is not None and self._socket.is_open
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether what the client sends now belongs to this exchange."""
+        return not self.body.is_done or self.is_open
+
+    def goodbye(self, failure: BaseException) -> tuple[bytes, bytes]:
+        """What ends an open WebSocket at once: (to the client, to the service)."""
+        return (b"", b"") if self._socket is None else self._socket.goodbye(failure)
 
     def streamed(self, data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         """More of the body, under the intent of its head: (what is recorded, what is sent, whether the body ends with it)."""
+        if self._socket is not None:
+            self.phase = turn(self.phase, Event.STREAM)
+            for said, wire in self._socket.from_client(data):
+                yield said, wire, False
+            return
         self.heard(data)
         self.phase = turn(self.phase, Event.STREAM)
         held, self._held = self._held, []
@@ -236,7 +267,7 @@ class HttpRelay:
     def closed(self) -> Iterator[Part]:
         """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
         for part in self.reader.close():
-            self.phase = turn(self.phase, Event.END)
+            self.phase = turn(self.phase, Event.END if isinstance(part, ReplyEnd) else Event.BODY)
             yield part
 
     @property
@@ -248,7 +279,9 @@ class HttpRelay:
         """Count what masking did."""
         for name, number in masked.counts:
             self._counts[name] = self._counts.get(name, 0) + number
-        if masked.content is Content.HTTP_BODY:
+        if masked.content is Content.SOCKET:
+            self._messages += 1
+        if masked.content is not Content.HTTP_HEAD:
             self._sent += len(masked.frames)
 
     def framed(self, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
@@ -256,6 +289,8 @@ class HttpRelay:
         if not is_head:
             return encode.chunk(recorded.frames) if self._chunked and recorded.frames else recorded.frames
         lines = [recorded.frames]
+        if self.is_open:
+            return recorded.frames + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         if has_body and length is None:
             if self.head.minor and self.head.method != b"HEAD":
                 self._chunked = True
@@ -284,7 +319,7 @@ class HttpRelay:
             intended=self.under,
             status=status or ("ok" if code < 400 else "error"),
             tag=str(code) if code else "",
-            rows=0,
+            rows=self._messages,
             bytes=self._sent,
             error=error or (str(code) if code >= 400 else ""),
             error_text="",
@@ -296,9 +331,3 @@ class HttpRelay:
 def _unreadable(head: RequestHead, why: str) -> Judged:
     return Judged(None, objected(head.method.decode("ascii"), Unjudgeable.UNPARSABLE, why, "400"), wants_body=False)
 
-
-def _check_upgrade(head: RequestHead) -> None:
-    """Nothing is upgraded yet: a tunnel that nobody looks into is not built."""
-    asked = {name.strip().lower() for value in values(head.headers, b"upgrade") for name in value.split(b",")}
-    if asked & {b"websocket"} or values(head.headers, b"sec-websocket-key"):
-        raise Ambiguous("WebSockets are not spoken here")

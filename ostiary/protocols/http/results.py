@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.results import ReplyEnd, ReplyHead
+from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 from ostiary.protocols.http.decode import BodyReader, read_response, response_framing
 from ostiary.protocols.http.messages import HOP_BY_HOP, Header, ResponseHead, values
+from ostiary.protocols.http.upgrade import Socket
 
-Part = ReplyHead | bytes | ReplyEnd
+Part = ReplyHead | bytes | SocketMessage | ReplyEnd
 MAX_INTERIM: Final = 16
 """Heads of 1xx before the answer."""
 
@@ -18,10 +19,12 @@ MAX_INTERIM: Final = 16
 class ReplyReader:
     """Reads one answer, from the first byte behind the request that it belongs to."""
 
-    __slots__ = ("_body", "_held", "_interim", "_method", "is_done", "keeps", "status")
+    __slots__ = ("_body", "_held", "_interim", "_method", "is_done", "keeps", "socket", "status")
 
     def __init__(self, method: bytes) -> None:
         self._method = method
+        self.socket: Socket | None = None
+        """What was asked for, if a WebSocket was."""
         self._held = b""
         self._body: BodyReader | None = None
         self._interim = 0
@@ -32,6 +35,9 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> Iterator[Part]:
         """Take bytes in. Raises `PeerMisbehaved`."""
+        if self.socket is not None and self.socket.is_open:
+            yield from self._socket(self.socket, data)
+            return
         while self._body is None:
             data = self._held + data if self._held else data
             self._held = b""
@@ -42,7 +48,8 @@ class ReplyReader:
             head, size = found
             data = data[size:]
             if head.status == 101:
-                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "it switches to a protocol that nobody asked for")
+                yield from self._switched(head, data)
+                return
             if head.status < 200:
                 self._interim += 1
                 if self._interim > MAX_INTERIM:
@@ -57,7 +64,24 @@ class ReplyReader:
             self.is_done = True
             yield ReplyEnd()
 
+    def _switched(self, head: ResponseHead, data: bytes) -> Iterator[Part]:
+        if self.socket is None:
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "it switches to a protocol that nobody asked for")
+        self.status = head.status
+        ours = self.socket.answered(head)
+        kept = [header for header in end_to_end(head.headers) if not header[0].lower().startswith(b"sec-websocket-")]
+        yield ReplyHead(head.status, (*kept, *ours), has_body=False, length=None, of_read=False)
+        yield from self._socket(self.socket, data)
+
+    def _socket(self, socket: Socket, data: bytes) -> Iterator[Part]:
+        yield from socket.from_service(data)
+        if socket.is_over and not self.is_done:
+            self.is_done = True
+            yield ReplyEnd()
+
     def _begin(self, head: ResponseHead) -> ReplyHead:
+        if self.socket is not None:
+            self.socket.is_refused = True
         framing = response_framing(head, self._method)
         self._body = BodyReader(framing)
         self.status = head.status
@@ -73,6 +97,11 @@ class ReplyReader:
     def close(self) -> Iterator[Part]:
         """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
         self.keeps = False
+        if self.socket is not None and self.socket.is_open:
+            yield from self.socket.lost()
+            self.is_done = True
+            yield ReplyEnd()
+            return
         if self._body is None:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "it closed the connection without an answer")
         self._body.close()
