@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script beside the package, not in it
 """Coverage-guided fuzzing of what stands behind the wire: `python fuzz/fuzz_session.py TARGET [libFuzzer options]`.
 
-Targets: `statement` (understanding of SQL), `conversation` (both sides of a session, in any order and cut anywhere), `values`,
+Targets: `statement` (understanding of SQL), `rewriting`, `conversation` (both sides of a session, in any order and cut anywhere), `values`,
 `rows`, `copy`, `messages` (masking), `entry` (the verifier's reader of the log), `token`, `parameters`. Each states what must hold of
 any bytes. Needs the package `atheris`.
 """
@@ -24,12 +24,14 @@ with atheris.instrument_imports(include=["ostiary"]):
     from ostiary.model.catalogue import Column, Function, Relation, Snapshot, Type
     from ostiary.model.connections import Protected, Strategy
     from ostiary.model.decisions import Grounds, Permit, Refusal
+    from ostiary.model.duties import Duties
     from ostiary.model.errors import OstiaryError, PeerMisbehaved
     from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
     from ostiary.model.proofs import Batch, Content, Denied, Intended
     from ostiary.protocols.postgres import encode
     from ostiary.protocols.postgres.operations import ProtectedColumns, View, study
     from ostiary.protocols.postgres.relay import PostgresRelay
+    from ostiary.protocols.postgres.rewriting.conditions import caller_of
     from ostiary.protocols.postgres.understanding import Knowledge, Understanding
     from ostiary.recording import parameters as kept_parameters
 
@@ -91,6 +93,20 @@ def statement(data: bytes) -> None:
     understood = study(data, View(SNAPSHOT.search_path), SNAPSHOT, PROTECTED)
     objection = understood.facts.objection
     hold(objection is None or objection.code != "XX000", "the judge failed")
+
+
+DUTIES = Duties(5, (("public.orders", "note = ostiary.subject() OR id IN ('1', '2')"),), read_only=False, timeout=None)
+
+
+def rewriting(data: bytes) -> None:
+    """Any text is rewritten to one that is judged to do what was demanded, or there is none; the deparser's C survives it."""
+    understanding = Understanding(Knowledge(PROTECT), SNAPSHOT)
+    if understanding.look(data, SNAPSHOT).facts.objection is None:
+        text = understanding.rewrite(data, SNAPSHOT, (), DUTIES, caller_of(ANA))
+        if isinstance(text, bytes):
+            facts = understanding.look(text, SNAPSHOT).facts
+            hold(facts.objection is None or facts.objection.code != "XX000", "the judge failed")
+            hold(len(facts.filtered) < 2, "one relation is filtered")
 
 
 GROUNDS = Grounds(("p",), "00" * 32, frozenset(), None, "no", "no")
@@ -212,6 +228,7 @@ def parameters(data: bytes) -> None:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "statement": statement,
+    "rewriting": rewriting,
     "conversation": conversation,
     "values": detectors,
     "rows": masked_rows,

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from ostiary.app.policies import read_policies
 from ostiary.app.sealing import Sealing
 from ostiary.audit.log import Log, open_log
 from ostiary.audit.writer import UNSIGNED_SECONDS
@@ -69,7 +70,7 @@ def verifier(config: Config, standing: Standing) -> Verifier:
 
 def policies(config: Config) -> Policies:
     """Read the policy files. Raises `ConfigError`."""
-    return Policies.load(policy_texts(config))
+    return read_policies(policy_texts(config))
 
 
 def on_signals(stop: asyncio.Event, reload: Callable[[], None]) -> None:

@@ -24,4 +24,4 @@ cdef class SessionEntries:
     cdef public object _stmt
     cdef public object _end
     cdef public dict _tags
-    cpdef _asking(self, kind, operation, asked, entry_id, long long t, long long mono, stmt, params)
+    cpdef _asking(self, kind, operation, asked, entry_id, long long t, long long mono, kept)

@@ -27,8 +27,9 @@ import msgspec
 from ostiary.audit.jcs import Json, quoted, text, written
 from ostiary.model.connections import Connection, Durability, Recording
 from ostiary.model.decisions import Grounds, Permit, Refusal
+from ostiary.model.duties import Duties
 from ostiary.model.errors import LogFailed
-from ostiary.model.events import PayloadRef, StreamHead
+from ostiary.model.events import NOTHING_KEPT, Kept, PayloadRef, StreamHead
 from ostiary.model.identity import Actor, Said, VerifiedIdentity
 from ostiary.model.operations import MAX_HEAD, Facts, Operation, Resource
 from ostiary.model.proofs import Outcome
@@ -250,10 +251,9 @@ class SessionEntries:
         entry_id: str,
         t: int,
         mono: int,
-        stmt: PayloadRef | None = None,
-        params: PayloadRef | None = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> bytes:
-        """Encode `intent`. `stmt` and `params` are None where the connection records events alone.
+        """Encode `intent`. Nothing is kept where the connection records events alone.
 
         An operation on more objects than fit (a table with hundreds of partitions) is said in short, with a digest of all
         of them. Raises `EntryTooLarge` when even that does not fit: then the operation must not run.
@@ -261,9 +261,9 @@ class SessionEntries:
         operation = permit.operation
         asked = self._encoder.asked(operation.facts, permit.grounds, "permit")
         try:
-            return self._asking("intent", operation, asked, entry_id, t, mono, stmt, params)
+            return self._asking("intent", operation, asked, entry_id, t, mono, kept)
         except EntryTooLarge:
-            return self._asking("intent", operation, self._short(asked), entry_id, t, mono, stmt, params)
+            return self._asking("intent", operation, self._short(asked), entry_id, t, mono, kept)
 
     def deny(
         self,
@@ -271,16 +271,15 @@ class SessionEntries:
         entry_id: str,
         t: int,
         mono: int,
-        stmt: PayloadRef | None,
-        params: PayloadRef | None = None,
+        kept: Kept,
     ) -> bytes:
-        """Encode `deny`. `stmt` refers to the complete original bytes. Never too large."""
+        """Encode `deny`. What is kept is the complete original bytes. Never too large."""
         operation = refusal.operation
         asked = self._encoder.asked(operation.facts, refusal.grounds, "deny")
         try:
-            return self._asking("deny", operation, asked, entry_id, t, mono, stmt, params)
+            return self._asking("deny", operation, asked, entry_id, t, mono, kept)
         except EntryTooLarge:
-            return self._asking("deny", operation, self._short(asked), entry_id, t, mono, stmt, params)
+            return self._asking("deny", operation, self._short(asked), entry_id, t, mono, kept)
 
     def _asking(
         self,
@@ -290,10 +289,12 @@ class SessionEntries:
         entry_id: str,
         t: int,
         mono: int,
-        stmt: PayloadRef | None,
-        params: PayloadRef | None,
+        kept: Kept,
     ) -> bytes:
+        stmt, params = kept.statement, kept.parameters
         stored = "" if stmt is None else f'"blob":"{stmt.blob}","commit":"{stmt.commit}",'
+        if operation.asked is not None:
+            stored = f'"asked":{{{_ref(kept.asked)}"len":{len(operation.asked)}}},{stored}'
         bound = ""
         if operation.parameters is not None:
             count = len(operation.parameters.values)
@@ -512,6 +513,8 @@ def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dic
         shaped["clear"] = _texts(sorted(grounds.clear))
     if grounds.row_limit is not None:
         shaped["limit"] = grounds.row_limit
+    if grounds.duties is not None:
+        shaped["duties"] = _duties(grounds.duties, free)
     if grounds.approval:
         shaped["approval"] = text(grounds.approval)
         shaped["approved_by"] = _texts(sorted(grounds.approved_by))
@@ -524,6 +527,21 @@ def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dic
     if verdict == "deny" and grounds.message:
         shaped["message"] = free(grounds.message)
     return shaped
+
+
+def _duties(duties: Duties, free: Callable[[str], Json]) -> Json:
+    shaped: dict[str, Json] = {} if duties.rows is None else {"rows": duties.rows}
+    if duties.filters:
+        shaped["filters"] = [[free(relation), free(condition)] for relation, condition in duties.filters]
+    if duties.read_only:
+        shaped["read_only"] = True
+    if duties.timeout is not None:
+        shaped["timeout"] = duties.timeout
+    return shaped
+
+
+def _ref(ref: PayloadRef | None) -> str:
+    return "" if ref is None else f'"blob":"{ref.blob}","commit":"{ref.commit}",'
 
 
 def _stream(head: StreamHead) -> str:

@@ -23,13 +23,13 @@ from ostiary.audit.writer import Writer
 from ostiary.model.connections import Durability, Recording
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import LogFailed
-from ostiary.model.events import PayloadKind, PayloadRef
+from ostiary.model.events import NOTHING_KEPT, Kept, PayloadKind
 from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
 
-Stored = tuple[Permit | Refusal, str, PayloadRef | None, PayloadRef | None]
-"""A decision, the id its entry will have, and where its statement and its parameters are."""
+Stored = tuple[Permit | Refusal, str, Kept]
+"""A decision, the id its entry will have, and where its payloads are."""
 
 
 class Written:
@@ -99,13 +99,13 @@ class Journal:
         mono = time.monotonic_ns()
         entries: list[bytes] = []
         proofs: list[Intended | Denied] = []
-        for decision, entry_id, stmt, params in written.stored:
+        for decision, entry_id, kept in written.stored:
             if isinstance(decision, Permit):
-                entries.append(self._entries.intent(decision, entry_id, now, mono, stmt, params))
+                entries.append(self._entries.intent(decision, entry_id, now, mono, kept))
                 proofs.append(Intended(decision, entry_id, mono))
                 self._operations += 1
             else:
-                entries.append(self._entries.deny(decision, entry_id, now, mono, stmt, params))
+                entries.append(self._entries.deny(decision, entry_id, now, mono, kept))
                 proofs.append(Denied(decision, entry_id))
         # All or none: an intent that is written while the next one finds no room would wait for an outcome for nothing.
         written.index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
@@ -170,27 +170,29 @@ class Journal:
         """Put statements and parameters into the payload stream, where they are kept; one chunk for all."""
         ids = [self._ids.next() for _ in decisions]
         if not self.is_full and all(isinstance(decision, Permit) for decision in decisions):
-            return [(decision, entry_id, None, None) for decision, entry_id in zip(decisions, ids, strict=True)]
+            return [(decision, entry_id, NOTHING_KEPT) for decision, entry_id in zip(decisions, ids, strict=True)]
         items: list[Item] = []
-        places: list[tuple[int, int]] = []
+        places: list[tuple[int, int, int]] = []
         for decision, entry_id in zip(decisions, ids, strict=True):
             if not self.is_full and isinstance(decision, Permit):
-                places.append((-1, -1))
+                places.append((-1, -1, -1))
                 continue
             operation = decision.operation
-            statement = len(items)
+            statement, params, asked = len(items), -1, -1
             items.append((PayloadKind.STATEMENT, entry_id, t_us, operation.statement))
-            if operation.parameters is None:
-                places.append((statement, -1))
-            else:
+            if operation.asked is not None:
+                asked = len(items)
+                items.append((PayloadKind.ASKED, entry_id, t_us, operation.asked))
+            if operation.parameters is not None:
+                params = len(items)
                 items.append((PayloadKind.PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
-                places.append((statement, statement + 1))
+            places.append((statement, params, asked))
         if self.stream is None:
             self.stream = self._open_stream()
         refs = self.stream.write(items)
         return [
-            (decision, entry_id, refs[stmt] if stmt >= 0 else None, refs[params] if params >= 0 else None)
-            for decision, entry_id, (stmt, params) in zip(decisions, ids, places, strict=True)
+            (decision, entry_id, Kept(*(refs[at] if at >= 0 else None for at in place)))
+            for decision, entry_id, place in zip(decisions, ids, places, strict=True)
         ]
 
 

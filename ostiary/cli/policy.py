@@ -34,10 +34,10 @@ app = typer.Typer(no_args_is_help=True, help="Check policies, and ask what they 
 
 def load_policies(settings: Config) -> Policies:
     """Read and check the policies of a configuration."""
+    from ostiary.app.policies import read_policies
     from ostiary.config.load import policy_texts
-    from ostiary.policy.policies import Policies
 
-    return Policies.load(policy_texts(settings))
+    return read_policies(policy_texts(settings))
 
 
 def strangers(policies: Policies, settings: Config) -> list[str]:
@@ -71,11 +71,11 @@ def check(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Check policies against the schema: syntax, names, annotations. Names file, line and policy of a fault."""
-    from ostiary.policy.policies import Policies
+    from ostiary.app.policies import read_policies
 
     warnings: list[str] = []
     if files:
-        policies = Policies.load({str(path): path.read_text() for path in files})
+        policies = read_policies({str(path): path.read_text() for path in files})
     else:
         settings = load(config)
         policies = load_policies(settings)
@@ -270,8 +270,8 @@ def library(output: OutputFormat = Output.TEXT) -> None:
 
 def _policies_of(files: list[Path] | None, settings: Config | None) -> Policies:
     """Read these files, else the configuration's."""
+    from ostiary.app.policies import read_policies
     from ostiary.model.errors import ConfigError
-    from ostiary.policy.policies import Policies
 
     if not files and settings is not None:
         return load_policies(settings)
@@ -283,7 +283,7 @@ def _policies_of(files: list[Path] | None, settings: Config | None) -> Policies:
             raise ConfigError(str(path), f"cannot be read ({exc.strerror})") from None
         except UnicodeDecodeError:
             raise ConfigError(str(path), "is not UTF-8 text") from None
-    return Policies.load(texts)
+    return read_policies(texts)
 
 
 def _suite(path: Path) -> Suite:
@@ -432,6 +432,7 @@ def _report(
     near: Callable[[Opinion], list[dict[str, str]]],
 ) -> dict[str, Any]:
     from ostiary.model.decisions import NeedsApproval, Permit
+    from ostiary.policy.obliged import demanded
 
     match decision:
         case Permit():
@@ -448,6 +449,7 @@ def _report(
         "hint": grounds.hint,
         "clear": sorted(grounds.clear),
         "row_limit": grounds.row_limit,
+        "demands": "" if grounds.duties is None else demanded(grounds.duties),
         "approvers": dict(decision.approvers) if isinstance(decision, NeedsApproval) else {},
         "would": None if grounds.noted is None else grounds.noted,
         "digest": policies.digest,
@@ -481,6 +483,8 @@ def _print(found: dict[str, Any]) -> None:
     lines += [f"  {found[key]}" for key in ("message", "hint") if found[key]]
     if found["row_limit"] is not None:
         lines.append(f"  at most {found['row_limit']} rows")
+    if found["demands"]:
+        lines.append(f"  demands: {found['demands']}")
     if found["approvers"]:
         asked = ", ".join(f"{count} of {group}" for group, count in found["approvers"].items())
         lines.append(f"  asks for: {asked}")

@@ -41,6 +41,8 @@ MAX_NAME_SHOWN: Final = 64
 """Characters of a connection's name that a stranger made up."""
 
 
+BEYOND: Final = "policy demands read-only transactions or a statement timeout, and this target has neither"
+
 WhyNot = Callable[[VerifiedIdentity], NotAdmitted | None]
 """Why an identity may not go on; None: it may."""
 Counter = Callable[[Count], Missing | None]
@@ -207,6 +209,9 @@ class Reception:
             )  # fmt: skip
         match decision:
             case Permit():
+                duties = decision.grounds.duties
+                if duties is not None and (duties.read_only or duties.timeout is not None) and connection.type != "postgresql":
+                    raise NotAdmitted(Reason.NOT_PERMITTED, BEYOND, "Ask whoever keeps the policy: they are for PostgreSQL.")
                 return decision
             case NeedsApproval():
                 hint = f"Ask for it: ostiary approvals request {connection.name} --minutes 30 --reason …"

@@ -20,6 +20,7 @@ from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import PostgresDestination
 from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
+from ostiary.model.duties import Duties
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.restraints import Restraint
@@ -285,7 +286,8 @@ class PostgresGate:
         who, connection = admitted.who, target.connection
         try:
             snapshot = target.catalogue.current() or await target.catalogue.refresh()
-            settings = present.parameters | {"application_name": upstream_name(who, session)}
+            settings = present.parameters | demanded(admitted.grounds.duties)
+            settings |= {"application_name": upstream_name(who, session)}
             opened = await open_target(connection, target.password(), settings)
         except BaseException as exc:
             target.leave()
@@ -362,6 +364,14 @@ def upstream_name(who: VerifiedIdentity, session: str) -> str:
     tail = f" {session[-12:]}"
     plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in f"ostiary: {chain}")
     return plain[: 63 - len(tail)] + tail
+
+
+def demanded(duties: Duties | None) -> dict[str, str]:
+    """Startup parameters by which the target holds a session to what its permit demands; RESET goes back to them."""
+    if duties is None:
+        return {}
+    settings = {"default_transaction_read_only": "on"} if duties.read_only else {}
+    return settings if duties.timeout is None else settings | {"statement_timeout": str(duties.timeout)}
 
 
 def _shown(parameters: dict[str, str], present: logins.Present) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.model.duties import Duties
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import Operation
 
@@ -37,6 +38,8 @@ class Grounds(msgspec.Struct, frozen=True):
     """The groups whose approval that is."""
     noted: Noted | None = None
     """Of a permit that only an observing policy gave."""
+    duties: Duties | None = None
+    """Of a permit: what it demands of the operation as it is sent; None: nothing."""
 
 
 class Permit(msgspec.Struct, frozen=True):

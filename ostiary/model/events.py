@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,8 @@ class PayloadKind(enum.IntEnum):
     NOTE = 5
     AGAIN = 6
     """The operation's statement was stored before: the bytes are that record's number, u64le."""
+    ASKED = 7
+    """What the caller sent, where the gateway rewrote it: the STATEMENT before it is what was sent on."""
 
 
 class PayloadRef(msgspec.Struct, frozen=True):
@@ -30,6 +33,18 @@ class PayloadRef(msgspec.Struct, frozen=True):
     """Hex HMAC-SHA-256(salt, bytes); the salt is inside the ciphertext, so guessing needs the key."""
     length: int
     """Of the bytes in clear."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Where the payloads of one operation are; None: not kept, or there is none."""
+
+    statement: PayloadRef | None
+    parameters: PayloadRef | None = None
+    asked: PayloadRef | None = None
+    """What the caller sent, of a statement that was rewritten."""
+
+
+NOTHING_KEPT: Final = Kept(None)
 
 
 class StreamHead(msgspec.Struct, frozen=True):

@@ -80,6 +80,7 @@ class Unjudgeable(enum.Enum):
     UNKNOWN_OBJECT = "the statement names something that the target's catalogue does not hold"
     UNSUPPORTED = "the statement uses something that the gateway cannot judge"
     UNSAFE_SETTING = "the statement changes how statements are read"
+    NOT_REWRITTEN = "policy demands that the statement be rewritten, and that cannot be done"
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -141,6 +142,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Arguments = ()
     """What was passed by name, for policies that look at it: query parameters, parameters of an API call, shell words. Names and
     values that policy may see and the log may hold, so never what is protected. Part of `digest`."""
+    rows: int | None = None
+    """The most rows that one statement of it can return, as far as its text says so; None: there is no bound."""
+    filtered: tuple[tuple[str, str], ...] = ()
+    """Relations whose rows it sees through one condition only, each with that condition's digest, sorted."""
+    lifts: tuple[str, ...] = ()
+    """What a session may be held to that it lifts (`read_only`, `timeout`), sorted. What is opaque may lift anything."""
 
 
 def is_reading(facts: Facts) -> bool:
@@ -202,3 +209,5 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: Parameters | None
     wire: bytes
     """The message's frames as they will go out, byte for byte."""
+    asked: bytes | None = None
+    """What the caller sent, where the gateway rewrote it to `statement`."""

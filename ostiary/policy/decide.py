@@ -27,6 +27,7 @@ import msgspec
 
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import Decision, Grounds, NeedsApproval, Noted, Permit, Refusal
+from ostiary.model.duties import Duties
 from ostiary.model.identity import Mandate, Said, VerifiedIdentity
 from ostiary.model.operations import Action, Facts, Operation, Resource, plain_facts
 from ostiary.policy.entities import (
@@ -39,6 +40,7 @@ from ostiary.policy.entities import (
     resource_uid,
     written,
 )
+from ostiary.policy.obliged import duties_of, lessened
 from ostiary.policy.policies import SCHEMA, Key, Policies, Verdict
 
 MAX_RESOURCES: Final = 2_000
@@ -168,8 +170,9 @@ def _put_to_cedar(case: _Case, asked: list[Resource]) -> Verdict:
     approvers = _approvers(case, denied + missing)
     if approvers and not case.approved_by:
         trial = msgspec.structs.replace(case, approved_by=frozenset(group for group, _ in approvers))
-        if _put_to_cedar(trial, asked).permitted:
-            return _question(case, denied + missing, approvers)
+        allowed = _put_to_cedar(trial, asked)
+        if allowed.permitted:
+            return _question(case, denied + missing, approvers, allowed.grounds.duties)
     failed = [each for each in denied + missing if each.errors]
     if failed:
         return _failed(case, failed[0])
@@ -178,7 +181,8 @@ def _put_to_cedar(case: _Case, asked: list[Resource]) -> Verdict:
 
 def _watched(case: _Case, asked: list[Resource], verdict: Verdict) -> Verdict:
     """Let through what observing permits cover whole, and note what `verdict` would have been."""
-    unhindered = verdict.permitted and verdict.grounds.row_limit is None
+    grounds = verdict.grounds
+    unhindered = verdict.permitted and grounds.row_limit is None and grounds.duties is None
     if unhindered or not case.policies.observes:
         return verdict
     uses = [*_classes(case.facts.unmask), *_classes(case.facts.infer, Action.INFER)]
@@ -186,7 +190,7 @@ def _watched(case: _Case, asked: list[Resource], verdict: Verdict) -> Verdict:
     if not all(each.permitted for each in opinions):
         return verdict
     if verdict.permitted:
-        would, message = "permit", f"at most {verdict.grounds.row_limit} rows"
+        would, message = "permit", lessened(grounds)
     else:
         would, message = ("needs approval" if verdict.approvers else "deny"), verdict.grounds.message
     because = sorted({name for each in opinions for name in each.policies})
@@ -327,10 +331,13 @@ def _yes(case: _Case, asked: list[Resource], opinions: list[Opinion], clear: fro
     return Verdict(
         permitted=True,
         grounds=Grounds(
-            tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", "", case.approval, case.approved_by
+            tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", "", case.approval, case.approved_by,
+            duties=duties_of(
+                case.policies, satisfied, [(o.resource.name, o.policies) for o in opinions if o.resource.kind == "relation"]
+            ),
         ),
         approvers=(),
-    )
+    )  # fmt: skip
 
 
 def _no(case: _Case, because: tuple[str, ...], message: str, hint: str) -> Verdict:
@@ -442,7 +449,9 @@ def _approvers(case: _Case, denied: list[Opinion]) -> tuple[tuple[str, int], ...
     return tuple(sorted(needed.items()))
 
 
-def _question(case: _Case, denied: list[Opinion], approvers: tuple[tuple[str, int], ...]) -> Verdict:
+def _question(
+    case: _Case, denied: list[Opinion], approvers: tuple[tuple[str, int], ...], duties: Duties | None
+) -> Verdict:
     names = sorted({name for opinion in denied for name in opinion.policies})
     said = " ".join(text for name in names if (text := case.policies.by_id[name].message))
     people = ", ".join(f"{count} of {group}" for group, count in approvers)
@@ -450,6 +459,6 @@ def _question(case: _Case, denied: list[Opinion], approvers: tuple[tuple[str, in
         f": {said}" if said else ""
     )
     grounds = Grounds(
-        tuple(names), case.policies.digest, NOBODY, None, message, f"Ask {people} to approve this operation."
+        tuple(names), case.policies.digest, NOBODY, None, message, f"Ask {people} to approve this operation.", duties=duties
     )
     return Verdict(permitted=False, grounds=grounds, approvers=approvers)

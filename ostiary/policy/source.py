@@ -21,6 +21,8 @@ from ostiary.model.operations import Action
 MAX_TEXT: Final = 16 << 20
 """Characters of the largest policy file: some ten thousand policies."""
 MAX_LIMIT: Final = 2**53
+MAX_TIMEOUT: Final = 2**31 - 1
+"""Milliseconds: the largest `statement_timeout` of PostgreSQL."""
 BY_NAME: Final = frozenset({Action.OPAQUE, Action.UNMASK, Action.INFER})
 """Actions that a permit must name in its head; `permit (principal, action, resource)` does not grant them."""
 
@@ -29,6 +31,10 @@ ANNOTATIONS: Final = {
     "message": "forbid",
     "approval": "forbid",
     "limit": "permit",
+    "rows": "permit",
+    "filter": "permit",
+    "transactions": "permit",
+    "timeout": "permit",
     "read_only": "permit",
     "observe": "permit",
     "description": "permit forbid",
@@ -38,6 +44,8 @@ ANNOTATIONS: Final = {
 # A string, a comment, an end, or a run of anything else. A lone quote falls through to the last arm: Cedar refuses it.
 _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|;|[^";/]+|.', re.DOTALL)
 _ID: Final = re.compile(r'@id\s*\(\s*"([^"\\]{1,200})"\s*\)')
+_DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|min)")
+_UNITS: Final = {"ms": 1, "s": 1000, "min": 60_000}
 _APPROVAL: Final = re.compile(r"\s*([^\s,:]+)\s*(?::\s*([1-9][0-9]?))?\s*")
 
 
@@ -58,7 +66,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """(group, how many of it), sorted; empty: no approval lifts it."""
     limit: int | None
     """Rows."""
+    rows: int | None
+    """Rows that one statement may return; it is rewritten so that it returns no more."""
+    filter: str
+    """A condition, in the target's own language, on the rows that may be read; empty: none."""
     read_only: bool
+    read_only_transactions: bool
+    timeout: int | None
+    """Milliseconds that a statement may take."""
     reads_clock: bool
     reads_client: bool
     """It looks at where the client comes from, or at what it says."""
@@ -137,7 +152,11 @@ def _policy(name: str, number: int, line: int, text: str) -> Policy:
         names=_named_actions(est["action"]),
         message=" ".join(annotations.get("message", "").split()),
         approval=_approval(place, annotations.get("approval")),
-        limit=_limit(place, annotations.get("limit")),
+        limit=_limit(place, "limit", annotations.get("limit")),
+        rows=_limit(place, "rows", annotations.get("rows")),
+        filter=_filter(place, annotations.get("filter"), _named_actions(est["action"])),
+        read_only_transactions=_transactions(place, annotations.get("transactions"), _named_actions(est["action"])),
+        timeout=_timeout(place, annotations.get("timeout"), _named_actions(est["action"])),
         read_only="read_only" in annotations,
         reads_clock=_reads(est, CLOCK),
         reads_client=_reads(est, CLIENT),
@@ -161,12 +180,49 @@ def _check_annotations(place: str, annotations: dict[str, str], *, permits: bool
         raise ConfigError(place, '@id is empty; give the policy a name: @id("agents-read-orders")')
 
 
-def _limit(place: str, text: str | None) -> int | None:
+def _limit(place: str, name: str, text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > MAX_LIMIT:
-        raise ConfigError(place, '@limit must be a number of rows: @limit("100")')
+        raise ConfigError(place, f'@{name} must be a number of rows: @{name}("100")')
     return int(text)
+
+
+def _filter(place: str, text: str | None, actions: frozenset[str]) -> str:
+    if text is None:
+        return ""
+    if not text.strip():
+        raise ConfigError(place, """@filter is empty; give a condition on the rows: @filter("region = 'eu'")""")
+    if actions != {Action.READ}:
+        raise ConfigError(place, '@filter stands on a permit of reading alone: action == Ostiary::Action::"read"')
+    return text.strip()
+
+
+def _transactions(place: str, text: str | None, actions: frozenset[str]) -> bool:
+    if text is None:
+        return False
+    if text != "read only":
+        raise ConfigError(place, '@transactions must be @transactions("read only")')
+    _check_connects(place, "transactions", actions)
+    return True
+
+
+def _timeout(place: str, text: str | None, actions: frozenset[str]) -> int | None:
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None or not int(found[1]) or (time := int(found[1]) * _UNITS[found[2]]) > MAX_TIMEOUT:
+        raise ConfigError(place, '@timeout must be a time of at most 24 days: @timeout("30s"), "500ms" or "5min"')
+    _check_connects(place, "timeout", actions)
+    return time
+
+
+def _check_connects(place: str, name: str, actions: frozenset[str]) -> None:
+    """What holds for a session is demanded where it is opened."""
+    if Action.CONNECT not in actions:
+        raise ConfigError(
+            place, f'@{name} holds for a whole session, so its permit must name Ostiary::Action::"connect"'
+        )
 
 
 def _approval(place: str, text: str | None) -> tuple[tuple[str, int], ...]:

@@ -67,6 +67,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     because: tuple[str, ...] | None = None
     """Ids of the policies that must have decided, neither more nor fewer."""
     limit: int | None = None
+    rows: int | None = None
+    filters: tuple[str, ...] | None = None
     approvers: dict[str, int] | None = None
     clear: tuple[str, ...] | None = None
     would: str | None = None
@@ -161,6 +163,7 @@ def _faults(case: Case, policies: Policies, template: Connection, believe: Belie
         case _:
             verdict = "deny"
     grounds = decision.grounds
+    duties = grounds.duties
     faults = []
     if verdict != case.expect:
         why = f": {grounds.message}" if grounds.message else f" by {', '.join(grounds.because)}"
@@ -169,6 +172,8 @@ def _faults(case: Case, policies: Policies, template: Connection, believe: Belie
     found: tuple[tuple[str, object, object], ...] = (
         ("because", case.because if case.because is None else sorted(case.because), list(grounds.because)),
         ("limit", case.limit, grounds.row_limit),
+        ("rows", case.rows, None if duties is None else duties.rows),
+        ("filters", case.filters, () if duties is None else tuple(condition for _, condition in duties.filters)),
         ("approvers", case.approvers, dict(asked)),
         ("clear", case.clear if case.clear is None else sorted(case.clear), sorted(grounds.clear)),
         ("would", case.would, "" if grounds.noted is None else grounds.noted.verdict),

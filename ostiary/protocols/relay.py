@@ -14,7 +14,8 @@ import msgspec
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.operations import Facts, Operation
+from ostiary.model.duties import Duties
+from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
 from ostiary.model.restraints import Place
 
@@ -34,6 +35,15 @@ class Streamed(msgspec.Struct, frozen=True):
     data: bytes
     ends: bool
     """It says that all has come, so that what came takes effect."""
+
+
+def as_it_stands(permit: Permit, duties: Duties) -> Operation | Objection:
+    """`Relay.obey` of a protocol that has no rows, so that nothing can be demanded of them."""
+    if duties.rows is None and not duties.filters:
+        return permit.operation
+    message = "policy bounds the rows that this may return, and it has none that could be counted"
+    hint = "Ask whoever keeps the policy: its @rows and @filter are for databases."
+    return Objection(Unjudgeable.NOT_REWRITTEN, message, hint, "403", None)
 
 
 class Relay(Protocol):
@@ -70,6 +80,10 @@ class Relay(Protocol):
 
     def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
         """Return what the ask just yielded would do, sent now."""
+        ...
+
+    def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
+        """Return the operation of the ask just yielded as `duties` demand it; the permit's own, if it is so already."""
         ...
 
     def notice(self, text: str, hint: str) -> Batch:

@@ -121,6 +121,9 @@ class _Reader:
             case PayloadKind.AGAIN:
                 text = self._statements.get(int.from_bytes(record.data, "little"), "(a statement shown before)")
                 yield Event(t_us=record.t_us, kind="statement", entry=record.entry, text=text)
+            case PayloadKind.ASKED:
+                text = record.data.decode(errors="backslashreplace")
+                yield Event(t_us=record.t_us, kind="note", entry=record.entry, text=f"rewritten by the gateway; asked was: {text}")
             case PayloadKind.PARAMS:
                 yield self._parameters(record)
             case PayloadKind.RESULT:

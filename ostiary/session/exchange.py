@@ -27,11 +27,14 @@ from ostiary.model.commands import (
 )
 from ostiary.model.connections import HttpConnection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
+from ostiary.model.operations import Objection
 from ostiary.model.proofs import Denied, Recorded
 from ostiary.policy.decide import decide
+from ostiary.policy.obliged import unobeyed
 from ostiary.policy.unanswered import for_people, unanswered
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.results import Part
+from ostiary.protocols.relay import as_it_stands
 from ostiary.session.path import Line, held, is_held, took
 
 TOO_LONG: Final = "it is too large to be shown to an approver whole"
@@ -68,7 +71,7 @@ async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
         if isinstance(decision, Permit):
             decision = await held(line, decision, None, alone=True)
         if not isinstance(decision, NeedsApproval):
-            return decision
+            return obeyed(decision)
         if relay.is_whole:
             return await approved(line, relay, decision)
         if relay.is_long:
@@ -76,6 +79,14 @@ async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
         if (data := await HearClient()) is None:
             return None
         relay.heard(data)
+
+
+def obeyed(decision: Permit | Refusal) -> Permit | Refusal:
+    """What permits demand of rows, a request cannot do: then it is refused."""
+    if isinstance(decision, Refusal) or decision.grounds.duties is None:
+        return decision
+    found = as_it_stands(decision, decision.grounds.duties)
+    return unobeyed(decision, found) if isinstance(found, Objection) else decision
 
 
 async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Permit | Refusal:
@@ -104,7 +115,7 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
     match decision:
         case Permit():
             now_held = await held(line, decision, None, alone=True)
-            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
+            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else obeyed(now_held)
         case Refusal():
             return decision
         case NeedsApproval():

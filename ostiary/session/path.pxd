@@ -4,6 +4,7 @@ cdef class Line:
     cdef public object admitted
     cdef public object bounds
     cdef public object connection
+    cdef public object demands
     cdef public object granted
     cdef public object policies
     cdef public object relay

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from ostiary.masking.mask import mask
+from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import (
     AskHuman,
     AwaitAnswer,
@@ -34,10 +35,12 @@ from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
+from ostiary.model.operations import Objection, Operation
 from ostiary.model.restraints import Place, Restraint
 from ostiary.policy.decide import NOBODY, decide
 from ostiary.policy.effects import beyond, cost, of_all, said
 from ostiary.policy.entities import NOTHING_SAID
+from ostiary.policy.obliged import lifted, unobeyed
 from ostiary.policy.policies import Policies
 from ostiary.policy.restrained import restrained
 from ostiary.policy.unanswered import prepared, unanswered
@@ -49,7 +52,9 @@ INSIDE: Final = "nobody waits inside a transaction: end it, and repeat the state
 class Line:
     """What both directions of one session share."""
 
-    __slots__ = ("admitted", "bounds", "connection", "granted", "policies", "relay", "restraint", "said", "waits_inside", "who")
+    __slots__ = (
+        "admitted", "bounds", "connection", "demands", "granted", "policies", "relay", "restraint", "said", "waits_inside", "who",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class Line:
         mandate = admitted.who.mandate
         self.bounds = () if mandate is None else mandate.budgets
         """What the mandate bounds of effects; empty: nothing is counted."""
+        self.demands = admitted.grounds.duties
+        """What the permit to connect demands, and an operation could lift; None: nothing."""
         self.said = said
         """Where the client comes from, and what it says of itself."""
         self.granted = granted
@@ -99,9 +106,37 @@ async def requests(line: Line) -> None:
                     await send_on(line, decisions)
                     decisions = []
                 decision = await approved(line, ask, decision)
+            if isinstance(decision, Permit) and (line.demands is not None or decision.grounds.duties is not None):
+                decision = obeyed(line, ask, decision, await LookUp(), now)
             if relay.decided(ask, decision):
                 decisions.append(decision)
         await send_on(line, decisions)
+
+
+def obeyed(line: Line, ask: Ask, permit: Permit, snapshot: Snapshot, now: int) -> Permit | Refusal:
+    """The operation as its permits demand it. What was rewritten is decided on like any other, and must then be as it is demanded."""
+    grounds = permit.grounds
+    found = lifted(line.demands, permit.operation.facts) or obey(line.relay, permit, snapshot)
+    if isinstance(found, Operation) and found is not permit.operation:
+        decision = decide(
+            line.policies, line.who, found, line.connection, approved_by=grounds.approved_by, approval=grounds.approval,
+            now=now, said=line.said, granted=line.granted,
+        )  # fmt: skip
+        if isinstance(decision, NeedsApproval):
+            decision = unanswered(decision) if ask.takes_effect else prepared(decision)
+        if isinstance(decision, Refusal):
+            return decision
+        permit = decision
+        found = obey(line.relay, permit, snapshot)
+    if isinstance(found, Objection):
+        return unobeyed(permit, found)
+    return permit
+
+
+def obey(relay: Relay, permit: Permit, snapshot: Snapshot) -> Operation | Objection:
+    """What the permit demands, done to its operation."""
+    duties = permit.grounds.duties
+    return permit.operation if duties is None else relay.obey(permit, duties, snapshot)
 
 
 async def send_on(line: Line, decisions: list[Permit | Refusal]) -> None:

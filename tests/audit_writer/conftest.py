@@ -15,7 +15,7 @@ from ostiary.audit.keys import ensure_origin, init_state
 from ostiary.audit.log import Log, open_log
 from ostiary.model.connections import Durability, Recording
 from ostiary.model.decisions import Grounds, Permit, Refusal
-from ostiary.model.events import PayloadRef
+from ostiary.model.events import Kept, PayloadRef
 from ostiary.model.identity import Actor, Authentication, Initiator, Kind, Mandate, Said, VerifiedIdentity
 from ostiary.model.operations import Action, Facts, Operation, Parameters, Resource
 from ostiary.model.proofs import Intended, Outcome
@@ -120,11 +120,11 @@ class OneSession:
     def intent(self, **changes) -> tuple[Intended, bytes]:
         permit = Permit(self.entries.facts.identity, operation(**changes), GROUNDS)
         moment = self.now()
-        return Intended(permit, moment[0], moment[2]), self.entries.intent(permit, *moment, REF, REF)
+        return Intended(permit, moment[0], moment[2]), self.entries.intent(permit, *moment, Kept(REF, REF))
 
     def deny(self, stmt: PayloadRef | None = REF, **changes) -> bytes:
         grounds = Grounds((), "cd" * 32, frozenset(), None, "not without a DBA", "ask one")
-        return self.entries.deny(Refusal(self.entries.facts.identity, operation(**changes), grounds), *self.now(), stmt)
+        return self.entries.deny(Refusal(self.entries.facts.identity, operation(**changes), grounds), *self.now(), Kept(stmt))
 
     def outcome(self, intended: Intended, **changes) -> bytes:
         return self.entries.outcome(outcome(intended, **changes), *self.now())

@@ -24,7 +24,7 @@ from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.operations import Facts, Shown
 from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
 from ostiary.model.results import ColumnDescription, CopyPlan
-from ostiary.protocols.postgres import decode, refusals
+from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.conversation import IDLE, Conversation, Kind, Turn, Work
 from ostiary.protocols.postgres.understanding import Understanding
@@ -157,11 +157,11 @@ class Answering:
             elif count == 0:
                 looked_at = True
             else:
-                if tag == COMMAND_COMPLETE and now is not None and now.masked is not None and not now.noticed:
+                if tag == COMMAND_COMPLETE and now is not None and (told := self._to_tell(now, buf, run)):
                     if begin >= 0:
                         yield self._control(buf, begin, end, work)
                         begin = -1
-                    yield self._notice(now)
+                    yield self._notice(now, told)
                 looked_at = self._control_frame(tag, buf, run, turn)
             if not looked_at:
                 if begin < 0:
@@ -199,14 +199,24 @@ class Answering:
             hint = f"Ask for fewer: add LIMIT {limit}."
             raise NotAdmitted(Reason.TOO_MANY_ROWS, f"policy allows {limit}", hint)
 
-    def _notice(self, work: Work) -> tuple[Batch, Under]:
-        """Say that values were masked, before the statement's completion: a star that is data and one of ours look alike."""
-        work.noticed = True
+    def _to_tell(self, work: Work, buf: bytes | bytearray, run: Run) -> str:
+        """What the client is told before a statement's completion: a star that is data and one of ours look alike, as do an end and a cut."""
+        told = []
+        permit = work.intended.permit
+        if permit.operation.asked is not None and permit.grounds.duties is not None:
+            rows = permit.grounds.duties.rows
+            if rows is not None and bytes(buf[run[1] + 5 : run[2] - 1]).split(b" ")[1:] == [b"%d" % rows]:
+                told.append(f"the gateway cut the result at {rows} rows, as policy demands: there may be more")
+        if work.masked is not None and not work.noticed:
+            work.noticed = True
+            counts = ", ".join(f"{count} of {name}" for name, count in sorted(work.masked.items()))
+            told.append(f"the gateway masked values: {counts}")
+        return "; ".join(told)
+
+    def _notice(self, work: Work, told: str) -> tuple[Batch, Under]:
         self._batch_work = work
         self._reporting = False
-        counts = ", ".join(f"{count} of {name}" for name, count in sorted((work.masked or {}).items()))
-        frame = refusals.notice_response(f"the gateway masked values: {counts}")
-        return Batch(frame, Content.CONTROL, None, 0, strip=False), work.intended
+        return Batch(refusals.notice_response(told), Content.CONTROL, None, 0, strip=False), work.intended
 
     def _looked_at(self, buf: bytes | bytearray, run: Run, turn: Turn | None) -> Iterator[tuple[Batch, Under]]:
         """Batches for a run that masking must look at, or that is not for the client."""
@@ -344,6 +354,9 @@ class Answering:
             talk.fail_until_sync()
         if denied is not None:
             return Batch(refusals.refusal(denied.refusal), Content.CONTROL, None, 0, strip=False)
+        if work is not None and work.intended.permit.operation.asked is not None and isinstance(report, m.ErrorResponse):
+            # A place in a text that the client did not write.
+            frame = encode.encode(m.ErrorResponse(tuple(each for each in report.fields if each[0] != "P")))
         return Batch(frame, Content.MESSAGE, None, 0, strip=work is not None and work.facts.touches_protected)
 
     def _row_description(self, frame: bytes, turn: Turn) -> None:

@@ -27,6 +27,7 @@ from ostiary.kernel.frames import Inbox, Run, scan_frontend
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.duties import Duties
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.operations import Facts, Objection, Operation, Parameters, Unjudgeable
 from ostiary.model.proofs import Batch, Content, Denied, Intended
@@ -43,6 +44,7 @@ from ostiary.protocols.postgres.conversation import (
     Work,
 )
 from ostiary.protocols.postgres.operations import Effect
+from ostiary.protocols.postgres.rewriting.conditions import caller_of
 from ostiary.protocols.postgres.states import Move, Phase, move
 from ostiary.protocols.postgres.understanding import Understanding, objection_facts
 from ostiary.protocols.relay import Ask, Streamed
@@ -239,7 +241,7 @@ class Asking:
         if understood.effects:
             self._slot = msgspec.structs.replace(self._slot, effects=understood.effects)
         parameters = Parameters(message.parameter_formats, message.parameters)
-        return Ask(Operation(understood.facts, statement.sql, parameters, wire), True)
+        return Ask(Operation(understood.facts, statement.sql, parameters, wire, statement.asked), True)
 
     def _execute(self, wire: bytes, message: m.Execute) -> Ask | None:
         portal = self._portal(message.portal)
@@ -254,7 +256,7 @@ class Asking:
         if work is not None and work.status:  # it ran to its end: to run it again is a new operation
             self._slot = _Slot(Kind.EXECUTE, message.portal, None, (), portal, extended=True)
             was = work.intended.permit.operation
-            return Ask(Operation(was.facts, was.statement, was.parameters, wire), True)
+            return Ask(Operation(was.facts, was.statement, was.parameters, wire, was.asked), True)
         turn = Turn(Kind.EXECUTE)
         turn.name, turn.portal = message.portal, portal
         self._pass(wire, turn)
@@ -349,6 +351,32 @@ class Asking:
             self._slot = msgspec.structs.replace(slot, effects=understood.effects)
         return understood.facts
 
+    def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
+        """See `Relay.obey`."""
+        slot, operation = self._slot, permit.operation
+        caller = caller_of(permit.who)
+        objection = self._understanding.unmet(operation.facts, duties, caller)
+        if objection is None:
+            return operation
+        if operation.asked is not None or slot.kind not in (Kind.QUERY, Kind.PARSE):
+            return objection  # it is as it was sent, or as it was rewritten already
+        asked = operation.statement
+        types = () if slot.statement is None else slot.statement.parameter_types
+        text = self._understanding.rewrite(asked, snapshot, types, duties, caller)
+        if isinstance(text, Objection):
+            return text
+        understood = self._understanding.look(text, snapshot, types)
+        if understood.facts.objection is not None:
+            return understood.facts.objection
+        if slot.statement is None:
+            wire = encode.encode(m.Query(text))
+            self._slot = msgspec.structs.replace(_QUERY_SLOT, effects=understood.effects)
+        else:
+            wire = encode.encode(m.Parse(slot.name, text, types))
+            statement = Statement(text, types, understood.facts, self._segment, asked)
+            self._slot = msgspec.structs.replace(slot, statement=statement)
+        return Operation(understood.facts, text, operation.parameters, wire, asked)
+
     # --- what was decided ---
 
     def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
@@ -367,7 +395,7 @@ class Asking:
             assert slot.statement is not None  # noqa: S101 - a permitted Parse has one
             self._talk.parsing[slot.name] = slot.statement
             self._understanding.parsing(slot.name, slot.statement.facts, slot.statement.sql)
-            self._pass(ask.operation.wire, turn)
+            self._pass(decision.operation.wire, turn)
             if self._describes:
                 turn = Turn(Kind.DESCRIBE_STATEMENT)
                 turn.statement, turn.hidden = slot.statement, True

@@ -17,6 +17,7 @@ cdef class Work:
 
 
 cdef class Statement:
+    cdef public object asked
     cdef public object columns
     cdef public object facts
     cdef public object parameter_types

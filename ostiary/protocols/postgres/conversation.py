@@ -103,10 +103,14 @@ class Work:
 class Statement:
     """One Parse: the verdict is bound to it, never to its name."""
 
-    __slots__ = ("columns", "facts", "parameter_types", "segment", "sql")
+    __slots__ = ("asked", "columns", "facts", "parameter_types", "segment", "sql")
 
-    def __init__(self, sql: bytes, parameter_types: tuple[int, ...], facts: Facts, segment: int) -> None:
+    def __init__(
+        self, sql: bytes, parameter_types: tuple[int, ...], facts: Facts, segment: int, asked: bytes | None = None
+    ) -> None:
         self.sql = sql
+        self.asked = asked
+        """What the client sent, where `sql` is what the gateway made of it."""
         self.parameter_types = parameter_types
         self.facts = facts
         """As they were when it was parsed; each Bind looks again."""

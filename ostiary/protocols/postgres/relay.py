@@ -9,7 +9,8 @@ from typing import Final
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.operations import Facts, is_reading
+from ostiary.model.duties import Duties
+from ostiary.model.operations import Facts, Objection, Operation, is_reading
 from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
 from ostiary.model.restraints import Place
 from ostiary.protocols.postgres import refusals
@@ -95,6 +96,10 @@ class PostgresRelay:
     def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
         """See `Relay.means`."""
         return self._asking.means(ask, snapshot)
+
+    def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
+        """See `Relay.obey`."""
+        return self._asking.obey(permit, duties, snapshot)
 
     def notice(self, text: str, hint: str) -> Batch:
         """See `Relay.notice`."""

@@ -2,6 +2,7 @@
 
 cdef class Knowledge:
     cdef public object cache
+    cdef public object rewritten
     cdef public object _protect
     cdef public object _rules
     cdef public object _protected

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Final
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import ColumnRule, Protected, Strategy
+from ostiary.model.duties import Duties
 from ostiary.model.operations import Facts, Objection, Shown
 from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres import copying
 from ostiary.protocols.postgres import operations as ops
+from ostiary.protocols.postgres.rewriting.conditions import Caller
+from ostiary.protocols.postgres.rewriting.rewriter import Rewriter, unmet
+
+MAX_REWRITTEN: Final = 512
+"""Texts whose rewriting is remembered, a connection; of at most 16 KiB each."""
+LONGEST_REWRITTEN: Final = 16 << 10
 
 Columns = tuple[ColumnDescription, ...]
 
@@ -41,6 +50,8 @@ class Knowledge:
         self._rules = rules
         self.cache = ops.FactsCache()
         self._protected: ops.ProtectedColumns | None = None
+        self.rewritten: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        """Texts that policy wanted otherwise, and how they are sent."""
 
     @property
     def protects(self) -> bool:
@@ -91,6 +102,28 @@ class Understanding:
         return self._knowledge.cache.look(
             sql, self._view, snapshot, self._knowledge.protected(snapshot), parameter_types
         )
+
+    def rewrite(
+        self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...], duties: Duties, caller: Caller
+    ) -> bytes | Objection:
+        """`sql` as `duties` demand it, to be looked at again, or why there is no such text."""
+        known, view = self._knowledge.rewritten, self._view
+        key = (sql, snapshot.version, view.paths, view.digest, parameter_types, duties, caller)
+        found = known.get(key)
+        if found is not None:
+            known.move_to_end(key)
+            return found
+        rewriter = Rewriter(view, snapshot, self._knowledge.protected(snapshot), parameter_types)
+        text = rewriter.rewritten(sql, duties, caller)
+        if isinstance(text, bytes) and len(sql) <= LONGEST_REWRITTEN and self.look(sql, snapshot, parameter_types).cacheable:
+            known[key] = text
+            if len(known) > MAX_REWRITTEN:
+                known.popitem(last=False)
+        return text
+
+    def unmet(self, facts: Facts, duties: Duties, caller: Caller) -> Objection | None:
+        """What of the duties a statement with these facts does not do."""
+        return unmet(facts, duties, caller)
 
     @property
     def version(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.operations import Facts
-from ostiary.protocols.relay import Ask
+from ostiary.model.decisions import Permit
+from ostiary.model.duties import Duties
+from ostiary.model.operations import Facts, Objection, Operation
+from ostiary.protocols.relay import Ask, as_it_stands
 
 
 class Alone:
@@ -24,6 +26,11 @@ class Alone:
         """What it meant before."""
         del snapshot
         return ask.operation.facts
+
+    def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
+        """There are no rows here."""
+        del snapshot
+        return as_it_stands(permit, duties)
 
     def flowed(self) -> int:
         """No rows."""

@@ -38,7 +38,7 @@ from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
 from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS, Lineage
 from ostiary.protocols.postgres.understand.names import CATALOG, Type, strings
 from ostiary.protocols.postgres.understand.scopes import Entry, Label, Scope
-from ostiary.protocols.postgres.understand.settings import judge_setting
+from ostiary.protocols.postgres.understand.settings import LIFTS, judge_setting
 
 SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
 BETWEEN: Final = frozenset({"AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_NOT_BETWEEN_SYM"})
@@ -475,6 +475,7 @@ class Expressions(Lineage):
         values = [constant_text(a) for a in arguments[:2]]
         if len(values) < 2 or values[0] is None or values[1] is None:
             self.found.touch("setting", WHOLE, Action.ADMINISTER)
+            self.found.lifts.update(LIFTS.values())
             return
         local = len(arguments) > 2 and constant_text(arguments[2]) in {"true", "t", "on", "1"}
         parts = [values[1]]

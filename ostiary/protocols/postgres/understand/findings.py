@@ -63,11 +63,22 @@ class Finding:
         """False: the facts hang on names of the session that are not part of the cache's key."""
         self.constants = False
         """True: the facts hang on the values of constants in the text."""
+        self.through = ""
+        """Digest of the condition through which rows of what is touched now are seen; empty: all of them are."""
+        self.bares = False
+        """Whatever is touched now is seen bare: the statement at hand makes something of it, or tells of rows that it does not show."""
+        self.ways: dict[str, set[str]] = {}
+        """Of each relation that is read, the conditions through which."""
+        self.lifts: set[str] = set()
+        self.rows: int | None = 0
+        """The most that one statement so far can return; None: there is no bound."""
 
     def touch(
         self, kind: str, name: str, action: Action, columns: Iterable[str] = (), classes: Iterable[str] = ()
     ) -> tuple[set[str], set[str]]:
         """Note one resource; the same one again adds columns to it."""
+        if action is Action.READ and kind == "relation":
+            self.ways.setdefault(name, set()).add(self.way)
         entry = self.resources.get((kind, name, action))
         if entry is None:
             entry = self.resources[kind, name, action] = (set(), set())
@@ -76,6 +87,11 @@ class Finding:
         entry[0].update(columns)
         entry[1].update(classes)
         return entry
+
+    @property
+    def way(self) -> str:
+        """How what is touched now is seen."""
+        return "" if self.bares else self.through
 
     def cannot_see(self, phrase: str) -> None:
         """Note what cannot be seen through: policy must permit `opaque` by name."""
@@ -87,6 +103,10 @@ class Finding:
         shown = Shown(columns, every)
         self.shown = shown if self.shown is None else either(self.shown, shown)
 
+    def returns(self, rows: int | None) -> None:
+        """Note how many rows a statement can return at most."""
+        self.rows = None if rows is None or self.rows is None else max(self.rows, rows)
+
     def step(self) -> None:
         """The statement at hand has been walked."""
         shown = self.shown
@@ -95,14 +115,18 @@ class Finding:
 
     def add(self, facts: Facts, *, as_read: bool = False) -> None:
         """Take over another statement's facts: of EXECUTE, FETCH, a temporary view."""
+        around, conditions = self.through, dict(facts.filtered)
         for r in facts.resources:
+            self.through = conditions.get(r.name, "")
             self.touch(
                 r.kind, r.name, Action.READ if as_read and r.kind == "relation" else r.action, r.columns, r.classes
             )
+        self.through = around
         self.functions.update(facts.functions)
         self.opaque.update(dict.fromkeys(facts.opaque))
         self.unmask.update(facts.unmask)
         self.infer.update(facts.infer)
+        self.lifts.update(facts.lifts)
         self.has_where &= facts.has_where
         self.harmless &= facts.harmless
         self.touches_protected |= facts.touches_protected
@@ -141,6 +165,9 @@ class Finding:
             objection=None,
             invalidates_catalogue=self.invalidates,
             digest=facts_digest(action, name, resources, rest),
+            rows=self.rows,
+            lifts=tuple(sorted(self.lifts)),
+            filtered=tuple(sorted((name, way) for name, (way, *more) in self.ways.items() if way and not more)),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from typing import Final
 
@@ -11,10 +12,11 @@ from ostiary.kernel.literals import plain_key
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
 from ostiary.protocols.postgres import grammar
-from ostiary.protocols.postgres.grammar import NotParsed, Statement
+from ostiary.protocols.postgres.grammar import Node, NotParsed, Statement
 from ostiary.protocols.postgres.understand.findings import Objected, both, objection_facts
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
+from ostiary.protocols.postgres.understand.names import Target
 from ostiary.protocols.postgres.understand.utility import Utility
 from ostiary.protocols.postgres.understand.view import Effect, View
 
@@ -152,6 +154,26 @@ _FAULT: Final = Objection(
     "XX000",
     None,
 )
+
+
+def sites(
+    sql: bytes,
+    statements: tuple[Statement, ...],
+    view: View,
+    snapshot: Snapshot,
+    protected: ProtectedColumns,
+    parameter_types: tuple[int, ...],
+) -> list[tuple[Node, tuple[Target, ...]]]:
+    """Each relation in a FROM of these statements (wrapped node of their trees), with all that it may mean."""
+    found: list[tuple[Node, tuple[Target, ...]]] = []
+    for path in view.paths:
+        walker = Utility(sql, view.copy(), path, snapshot, protected)
+        walker.parameter_types = parameter_types
+        walker.sites = found
+        # Under a search_path by which a name means nothing the server would stop there.
+        with contextlib.suppress(Objected, NotParsed):
+            _judge(walker, statements)
+    return found
 
 
 class FactsCache:

@@ -78,7 +78,7 @@ class Names:
         self.step = 0
         self._lookups = MOST_LOOKUPS
         self._types: set[int] = set()
-        self._touched: set[tuple[int, str]] = set()
+        self._touched: set[tuple[int, str, str]] = set()
         self._bodies: set[int] = set()
         """Functions whose bodies have been read."""
         self.told = set()
@@ -170,7 +170,7 @@ class Names:
         action = ACTIONS[operation]
         name = f"{target.schema}.{target.name}"
         columns, _ = self.found.touch("relation", name, action)
-        key = (target.oid, operation if inherit else f"{operation} only")
+        key = (target.oid, operation if inherit else f"{operation} only", self.found.way)
         if key in self._touched:
             return columns
         self._touched.add(key)
@@ -192,12 +192,16 @@ class Names:
         if target.rules and operation != SELECT:
             self.found.cannot_see(f"{name} has rewrite rules")
         if target.kind in "vm":
+            # A condition on what a view shows is none on what it reads.
+            around, self.found.through = self.found.through, ""
             self._touch_behind(target, operation)
+            self.found.through = around
         self._touch_family(target, operation, inherit=inherit)
         self._touch_cascades(target, operation)
         return columns
 
     def _touch_made(self, made: Made, operation: str) -> set[str]:
+        self.found.through = ""
         columns, _ = self.found.touch("relation", f"{made.schema}.{made.name}", ACTIONS[operation])
         for function in made.calls:
             self.found.touch("function", function, Action.EXECUTE)
@@ -244,8 +248,8 @@ class Names:
             parent = self.snapshot.relations[oid]
             name = f"{parent.schema}.{parent.name}"
             # Its rows are the parent's rows, too: a rule about the parent must hold, whichever way they are reached.
-            if (oid, operation) not in self._touched:
-                self._touched.add((oid, operation + " child"))
+            if (oid, operation, self.found.way) not in self._touched:
+                self._touched.add((oid, operation + " child", self.found.way))
                 self.found.touch("relation", name, ACTIONS[operation])
                 self._touch_family(parent, operation, inherit=False)
 

@@ -17,6 +17,7 @@ from ostiary.model.operations import Action
 from ostiary.protocols.postgres.grammar import Node
 from ostiary.protocols.postgres.understand.builtins import UNKNOWN
 from ostiary.protocols.postgres.understand.expressions import Expressions, constant_text
+from ostiary.protocols.postgres.understand.filtered import condition_on, digest
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
 from ostiary.protocols.postgres.understand.lineage import substitute
@@ -37,6 +38,9 @@ OutputColumns = tuple[str, ...] | None
 
 class Queries(Expressions):
     """Walks queries and DML."""
+
+    sites: list[tuple[Node, tuple[Target, ...]]] | None = None
+    """Where set: each relation in FROM (wrapped node), with all that its name may mean."""
 
     def query(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told.
@@ -276,10 +280,15 @@ class Queries(Expressions):
         rule = FROM.get(kind)
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind} in FROM")
+        if kind == "RangeVar" and self.sites is not None and not self._is_cte(inner, scope):
+            self.sites.append((node, self.find_relation(inner)))
         entries = rule(self, inner, scope)
         self.spend(len(scope.entries))
         scope.entries += [e for e in entries if e not in scope.entries]
         return entries
+
+    def _is_cte(self, node: Node, scope: Scope) -> bool:
+        return "schemaname" not in node and scope.cte(node.get("relname", "")) is not None
 
     def _range_var(self, node: Node, scope: Scope) -> list[Entry]:
         name = node.get("relname", "")
@@ -358,9 +367,25 @@ class Queries(Expressions):
     def _range_subselect(self, node: Node, scope: Scope) -> list[Entry]:
         # Only LATERAL sees what stands left of it; without, names go straight to the levels around.
         sees = scope if node.get("lateral") else Scope(scope.outer, [], scope.ctes)
+        filtered = condition_on(node)
+        if filtered is not None:
+            return self._range_filtered(node, *filtered, sees)
         columns = self.query(node["subquery"], sees)
         alias, names = _alias(node)
         return [_derived(alias, columns, names, self.outputs, (self.labels, self.every))]
+
+    def _range_filtered(self, node: Node, wrapped: Node, condition: Node, sees: Scope) -> list[Entry]:
+        """A relation seen through a condition: as the relation itself, of which the rest of the statement sees fewer rows."""
+        relation = wrapped["RangeVar"]
+        if self.sites is not None:
+            self.sites.append((wrapped, self.find_relation(relation)))
+        self.found.constants = True
+        around, self.found.through = self.found.through, digest(condition)
+        inner = self._range_var(relation, sees)
+        named = self._range_var({**relation, "alias": node["alias"]}, sees)
+        self.found.through = around
+        self.expression(condition, Scope(sees.outer, inner, sees.ctes))
+        return named
 
     def _range_function(self, node: Node, scope: Scope) -> list[Entry]:
         single = ""
@@ -389,7 +414,9 @@ class Queries(Expressions):
             self.type_name(node["ColumnDef"].get("typeName"))
 
     def _range_table_sample(self, node: Node, scope: Scope) -> list[Entry]:
+        around, self.sites = self.sites, None  # a subquery cannot be sampled
         entries = self.from_item(node["relation"], scope)
+        self.sites = around
         self._call(strings(node.get("method", ())), [None])
         self.expressions(node.get("args", ()), scope)
         self.expression(node.get("repeatable"), scope)

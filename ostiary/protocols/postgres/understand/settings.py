@@ -124,6 +124,10 @@ GUARDS: Final = frozenset({
 LIFTED: Final = re.compile(r"^\s*[-+]?0*(\.0*)?\s*[a-z]*\s*$", re.IGNORECASE)
 LENGTH: Final = re.compile(r"^\s*\+?\d{1,12}(\.\d{1,6})?\s*(us|ms|s|min|h|d)?\s*$")
 
+LIFTS: Final = {
+    "transaction_read_only": "read_only", "default_transaction_read_only": "read_only", "statement_timeout": "timeout",
+}  # fmt: skip
+"""Settings under which policy may open a session, and what setting them otherwise lifts."""
 TRUE: Final = frozenset({"on", "true", "yes", "1", "t", "tr", "tru", "y", "ye"})
 UTF8: Final = frozenset({"utf8", "unicode", "utf-8", "utf_8"})
 READING: Final = frozenset({"standard_conforming_strings", "client_encoding"})
@@ -139,6 +143,8 @@ def judge_setting(names: Names, name: str, values: list[str] | None, *, local: b
     key = name.lower()
     found = names.found
     value = values[0] if values else ""
+    if values is not None and key in LIFTS and not (LIFTS[key] == "read_only" and value.strip().lower() in TRUE):
+        found.lifts.add(LIFTS[key])
     if key in READING:
         _judge_reading(key, values)
         found.touch("connection", "", Action.CONNECT)

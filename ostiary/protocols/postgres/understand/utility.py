@@ -35,6 +35,11 @@ SHOWING: Final = frozenset({
 """Statements that run a query, and leave nothing behind that shows again what it hung on."""
 
 
+FILTERED: Final = SHOWING - {"ExplainStmt"} | {"CreateTableAsStmt"}
+"""Statements in which a condition on rows holds. A plan tells how many rows a condition kept back; what is defined by a query
+shows its rows to others, later."""
+
+
 class Utility(Definitions):
     """Walks whole statements."""
 
@@ -48,8 +53,11 @@ class Utility(Definitions):
             raise unsupported(f"the gateway has no rule for {kind}")
         self._types.clear()
         foreign = self.foreign
+        found = self.found
+        bares, found.bares = found.bares, found.bares or kind not in FILTERED
         rule(self, node)
         self.run_casts()
+        found.bares = bares
         if kind not in SHOWING or self.foreign != foreign:
             # What is defined by it stays; and a function of somebody's own may keep or send whatever it is given.
             self.found.unmask |= self.found.infer
@@ -60,6 +68,7 @@ class Utility(Definitions):
         """A query that is a statement of its own."""
         self.found.names.append(tag(kind))
         self.outcome(self.query({kind: node}, None))
+        self.found.returns(most_rows(kind, node))
 
     def _select(self, node: Node) -> None:
         self.top_query("SelectStmt", node)
@@ -122,7 +131,9 @@ class Utility(Definitions):
             self.found.add(inner)
 
     def _explain(self, node: Node) -> None:
+        rows = self.found.rows
         self._explained(node)
+        self.found.rows = rows
         # A plan holds what the text holds, and how many rows came: no values.
         self.found.shown = None
 
@@ -166,6 +177,7 @@ class Utility(Definitions):
         self.found.opaque.update(dict.fromkeys(facts.opaque))
         self.found.unmask.update(facts.unmask)
         self.found.infer.update(facts.infer)
+        self.found.lifts.update(facts.lifts)
         self.found.touches_protected |= facts.touches_protected
 
     def _prepare(self, node: Node) -> None:
@@ -209,9 +221,12 @@ class Utility(Definitions):
 
     def _execute(self, node: Node) -> None:
         self.found.names.append("EXECUTE")
-        for facts in self._executed(node):
+        executed = self._executed(node)
+        self.found.returns(0 if executed else None)
+        for facts in executed:
             self.found.add(facts)
             self._shows(facts)
+            self.found.returns(facts.rows)
 
     def _shows(self, facts: Facts) -> None:
         """What a statement or cursor shows that was made before."""
@@ -241,6 +256,7 @@ class Utility(Definitions):
     def _fetch(self, node: Node) -> None:
         self.found.names.append("MOVE" if node.get("ismove") else "FETCH")
         self.found.cacheable = False
+        self.found.returns(most_rows("FetchStmt", node))
         name = node["portalname"]
         facts = self.view.cursors.get(name, ())
         for each in facts:
@@ -269,6 +285,7 @@ class Utility(Definitions):
 
     def _call_statement(self, node: Node) -> None:
         self.found.names.append("CALL")
+        self.found.returns(1)
         call = node["funccall"]
         _, label = self.value({"FuncCall": call}, Scope())
         self.write(label - {(name, None) for name in self.protected.classes})
@@ -299,10 +316,12 @@ class Utility(Definitions):
         if "query" in node:
             ((kind, query),) = node["query"].items()
             self.outcome(self.query({kind: query}, None))
+            self.found.returns(most_rows(kind, query))
         elif incoming:
             self._copy_in(node)
         else:
             self._copy_out(node)
+            self.found.returns(None)
         if not masked and self.found.shown is not None:
             # It goes into a file of the server's.
             self.found.unmask.update(self.found.shown.every)
@@ -347,6 +366,9 @@ class Utility(Definitions):
         self.found.harmless &= kind in {"BEGIN", "START"}
         if kind in {"BEGIN", "START"}:
             self.effect("begin", depends=False)
+            for each in node.get("options", ()):
+                if each["DefElem"]["defname"] == "transaction_read_only" and _word(each["DefElem"].get("arg")) != "1":
+                    self.found.lifts.add("read_only")
         elif kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
             self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
             # What was prepared, by whomever, may be DDL.
@@ -379,7 +401,7 @@ class Utility(Definitions):
             self.found.touch("connection", "", Action.CONNECT)
             return
         for each in node.get("args", ()):
-            judge_setting(self, each["DefElem"]["defname"], [""], local=True)
+            judge_setting(self, each["DefElem"]["defname"], [_word(each["DefElem"].get("arg"))], local=True)
 
     def _show_setting(self, node: Node) -> None:
         self.found.names.append("SHOW")
@@ -434,6 +456,38 @@ class Utility(Definitions):
                 judge_setting(self, inner["name"], [v or "" for v in values], local=False)
         self.found.touch("setting", inner.get("name", WHOLE), Action.ADMINISTER)
         self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
+
+
+def most_rows(kind: str, node: Node) -> int | None:
+    """How many rows a statement can return, as its text bounds them; None: it does not."""
+    if kind == "SelectStmt":
+        if "intoClause" in node:
+            return 0
+        return bound_of(node.get("limitCount", {})) if node.get("limitOption") == "LIMIT_OPTION_COUNT" else None
+    if kind == "FetchStmt":
+        if node.get("ismove"):
+            return 0
+        return max(1, abs(node.get("howMany", 0))) if node.get("direction") in WHOLE_FETCHES else 1
+    return None if "returningClause" in node else 0
+
+
+def bound_of(node: Node) -> int | None:
+    """The number that LIMIT says, or the least of what LEAST names as `bigint`; None: there is none."""
+    if "MinMaxExpr" in node and node["MinMaxExpr"].get("op") == "IS_LEAST":
+        each = node["MinMaxExpr"].get("args", ())
+        bounds = [bound_of(cast["TypeCast"].get("arg", {})) for cast in each if "TypeCast" in cast and is_bigint(cast)]
+        return min((b for b in bounds if b is not None), default=None) if len(bounds) == len(each) else None
+    constant = node.get("A_Const", {})
+    return constant["ival"].get("ival", 0) if "ival" in constant else None
+
+
+def is_bigint(cast: Node) -> bool:
+    """Whether a TypeCast (wrapped) is to PostgreSQL's own int8, whatever search_path is."""
+    return strings(cast["TypeCast"]["typeName"].get("names", ())) == ["pg_catalog", "int8"]
+
+
+WHOLE_FETCHES: Final = frozenset({"FETCH_FORWARD", "FETCH_BACKWARD"})
+"""Directions that take a number of rows; the others take one."""
 
 
 def _as_statements(body: str) -> bytes:
