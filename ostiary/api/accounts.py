@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from ostiary.api.deps import Desk, answer, refused_json, said_by
 from ostiary.api.forms import FormRefused, json_of
+from ostiary.identity.aws import ISSUER as AWS
 from ostiary.identity.issuers import Condition
 from ostiary.identity.records import Refused, ServiceAccount
 from ostiary.model.errors import NotAdmitted, Reason
@@ -118,7 +119,7 @@ class Accounts:
         asked = msgspec.json.decode(body, type=NewAccount)
         deps, now = self._desk.deps, self._now()
         for name in (asked.issuer, asked.owner_issuer):
-            if name not in deps.verifier.issuers:
+            if name not in deps.verifier.issuers and not (name == asked.issuer == AWS and deps.aws is not None):
                 raise Refused(f"{name} is no issuer that is trusted here")
         if unknown := sorted(set(asked.connections) - deps.connections):
             raise Refused(f"there is no connection {unknown[0]}")

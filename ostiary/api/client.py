@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.api.words import ACCESS_TOKEN, COMMAND_LINE, GRANT, JWT
+from ostiary.api.words import ACCESS_TOKEN, AWS_IDENTITY, COMMAND_LINE, GRANT, JWT
 from ostiary.identity.issuers import is_safe_url
 from ostiary.identity.jose import MAX_TOKEN
 from ostiary.model.errors import OstiaryError
@@ -49,8 +49,9 @@ def exchange(
     ticket: str = "",
     account: str | None = None,
     ca_file: str | None = None,
+    nonce: str | None = None,
 ) -> Granted:
-    """Exchange `subject_token` at the gateway (RFC 8693); raises `ApiRefused`."""
+    """Exchange `subject_token` at the gateway (RFC 8693); raises `ApiRefused`. With `nonce` it is a presigned URL: see `nonce`."""
     form: dict[str, Any] = {
         "grant_type": GRANT,
         "subject_token": subject_token.reveal(),
@@ -59,6 +60,8 @@ def exchange(
         "purpose": purpose,
         "ticket": ticket,
     }
+    if nonce is not None:
+        form |= {"subject_token_type": AWS_IDENTITY, "nonce": nonce}
     if actor_token is not None:
         form |= {"actor_token": actor_token.reveal(), "actor_token_type": JWT}
     if account is not None:
@@ -110,6 +113,14 @@ def grant(api_url: str, form: Mapping[str, Any], *, ca_file: str | None = None) 
 def begin_device(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
     """RFC 8628, 3.1. Raises `ApiRefused`."""
     return _post(api_url, "/oauth/device_authorization", {"client_id": COMMAND_LINE}, ca_file)
+
+
+def nonce(api_url: str, *, ca_file: str | None = None) -> dict[str, str]:
+    """What an AWS principal's presigned request has to be bound to, and where it is to be meant for. Raises `ApiRefused`."""
+    found = _send(api_url, "GET", "/v1/nonce", {}, ca_file)
+    if not all(isinstance(found.get(name), str) for name in ("nonce", "audience", "endpoint")):
+        raise ApiRefused("the answer is not that of an Ostiary gateway")
+    return found
 
 
 def about_ssh(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:

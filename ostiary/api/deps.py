@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from ostiary.api.events import Record, TokenEvent
 from ostiary.api.forms import NO_STORE, Form, FormRefused, single
+from ostiary.identity.aws import AwsLogin
 from ostiary.identity.clients import Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.oidc import Login, Provided
@@ -62,6 +63,8 @@ class Deps:
     """Public keys of what services are told of who acts (`X-Ostiary-Assertion`)."""
     saw: Callable[[VerifiedIdentity], Awaitable[None]] = _nobody_cares
     """Hears of everybody whom a token is given: approvals forget who lost a group."""
+    aws: AwsLogin | None = None
+    """Asks AWS who signed; None: its principals do not log in here."""
     returned: Callable[[Provided], Awaitable[None]] = _nobody_asks
     """Hears of every login at an issuer, before it is asked whether whoever it is was stopped."""
     clock: Callable[[], float] = time.time

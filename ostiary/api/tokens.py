@@ -15,12 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ostiary.api.deps import Desk, said_by
+from ostiary.api.deps import Desk, answer, said_by
 from ostiary.api.forms import NO_STORE, Form, Unreadable, form_of, oauth_error, read_details, single
 from ostiary.api.logins import Logins, Pending
 from ostiary.api.words import (
     ACCESS_TOKEN,
     ASSERTION,
+    AWS_IDENTITY,
     CLIENT_CREDENTIALS,
     CODE,
     CONNECTION_URN,
@@ -31,6 +32,7 @@ from ostiary.api.words import (
     JWT_BEARER,
     TOKEN_TYPES,
 )
+from ostiary.identity.aws import NONCE_SECONDS
 from ostiary.identity.exchange import DetailsRefused, TargetRefused, Wanted, exchange
 from ostiary.identity.gateway import Minted
 from ostiary.identity.jose import parse_compact
@@ -74,6 +76,7 @@ class Tokens:
         return [
             Route("/v1/token", self.token, methods=["POST"]),
             Route("/oauth/token", self.token, methods=["POST"]),
+            Route("/v1/nonce", self.nonce, methods=["GET"]),
             Route("/v1/revoke", self.revoke, methods=["POST"]),
             Route("/oauth/revoke", self.revoke, methods=["POST"]),
             Route("/oauth/introspect", self.introspect, methods=["POST"]),
@@ -96,6 +99,13 @@ class Tokens:
                 return oauth_error(error.error, str(error))
             except GrantPending as error:
                 return oauth_error(error.error, "nobody has answered yet")
+
+    async def nonce(self, _: Request) -> Response:
+        """What a presigned `sts:GetCallerIdentity` has to be bound to."""
+        aws = self._desk.deps.aws
+        if aws is None:
+            return oauth_error("invalid_request", "AWS principals do not log in here: [aws_identities] is not configured", 404)
+        return answer({"nonce": aws.nonce(self._desk.deps.clock()), "audience": aws.audience, "endpoint": aws.endpoint, "expires_in": NONCE_SECONDS})
 
     async def _grant(self, request: Request, form: Form, kind: str, asked: _Asked, said: Said) -> Response:
         desk, now = self._desk, self._desk.deps.clock()
@@ -121,13 +131,13 @@ class Tokens:
             await desk.deps.saw(minted.identity)
         except StoreFailed:
             return oauth_error("temporarily_unavailable", "the login cannot be noted; nothing was issued", 503)
-        answer = {
+        given = {
             "access_token": minted.token,
             "issued_token_type": ACCESS_TOKEN,
             "token_type": "Bearer" if bound is None else "DPoP",
             "expires_in": max(0, minted.identity.expires - int(desk.deps.clock())),
         }
-        return JSONResponse(answer, headers=NO_STORE)
+        return answer(given)
 
     async def _proved(self, form: Form, kind: str, now: float, bound: str | None) -> tuple[Proved, Proved | None]:
         """The subject, and who acts for it. Raises `NotAdmitted`, `Unreadable`, `GrantPending`."""
@@ -139,7 +149,7 @@ class Tokens:
             client = await deps.clients.authenticate(assertion, now)
         match kind:
             case "exchange":
-                subject = await deps.verifier.verify_token(_required(form, "subject_token"), now, key=bound)
+                subject = await self._subject(form, now, bound)
                 token = single(form, "actor_token")
                 actor = client if token is None else await deps.verifier.verify_token(token, now, key=bound)
                 return subject, actor
@@ -153,6 +163,16 @@ class Tokens:
                 return client, None
             case _:
                 return await self._logged_in(form, kind, client)
+
+    async def _subject(self, form: Form, now: float, bound: str | None) -> Proved:
+        deps, token = self._desk.deps, _required(form, "subject_token")
+        if single(form, "subject_token_type") != AWS_IDENTITY:
+            return await deps.verifier.verify_token(token, now, key=bound)
+        if deps.aws is None:
+            raise Unreadable("invalid_request", "AWS principals do not log in here")
+        proved = await deps.aws.verify(token, _required(form, "nonce"), now)
+        deps.verifier.check(proved.identity)
+        return proved
 
     async def _logged_in(self, form: Form, kind: str, client: Proved | None) -> tuple[Proved, Proved | None]:
         name = single(form, "client_id") or (client.identity.subject if client is not None else None)
@@ -304,7 +324,7 @@ def _check_exchange(form: Form) -> None:
     actor, actor_type = single(form, "actor_token"), single(form, "actor_token_type")
     if single(form, "subject_token") is None:
         raise Unreadable("invalid_request", "subject_token is missing")
-    if single(form, "subject_token_type") not in TOKEN_TYPES | {DELEGATION_TOKEN}:
+    if single(form, "subject_token_type") not in TOKEN_TYPES | {DELEGATION_TOKEN, AWS_IDENTITY}:
         raise Unreadable("invalid_request", "subject_token_type is missing or not one of ours")
     if (actor is None) != (actor_type is None) or (actor_type is not None and actor_type not in TOKEN_TYPES):
         raise Unreadable("invalid_request", "actor_token and actor_token_type do not fit")

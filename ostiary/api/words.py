@@ -12,6 +12,8 @@ TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN, JWT, ID_TOKEN})
 CONNECTION_URN: Final = "urn:ostiary:connection:"
 """How `resource`, which must be a URI, names a connection."""
 DELEGATION_TOKEN: Final = "urn:ostiary:token-type:delegation"  # noqa: S105 - a name, not a token
+AWS_IDENTITY: Final = "urn:ostiary:token-type:aws-caller-identity"
+"""A presigned `sts:GetCallerIdentity`, with the `nonce` that it is bound to in a parameter beside it."""
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CLIENT_CREDENTIALS: Final = "client_credentials"
 CODE: Final = "authorization_code"

@@ -27,6 +27,7 @@ from ostiary.approvals.words import TOPIC
 from ostiary.config.types import Config, Scim, SshListener
 from ostiary.driver.spawn import spawn
 from ostiary.identity import records, ssh
+from ostiary.identity.aws import AwsLogin
 from ostiary.identity.clients import Client, Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.issuers import Issuer, issuer_configured
@@ -106,7 +107,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
                 audiences=audiences,
             ),
             base_url=own,
-            logins=found, returned=vouching.returned,
+            logins=found, returned=vouching.returned, aws=aws_login(config),
             admin_groups=frozenset(config.admin.groups),
             admin_issuer=config.admin.issuer,
             scim_token=None if config.scim is None else scim_token(config.scim),
@@ -175,6 +176,20 @@ def logins(config: Config, issuers: list[Issuer], believes: Verifier) -> tuple[L
             )
     saml = (SamlLogin(section, config.api.base_url, f"saml[{n}]") for n, section in enumerate(config.saml))
     return (*found, *saml)
+
+
+def aws_login(config: Config) -> AwsLogin | None:
+    """Who asks AWS about its principals, where they may log in."""
+    settings = config.aws_identities
+    if settings is None:
+        return None
+    return AwsLogin(
+        audience=config.api.base_url,
+        accounts=frozenset(settings.accounts),
+        roles=frozenset(settings.roles),
+        endpoints=settings.endpoints,
+        ca_file=None if settings.ca_file is None else str(settings.ca_file),
+    )
 
 
 def asked_again(config: Config, found: Iterable[Login | SamlLogin]) -> dict[str, tuple[Login, float]]:

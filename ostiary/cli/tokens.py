@@ -24,7 +24,7 @@ SubjectToken = Annotated[
     typer.Option(
         "--from",
         envvar="OSTIARY_SUBJECT_TOKEN_FROM",
-        help="Where the issuer's token is: env:NAME, file:/path, or - for standard input.",
+        help="Where the issuer's token is: env:NAME, file:/path, - for standard input; aws: the AWS credentials here prove who it is.",
     ),
 ]
 ActorToken = Annotated[
@@ -140,17 +140,27 @@ def exchanged(
     from ostiary.api.client import ApiRefused, exchange
 
     url = api if api is not None else load(config).api.base_url
+    trusted, nonce = None if ca_file is None else str(ca_file), None
+    if subject == "aws":
+        from ostiary.cli.aws_identity import presigned
+        from ostiary.model.secrets import Secret
+
+        shown, nonce = presigned(url, trusted)
+        token = Secret(shown)
+    else:
+        token = subject_token(url, subject)
     try:
         return exchange(
             url,
-            subject_token(url, subject),
+            token,
             actor_token=None if actor is None else held_at("--actor", actor),
             connections=connections,
             details=None if details is None else read_details(details),
             purpose=purpose,
             ticket=ticket,
             account=account,
-            ca_file=None if ca_file is None else str(ca_file),
+            ca_file=trusted,
+            nonce=nonce,
         )
     except ApiRefused as exc:
         # With an OAuth error it was a gateway that said no (RFC 6749, 5.2); without one, nobody fit answered.

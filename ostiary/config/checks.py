@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import re2
@@ -23,6 +24,7 @@ from ostiary.config.types import (
     Api,
     Approvals,
     Audit,
+    AwsIdentities,
     Budget,
     Client,
     Config,
@@ -60,6 +62,8 @@ DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
 
 Door = TypeVar("Door", Listener, Api)
 
+AWS_ISSUER: Final = "https://sts.amazonaws.com"
+
 _PART: Final = re.compile(r'\s*(?:"((?:[^"\0]|"")+)"|([^\s".]+))\s*')
 _PUBLIC_KEY: Final = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?")
 _ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -95,6 +99,7 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         saml=_saml(written, folder),
         clients=_clients(written.clients, folder),
         scim=_scim(written, folder),
+        aws_identities=_aws_identities(written, folder),
         admin=_admin(written),
         misuse=written.misuse,
         connections=connections,
@@ -306,6 +311,20 @@ def _scim(written: File, folder: Path) -> Scim | None:
         return None
     _known_issuer("scim.issuer", scim.issuer, written)
     return msgspec.structs.replace(scim, token=_secret("scim.token", scim.token, folder))
+
+
+def _aws_identities(written: File, folder: Path) -> AwsIdentities | None:
+    aws = written.aws_identities
+    if aws is None:
+        return None
+    if any(each.issuer == AWS_ISSUER for each in written.issuers):
+        raise ConfigError("aws_identities", f"has the issuer {AWS_ISSUER} to itself; take it out of [[issuers]]")
+    for number, endpoint in enumerate(aws.endpoints):
+        key = f"aws_identities.endpoints[{number}]"
+        check_url(key, endpoint)
+        if urlsplit(endpoint).path or urlsplit(endpoint).query:
+            raise ConfigError(key, "is a scheme and a host alone, without a slash at the end")
+    return msgspec.structs.replace(aws, ca_file=_optional_file("aws_identities.ca_file", aws.ca_file, folder))
 
 
 def _secret(key: str, text: str, folder: Path) -> str:

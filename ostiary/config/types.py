@@ -452,6 +452,19 @@ class Scim(Section, frozen=True):
     """Which attribute holds the `sub` of the issuer's tokens: `externalId` or `userName`."""
 
 
+class AwsIdentities(Section, frozen=True):
+    """AWS principals may log in: a role or a user signs `sts:GetCallerIdentity` for this gateway, and AWS is asked who signed."""
+
+    accounts: Annotated[tuple[Annotated[str, Meta(pattern="^[0-9]{12}$")], ...], Meta(min_length=1, max_length=1000)]
+    """Ids of the accounts that they may be of."""
+    roles: tuple[Text, ...] = ()
+    """Names of the roles that may come. Without it every role and user of these accounts may, and policy says what they may do."""
+    endpoints: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=64)] = ("https://sts.amazonaws.com",)
+    """Where AWS is asked: `https://sts.amazonaws.com`, or those of regions, `https://sts.eu-west-1.amazonaws.com`. No others ever are."""
+    ca_file: Path | None = None
+    """PEM file with the certificate authorities to trust there, instead of the system's."""
+
+
 Reaction = Annotated[str, Meta(pattern="^(off|flag|refuse|stop)$")]
 
 
@@ -683,6 +696,7 @@ class File(Section, frozen=True, kw_only=True):
     saml: tuple[Saml, ...] = ()
     clients: tuple[Client, ...] = ()
     scim: Scim | None = None
+    aws_identities: AwsIdentities | None = None
     admin: Admin = msgspec.field(default_factory=Admin)
     misuse: Misuse = msgspec.field(default_factory=Misuse)
     connections: dict[str, Target] = {}
@@ -705,6 +719,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     saml: tuple[Saml, ...]
     clients: tuple[Client, ...]
     scim: Scim | None
+    aws_identities: AwsIdentities | None
     admin: Admin
     misuse: Misuse
     connections: dict[str, Connection]
