@@ -64,6 +64,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "algorithms": ["RS256"],
         "name_claim": "azp",
         "required_claims": {"idtyp": "app"},
+        "authorized_parties": ["*"],  # the managed identity's own client id
     },
     # https://cloud.google.com/docs/authentication/get-id-token: `email` names the service account
     "gcp": {
@@ -73,6 +74,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "algorithms": ["RS256"],
         "name_claim": "email",
         "groups_claim": "",
+        "authorized_parties": ["*"],  # the service account's own id, as in `sub`
     },
 }
 OPEN_TO_ALL: Final = frozenset({"github", "gitlab", "gcp"})
@@ -80,7 +82,11 @@ OPEN_TO_ALL: Final = frozenset({"github", "gitlab", "gcp"})
 
 
 def under(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`section` over the preset that it names, if it names one that there is."""
+    """`section` over the preset that it names, if it names one that there is. Claims that either requires are required."""
     preset = section.get("preset")
     found = PRESETS.get(preset) if isinstance(preset, str) else None
-    return section if found is None else {**found, **section}
+    if found is None:
+        return section
+    wanted = section.get("required_claims", {})
+    both = {**found.get("required_claims", {}), **wanted} if isinstance(wanted, dict) else wanted
+    return {**found, **section, **({"required_claims": both} if both else {})}

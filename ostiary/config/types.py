@@ -353,7 +353,7 @@ class Issuer(Section, frozen=True):
     token_types: tuple[str, ...] = ("", "jwt")
     """Values of the `typ` header that its logins have, in lower case; `""` is an absent one. `at+jwt` for access tokens."""
     authorized_parties: tuple[Text, ...] = ()
-    """Values of `azp` accepted beside our own audience (OpenID Connect Core, 3.1.3.7)."""
+    """Values of `azp` accepted beside our own audience (OpenID Connect Core, 3.1.3.7); `*`: any, where a workload's own id stands there."""
     leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
     """Seconds by which its clock may differ from ours."""
     max_token_seconds: Seconds = 86_400.0

@@ -187,7 +187,7 @@ class IssuerTokens:
         party = claims.get("azp")
         if party is None and len(named) == 1 and not ("azp" in claims or self.issuer.authorized_parties):
             return
-        if party not in (*self.issuer.authorized_parties, *ours):
+        if party not in (*self.issuer.authorized_parties, *ours) and "*" not in self.issuer.authorized_parties:
             raise NotAdmitted(Reason.WRONG_AUDIENCE, "azp is missing or somebody else")
 
     def _email(self, claims: dict[str, Any]) -> str | None:
