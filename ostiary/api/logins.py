@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 from collections.abc import Callable
@@ -51,6 +52,8 @@ CODE_SECONDS: Final = 60
 MAX_PENDING: Final = 1000
 POLL_SECONDS: Final = 2
 DELEGATION_SECONDS: Final = 3600
+MAX_WRONG: Final = 10
+"""Wrong device codes of one network in `PENDING_SECONDS`; a person mistypes a few."""
 NOT_BEGUN: Final = "This login was not begun in this browser, is too old, or was used already. Begin again."
 COOKIE: Final = "ostiary_login"
 _USER_CODE: Final = "BCDFGHJKLMNPQRSTVWXZ"
@@ -96,6 +99,10 @@ class Logins:
         self._by_code: dict[str, Pending] = {}
         self._by_device: dict[str, Pending] = {}
         self._by_user_code: dict[str, Pending] = {}
+        self._redeemed: dict[str, tuple[str, int]] = {}
+        """Codes that were traded in, with the token that came of each and when it ends."""
+        self._wrong: dict[str, list[float]] = {}
+        """When each address typed a code that there is not."""
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -125,6 +132,19 @@ class Logins:
         # Whatever comes of it, the code is spent: whoever guesses at its verifier has one guess.
         del self._by_code[_mark(code)]
         return pending if right else None
+
+    def gave(self, code: str, token: str, until: int) -> None:
+        """Remember what came of a code, for whoever shows it again."""
+        if len(self._redeemed) >= MAX_PENDING:
+            now = self._clock()
+            self._redeemed = {key: held for key, held in self._redeemed.items() if held[1] > now}
+        if len(self._redeemed) >= MAX_PENDING:
+            del self._redeemed[next(iter(self._redeemed))]
+        self._redeemed[_mark(code)] = (token, until)
+
+    def shown_again(self, code: str) -> tuple[str, int] | None:
+        """The token that came of a code which was traded in already: somebody else has the code, so it ends (RFC 6749, 4.1.2)."""
+        return self._redeemed.pop(_mark(code), None)
 
     def poll(self, device_code: str, client: str) -> Pending | str:
         """RFC 8628, 3.5: what the device code stands for, once it was granted; else the error to say."""
@@ -430,10 +450,25 @@ class Logins:
         """The person typed the code that their device shows."""
         form = await form_of(request)
         letters = "".join(c for c in (single(form, "user_code") or "").upper() if c in _USER_CODE)
+        if self._guesses_too_much(request):
+            return pages.problem("Too many wrong codes came from your network. Try again in some minutes.", 429)
         pending = self._by_user_code.get(letters)
+        if pending is None:
+            self._wrong.setdefault(_network(request), []).append(self._clock())
         if pending is None or pending.until <= self._clock() or pending.person is not None:
             return pages.problem("There is no such code, or it is too old. Look at your device again.")
         return await self._to_issuer(pending, single(form, "issuer"))
+
+    def _guesses_too_much(self, request: Request) -> bool:
+        """RFC 8628, 5.1. Where so many networks guess that they cannot be told apart, nobody's code is taken."""
+        since = self._clock() - PENDING_SECONDS
+        if len(self._wrong) >= MAX_PENDING:
+            self._wrong = {network: times for network, times in self._wrong.items() if times[-1] > since}
+        network = _network(request)
+        times = [at for at in self._wrong.pop(network, ()) if at > since]
+        if times:
+            self._wrong[network] = times
+        return len(times) >= MAX_WRONG or (not times and len(self._wrong) >= MAX_PENDING)
 
     def _has_room(self) -> bool:
         """Forget what is over, and say whether one more fits."""
@@ -450,6 +485,16 @@ class Logins:
 def _is_its_browser(request: Request, pending: Pending) -> bool:
     """Whether this is the browser that began the login."""
     return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), pending.browser.encode())
+
+
+def _network(request: Request) -> str:
+    """What is likely one household or company: a /24, or a /64."""
+    host = "" if request.client is None else request.client.host
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 64}", strict=False))
 
 
 def _mark(secret: str) -> str:

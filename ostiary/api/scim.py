@@ -209,6 +209,7 @@ class Scim:
         if is_new and user["active"]:
             await self._stand_unless_stopped(request, user)
         else:
+            await self._leave_name(request, name, subject)
             await self._stand(request, user, "disabled by the identity provider")
 
         def work(connection: sqlite3.Connection) -> None:
@@ -225,6 +226,20 @@ class Scim:
 
         await deps.records.change_people(work)
         return user
+
+    async def _leave_name(self, request: Request, name: str, subject: str) -> None:
+        """Stop whom a user was, where the change makes somebody else of them: nobody would tell of that one any more."""
+        issuer = self._desk.deps.scim_issuer
+
+        def work(connection: sqlite3.Connection) -> None:
+            taken = "SELECT 1 FROM people WHERE iss = ? AND sub = ? AND id <> ?"
+            if connection.execute(taken, (issuer, subject, name)).fetchone() is not None:
+                raise ScimRefused(409, "there is a user of that name already", "uniqueness")
+
+        await self._desk.deps.records.change_people(work)
+        was = await self._user(name)
+        if self._subject(was) != subject:
+            await self._stand(request, was | {"active": False}, "is somebody else at the identity provider now")
 
     async def _stand_unless_stopped(self, request: Request, user: dict[str, Any]) -> None:
         """A new user is not stopped, and nobody is let back in by being created: an administrator may have isolated them."""

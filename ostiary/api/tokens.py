@@ -131,6 +131,8 @@ class Tokens:
             await desk.deps.saw(minted.identity)
         except StoreFailed:
             return oauth_error("temporarily_unavailable", "the login cannot be noted; nothing was issued", 503)
+        if kind == "code":
+            self._logins.gave(_required(form, "code"), minted.identity.auth.token, minted.identity.expires)
         given = {
             "access_token": minted.token,
             "issued_token_type": ACCESS_TOKEN,
@@ -183,6 +185,12 @@ class Tokens:
             raise Unreadable("invalid_client", "this client has a key: send client_assertion")
         found: Pending | None
         if kind == "code":
+            if (given := self._logins.shown_again(_required(form, "code"))) is not None:
+                try:
+                    await self._desk.deps.revoke(*given)
+                except StoreFailed as error:
+                    raise NotAdmitted(Reason.CONTROL_UNREACHABLE, str(error)) from None
+                raise NotAdmitted(Reason.BAD_TOKEN, "the code was used before: the token that came of it was ended")
             found = self._logins.redeem(
                 _required(form, "code"), name, single(form, "redirect_uri"), _required(form, "code_verifier")
             )

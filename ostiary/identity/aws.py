@@ -114,10 +114,13 @@ class AwsLogin:
         """Who signed the presigned URL, as STS says. Raises `NotAdmitted`."""
         self._check_nonce(nonce, now)
         endpoint, asked = self._read(url, now)
-        # Spent before it is asked: two who show the same at once get one answer.
+        # Spent before it is asked: two who show the same at once get one answer. What AWS does not vouch for takes no room.
         self._spent[nonce] = now + NONCE_SECONDS
-        said = await self._ask(endpoint, asked, nonce)
-        return self._believe(said, nonce, now)
+        try:
+            return self._believe(await self._ask(endpoint, asked, nonce), nonce, now)
+        except BaseException:
+            del self._spent[nonce]
+            raise
 
     def _read(self, url: str, now: float) -> tuple[str, Mapping[str, str]]:
         """The endpoint, one of ours, and the parameters; everything else about the URL is refused."""

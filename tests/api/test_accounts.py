@@ -223,6 +223,32 @@ DISABLE = {
 }
 
 
+@pytest.mark.parametrize("active", [True, False])
+def test_who_becomes_somebody_else_at_the_provider_is_out_under_the_old_name(world, active):
+    door, _ = world
+    carl = person(door)
+    token = door.token(door.idp.mint(sub="carl"))
+    changed = {"schemas": [USER], "userName": "carl@shop.example", "externalId": "charles", "active": active}
+    assert scim(door, "PUT", f"/Users/{carl}", changed).status_code == 200
+    with pytest.raises(NotAdmitted):
+        door.identity(token)
+    if active:
+        assert door.token(door.idp.mint(sub="charles"))
+        back = {"Operations": [{"op": "replace", "path": "externalId", "value": "carl"}]}
+        assert scim(door, "PATCH", f"/Users/{carl}", back).status_code == 200
+        assert door.identity(token).subject == "carl"
+
+
+def test_a_user_that_takes_anothers_name_lets_nobody_in_and_puts_nobody_out(world):
+    door, _ = world
+    carl, dora = person(door), person(door, "dora")
+    scim(door, "PATCH", f"/Users/{dora}", {"Operations": [{"op": "replace", "path": "active", "value": False}]})
+    taken = {"schemas": [USER], "userName": "carl@shop.example", "externalId": "dora", "active": True}
+    assert scim(door, "PUT", f"/Users/{carl}", taken).status_code == 409
+    assert door.token(door.idp.mint(sub="carl"))
+    assert door.exchange(door.idp.mint(sub="dora")).status_code == 400
+
+
 @pytest.mark.parametrize("way", DISABLE)
 def test_whoever_is_disabled_in_any_way_is_out_at_once(world, way):
     door, _ = world

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import pytest
 
+from ostiary.api.logins import MAX_WRONG, PENDING_SECONDS
 from ostiary.api.words import CODE, COMMAND_LINE, DEVICE_CODE
 from ostiary.identity.dpop import make_proof
 from ostiary.identity.issuers import issuer_from
@@ -337,6 +338,31 @@ def test_a_device_gets_a_token_when_the_person_typed_its_code_and_said_yes(world
     assert browser.post("/oauth/consent", consent=consent_of(page), answer="yes").status_code == 200
     assert door.identity(polled(door, device)["access_token"]).subject == "ana"
     assert polled(door, device)["error"] == "invalid_grant", "once"
+
+
+def test_the_token_of_a_code_ends_when_somebody_shows_the_code_again(world):
+    door, _ = world
+    program = Program()
+    code = logged_in(door, program)["code"]
+    token = redeem(door, program.form(code)).json()["access_token"]
+    assert door.identity(token).subject == "ana"
+    assert redeem(door, program.form(code, code_verifier="x" * 43)).json()["error"] == "invalid_grant"
+    with pytest.raises(NotAdmitted) as ended:
+        door.identity(token)
+    assert ended.value.reason is Reason.REVOKED_TOKEN
+    assert "was used before" in door.events[-1].detail
+
+
+def test_a_network_that_guesses_at_device_codes_is_not_heard_for_a_while(world):
+    door, _ = world
+    device = begun(door)
+    browser = Browser(door)
+    guesses = [browser.post("/device", user_code=f"BBBB-{a}{b}BB").status_code for a in "BCDF" for b in "BCDF"]
+    assert guesses == [400] * MAX_WRONG + [429] * (16 - MAX_WRONG)
+    assert browser.post("/device", user_code=device["user_code"]).status_code == 429
+    now = time.time()
+    object.__setattr__(door.deps, "clock", lambda: now + PENDING_SECONDS + 1)
+    assert browser.post("/device", user_code=begun(door)["user_code"]).is_redirect
 
 
 def test_a_device_that_is_refused_or_too_late_gets_nothing(world):

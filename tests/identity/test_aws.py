@@ -141,6 +141,14 @@ def test_it_is_good_once_for_this_gateway_and_no_other(world: World) -> None:
             world.verify(stolen, other)
 
 
+def test_what_aws_does_not_vouch_for_takes_no_room(world: World) -> None:
+    for _ in range(3):
+        nonce = world.login.nonce(time.time())
+        with pytest.raises(NotAdmitted):
+            world.verify(world.shown(nonce, audience="https://other.example"), nonce)
+    assert world.login._spent == {}
+
+
 def test_a_nonce_is_ours_and_fresh(world: World) -> None:
     other = World(world.sts)
     old = world.login.nonce(time.time() - NONCE_SECONDS - 5)
