@@ -22,15 +22,19 @@ COMPILED = sorted(path.with_suffix(".py").relative_to(ROOT) for path in ROOT.glo
 LINE = [
     Path("ostiary") / module
     for module in (
-        "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "audit/tree.py", "audit/unfinished.py",
-        "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "driver/session.py", "masking/mask.py", "model/commands.py",
+        "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "audit/tree.py",
+        "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/mask.py",
+        "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py",
         "policy/decide.py", "policy/policies.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
         "protocols/postgres/conversation.py", "protocols/postgres/relay.py", "protocols/postgres/understand/judge.py",
-        "protocols/postgres/understanding.py", "recording/recorder.py", "session/path.py",
+        "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py",
     )
 ]  # fmt: skip
-"""What every message passes: plain Python without types of C, compiled only to leave out the interpreter's loop. Measured:
-about half of the line's own time (docs/decisions/0008-compiled-line.md)."""
+"""What every message passes: plain Python, typed by the `.pxd` beside each (docs/decisions/0008-compiled-line.md,
+0019-typed-nouns.md)."""
+
+COROUTINES = [Path("ostiary/driver/session.py"), Path("ostiary/session/path.py")]
+"""As LINE; but a `.pxd` cannot type what is local to a coroutine, so here the annotations in the source do."""
 
 DIRECTIVES = {
     "language_level": "3",
@@ -45,6 +49,8 @@ DIRECTIVES = {
 
 PLAIN_DIRECTIVES = DIRECTIVES | {"wraparound": True}
 """Untyped code may index from the end."""
+
+COROUTINE_DIRECTIVES = PLAIN_DIRECTIVES | {"annotation_typing": True}
 
 
 class OptionalBuild(build_ext):
@@ -91,7 +97,9 @@ def extensions() -> list[Extension]:
     try:
         return [
             extension
-            for paths, directives in ((COMPILED, DIRECTIVES), (LINE, PLAIN_DIRECTIVES))
+            for paths, directives in (
+                (COMPILED, DIRECTIVES), (LINE, PLAIN_DIRECTIVES), (COROUTINES, COROUTINE_DIRECTIVES)
+            )
             for extension in cythonize(
                 [
                     Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=flags)

@@ -31,6 +31,7 @@ from ostiary.model.duties import Duties
 from ostiary.model.errors import LogFailed
 from ostiary.model.events import NOTHING_KEPT, Kept, PayloadRef, StreamHead
 from ostiary.model.identity import Actor, Said, VerifiedIdentity
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import MAX_HEAD, Facts, Operation, Resource
 from ostiary.model.proofs import Outcome
 
@@ -106,7 +107,7 @@ class Encoder:
     def stamp(self, t: int) -> str:
         """Write nanoseconds since 1970 as the 27 characters of RFC 3339 in UTC with microseconds."""
         micros = t // 1000 - self._second
-        if not 0 <= micros < 1_000_000:
+        if micros < 0 or micros >= 1_000_000:
             second = t // 1_000_000_000
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = second * 1_000_000
@@ -124,9 +125,9 @@ class Encoder:
         if found is not None and found.verdict == verdict:
             return found
         made = _Asked(
-            facts=facts,
-            grounds=grounds,
-            verdict=verdict,
+            facts,
+            grounds,
+            verdict,
             decision=f'"decision":{written(_decision(facts, grounds, verdict, self.free))}',
             op=f'"op":{written(_op(facts, self.free))}',
             head=f'"head":{quoted(_cut(self._scrub(facts.head), MAX_HEAD))}',
@@ -320,17 +321,25 @@ class SessionEntries:
         }
         grounds = msgspec.structs.replace(asked.grounds, message=_cut(asked.grounds.message, MAX_HEAD))
         decision = written(_decision(facts, grounds, asked.verdict, free))
-        return msgspec.structs.replace(asked, op=f'"op":{written(op)}', decision=f'"decision":{decision}')
+        return _Asked(
+            facts, asked.grounds, asked.verdict, decision=f'"decision":{decision}', op=f'"op":{written(op)}', head=asked.head
+        )
 
     def outcome(self, outcome: Outcome, entry_id: str, t: int, mono: int, recording: StreamHead | None = None) -> bytes:
         """Encode `outcome`. Never too large: columns that do not fit are counted instead, long words are marked as cut."""
         try:
-            return self._outcome(outcome, entry_id, t, mono, recording, short=False)
+            return self._outcome(outcome, entry_id, t, mono, recording, False)
         except EntryTooLarge:
-            return self._outcome(outcome, entry_id, t, mono, recording, short=True)
+            return self._outcome(outcome, entry_id, t, mono, recording, True)
 
     def _outcome(
-        self, outcome: Outcome, entry_id: str, t: int, mono: int, recording: StreamHead | None, *, short: bool
+        self,
+        outcome: Outcome,
+        entry_id: str,
+        t: int,
+        mono: int,
+        recording: StreamHead | None,
+        short: bool,
     ) -> bytes:
         encoder, intended = self._encoder, outcome.intended
         columns = cut = error = masked = omitted = words = ""
@@ -375,15 +384,18 @@ class SessionEntries:
         )
 
 
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+class _Asked(Noun):
     """Pieces of an intent or a denial that hang on the statement and the decision alone."""
 
-    facts: Facts
-    grounds: Grounds
-    verdict: str
-    decision: str
-    op: str
-    head: str
+    __slots__ = ("decision", "facts", "grounds", "head", "op", "verdict")
+
+    def __init__(self, facts: Facts, grounds: Grounds, verdict: str, *, decision: str, op: str, head: str) -> None:
+        self.facts: Final = facts
+        self.grounds: Final = grounds
+        self.verdict: Final = verdict
+        self.decision: Final = decision
+        self.op: Final = op
+        self.head: Final = head
 
 
 Key = TypeVar("Key")

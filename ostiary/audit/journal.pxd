@@ -1,19 +1,28 @@
 # Types of journal.py for the compiled line.
+cimport cython
 
+from ostiary.audit.entries cimport SessionEntries
 from ostiary.audit.ids cimport Ids
+from ostiary.audit.writer cimport Writer
+from ostiary.model.decisions cimport Permit, Refusal
+from ostiary.model.proofs cimport Denied, Intended, Outcome
+
+cdef object _now, _clock
 
 
+@cython.final
 cdef class Written:
     cdef public bint given_up
     cdef public long long index
-    cdef public object proofs
+    cdef public tuple proofs
     cdef public list stored
     cdef public bint stream_first
 
 
+@cython.final
 cdef class Journal:
-    cdef public object _writer
-    cdef public object _entries
+    cdef public Writer _writer
+    cdef public SessionEntries _entries
     cdef public Ids _ids
     cdef public object _open_stream
     cdef public bint is_full
@@ -23,6 +32,11 @@ cdef class Journal:
     cdef public object _start
     cdef public long long _operations
     cdef public object stream
+    cpdef Written write(self, tuple decisions)
+    @cython.locals(now=cython.longlong, mono=cython.longlong, entries=list, proofs=list, stored=tuple)
     cpdef append(self, Written written)
-    cpdef proofs(self, Written written)
-    cpdef outcomes(self, outcomes)
+    cpdef tuple proofs(self, Written written)
+    @cython.locals(now=cython.longlong, mono=cython.longlong, outcome=Outcome)
+    cpdef outcomes(self, tuple outcomes)
+    @cython.locals(keeps=bint, stored=list)
+    cpdef list _store(self, tuple decisions)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
 from ostiary.audit.entries import SessionEntries
 from ostiary.audit.ids import Ids
@@ -28,6 +29,9 @@ from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
 
+_now: Final = time.time_ns
+_clock: Final = time.monotonic_ns
+
 Stored = tuple[Permit | Refusal, str, Kept]
 """A decision, the id its entry will have, and where its payloads are."""
 
@@ -37,7 +41,7 @@ class Written:
 
     __slots__ = ("given_up", "index", "proofs", "stored", "stream_first")
 
-    def __init__(self, stored: list[Stored], *, stream_first: bool) -> None:
+    def __init__(self, stored: list[Stored], stream_first: bool) -> None:
         self.stored = stored
         self.stream_first = stream_first
         """The payload stream has to be synced before the entries are appended."""
@@ -76,7 +80,7 @@ class Journal:
         """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
         entry_id = self._ids.next()
         entry = self._entries.start(entry_id, time.time_ns(), self.began, policy=policy, grounds=admitted.grounds)
-        written = Written([], stream_first=False)
+        written = Written([], False)
         written.index = self._writer.append(entry)
         self._start = entry_id
         written.proofs = (Intended(admitted, entry_id, self.began),)
@@ -84,8 +88,7 @@ class Journal:
 
     def write(self, decisions: tuple[Permit | Refusal, ...]) -> Written:
         """Put decisions on their way. Raises `LogFailed`, and the stream's errors: then nothing of them may run."""
-        stored = self._store(decisions, (time.monotonic_ns() - self.began) // 1000)
-        written = Written(stored, stream_first=self.strict and self.stream is not None)
+        written = Written(self._store(decisions), self.strict and self.stream is not None)
         if not written.stream_first:
             self.append(written)
         return written
@@ -95,11 +98,12 @@ class Journal:
 
         They get their time here, and not before: the clock goes forward along the log.
         """
-        now = time.time_ns()
-        mono = time.monotonic_ns()
+        now = _now()
+        mono = _clock()
         entries: list[bytes] = []
         proofs: list[Intended | Denied] = []
-        for decision, entry_id, kept in written.stored:
+        for stored in written.stored:
+            decision, entry_id, kept = stored
             if isinstance(decision, Permit):
                 entries.append(self._entries.intent(decision, entry_id, now, mono, kept))
                 proofs.append(Intended(decision, entry_id, mono))
@@ -145,10 +149,10 @@ class Journal:
 
     def outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Append outcomes."""
-        now = time.time_ns()
-        mono = time.monotonic_ns()
+        now = _now()
+        mono = _clock()
         for outcome in outcomes:
-            self._writer.append(self._entries.outcome(outcome, self._ids.next(now), now, mono), closing=True)
+            self._writer.append(self._entries.outcome(outcome, self._ids.next(now), now, mono), True)
 
     def end(self, status: str) -> None:
         """Close the recording and append `session.end`. `status`: `ended`, or the name of a reason.
@@ -162,15 +166,26 @@ class Journal:
             self._start, self._ids.next(), time.time_ns(), time.monotonic_ns(),
             status=status, operations=self._operations, recording=head,
         )  # fmt: skip
-        self._writer.append(entry, closing=True)
+        self._writer.append(entry, True)
 
     # --- payloads ---
 
-    def _store(self, decisions: tuple[Permit | Refusal, ...], t_us: int) -> list[Stored]:
+    def _store(self, decisions: tuple[Permit | Refusal, ...]) -> list[Stored]:
+        """Give each decision its entry's id, and put what is kept of it into the payload stream."""
+        keeps = self.is_full
+        for decision in decisions:
+            keeps = keeps or not isinstance(decision, Permit)
+        if keeps:
+            return self._keep(decisions)
+        stored: list[Stored] = []
+        for decision in decisions:
+            stored.append((decision, self._ids.next(), NOTHING_KEPT))  # noqa: PERF401 - no closure: it is typed where it is compiled
+        return stored
+
+    def _keep(self, decisions: tuple[Permit | Refusal, ...]) -> list[Stored]:
         """Put statements and parameters into the payload stream, where they are kept; one chunk for all."""
+        t_us = self.elapsed_us()
         ids = [self._ids.next() for _ in decisions]
-        if not self.is_full and all(isinstance(decision, Permit) for decision in decisions):
-            return [(decision, entry_id, NOTHING_KEPT) for decision, entry_id in zip(decisions, ids, strict=True)]
         items: list[Item] = []
         places: list[tuple[int, int, int]] = []
         for decision, entry_id in zip(decisions, ids, strict=True):

@@ -55,6 +55,8 @@ _DATA: Final = 4096
 _SLOTS: Final = (128, 192)
 _STOP: Final = bytes(FRAME.size)
 _TMPFS: Final = 0x01021994
+_checksum: Final = google_crc32c.value
+_pack: Final = FRAME.pack
 
 
 def tail_path(tail_dir: Path, origin: str) -> Path:
@@ -105,10 +107,10 @@ class Tail:
         stop = at + length + 8
         if stop + 8 <= _DATA + self.size:
             memory[at + 8 : stop + 8] = entry + _STOP
-            FRAME.pack_into(memory, at, length, google_crc32c.value(entry))
+            memory[at : at + 8] = _pack(length, _checksum(entry))
         else:
             self._wrap(position + 8, entry + _STOP)
-            self._wrap(position, FRAME.pack(length, google_crc32c.value(entry)))
+            self._wrap(position, _pack(length, _checksum(entry)))
         self.head = (after, index + 1)
         return index
 

@@ -147,7 +147,7 @@ class Writer:
 
     # --- the loop's side ------------------------------------------------------------------------------------------------
 
-    def append(self, entry: bytes, *, closing: bool = False) -> int:
+    def append(self, entry: bytes, closing: bool = False) -> int:
         """Put an entry into the tail: it now survives a killed process. Returns its index in the log.
 
         `closing` marks what ends something that is on record already: it may use the reserve, and is taken while others are refused.

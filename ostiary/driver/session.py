@@ -56,6 +56,8 @@ class _Pending:
 
 
 PENDING: Final = _Pending()
+CLIENT: Final = Side.CLIENT
+TARGET: Final = Side.TARGET
 
 
 class Lane:
@@ -65,7 +67,7 @@ class Lane:
 
     def __init__(
         self,
-        coroutine: Coroutine[c.Command[Any], Any, None],
+        coroutine: Coroutine[c.Command, Any, None],
         carry_out: Mapping[type, Callable[[Any], Any]],
         failed: Callable[[BaseException | None], None],
     ) -> None:
@@ -205,7 +207,9 @@ class SessionDriver:
         self._loop = asyncio.get_running_loop()
         self._client: asyncio.Transport | None = None
         self._target: asyncio.Transport | None = None
-        self._paused: dict[Side, set[str]] = {Side.CLIENT: set(), Side.TARGET: set()}
+        self._client_paused: set[str] = set()
+        """Why the client is not read; empty: it is."""
+        self._target_paused: set[str] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._finished = False
         self._under_way: Written | None = None
@@ -241,8 +245,8 @@ class SessionDriver:
         self._client, self._target = client, target.transport
         self._requests.resume(None)
         self._replies.resume(None)
-        client.set_protocol(Peer(self, Side.CLIENT))
-        target.attach(Peer(self, Side.TARGET))
+        client.set_protocol(Peer(self, CLIENT))
+        target.attach(Peer(self, TARGET))
         if early:
             self._requests.hear(early)
 
@@ -272,7 +276,7 @@ class SessionDriver:
 
     def heard(self, side: Side, data: bytes) -> None:
         """Bytes came from one side."""
-        if side is Side.TARGET:
+        if side is TARGET:
             self._replies.hear(data)
             if self._relay.is_stalled:
                 if self._requests.waits:
@@ -282,32 +286,32 @@ class SessionDriver:
             if self._settling and not self._relay.is_settling:
                 self._settling = False
                 self._requests.resume(None)
-            if "ahead" in self._paused[Side.CLIENT] and self._relay.outstanding < MAX_OUTSTANDING // 2:
-                self._pause(Side.CLIENT, "ahead", on=False)
+            if self._client_paused and "ahead" in self._client_paused and self._relay.outstanding < MAX_OUTSTANDING // 2:
+                self._pause(CLIENT, "ahead", on=False)
             lane = self._replies
         else:
             if self._idle_timer is not None:
                 self._heard_at = self._loop.time()
             self._requests.hear(data)
             if self._relay.outstanding > MAX_OUTSTANDING:
-                self._pause(Side.CLIENT, "ahead", on=True)
+                self._pause(CLIENT, "ahead", on=True)
             lane = self._requests
         if lane.unheard_bytes > MAX_UNHEARD:
             self._pause(side, "unheard", on=True)
 
     def lost(self, side: Side) -> None:
         """One side's socket is closed."""
-        if side is Side.CLIENT and self._question:
+        if side is CLIENT and self._question:
             self._desk.call_off(self._question, "the client has gone")
-        (self._requests if side is Side.CLIENT else self._replies).lose()
+        (self._requests if side is CLIENT else self._replies).lose()
 
     def crowded(self, side: Side, *, full: bool) -> None:
         """One side is not read while the other has too much to be written."""
-        self._pause(Side.TARGET if side is Side.CLIENT else Side.CLIENT, "crowded", on=full)
+        self._pause(TARGET if side is CLIENT else CLIENT, "crowded", on=full)
 
     def _pause(self, side: Side, why: str, *, on: bool) -> None:
-        transport = self._client if side is Side.CLIENT else self._target
-        reasons = self._paused[side]
+        transport = self._client if side is CLIENT else self._target
+        reasons = self._client_paused if side is CLIENT else self._target_paused
         if transport is None or transport.is_closing():
             return
         if on:
@@ -329,14 +333,14 @@ class SessionDriver:
             if not self._requests.unheard:
                 return b""
         heard = self._requests.listen()
-        if "unheard" in self._paused[Side.CLIENT] and not self._requests.unheard:
-            self._pause(Side.CLIENT, "unheard", on=False)
+        if self._client_paused and "unheard" in self._client_paused and not self._requests.unheard:
+            self._pause(CLIENT, "unheard", on=False)
         return heard
 
     def _hear_target(self, _command: c.HearTarget) -> bytes | _Pending | None:
         heard = self._replies.listen()
-        if "unheard" in self._paused[Side.TARGET] and not self._replies.unheard:
-            self._pause(Side.TARGET, "unheard", on=False)
+        if self._target_paused and "unheard" in self._target_paused and not self._replies.unheard:
+            self._pause(TARGET, "unheard", on=False)
         return heard
 
     def _look_up(self, _command: c.LookUp) -> Any:
@@ -463,7 +467,7 @@ class SessionDriver:
             # The client has left. What it asked for last still runs, as it would without a gateway.
             self._target.write(encode.TERMINATE)
             self._timers.append(self._loop.call_later(LINGER_SECONDS, self.finish, "client gone"))
-            self._pause(Side.TARGET, "crowded", on=False)
+            self._pause(TARGET, "crowded", on=False)
 
     def _replies_over(self, failure: BaseException | None) -> None:
         if failure is not None:

@@ -5,11 +5,13 @@ cimport cython
 @cython.locals(end=Py_ssize_t, position=Py_ssize_t, length=Py_ssize_t, limit=Py_ssize_t, tag=int, kind=int,
                b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t,
                run_tag=int, run_start=Py_ssize_t, run_count=Py_ssize_t, runs=list)
-cdef tuple _walk(const unsigned char[::1] buf, Py_ssize_t start, const unsigned char[::1] table, Py_ssize_t small,
+cdef tuple _walk(bytes buf, Py_ssize_t start, bytes table, Py_ssize_t small,
                  int rows, int copy)
 
-cpdef tuple scan(const unsigned char[::1] buf, Py_ssize_t start=*)
-cpdef tuple scan_frontend(const unsigned char[::1] buf, Py_ssize_t start=*)
+@cython.locals(whole=bytes)
+cpdef tuple scan(buf, Py_ssize_t start=*)
+@cython.locals(whole=bytes)
+cpdef tuple scan_frontend(buf, Py_ssize_t start=*)
 
 @cython.locals(b0=Py_ssize_t, b1=Py_ssize_t, b2=Py_ssize_t, b3=Py_ssize_t)
 cpdef Py_ssize_t frame_size(const unsigned char[::1] buf, Py_ssize_t start=*) except -1
@@ -20,13 +22,15 @@ cpdef Py_ssize_t check_rows(const unsigned char[::1] buf, Py_ssize_t start, Py_s
                             Py_ssize_t columns) except -1
 
 
+@cython.final
 cdef class Inbox:
     cdef public object _scan
     cdef public Py_ssize_t _hold
-    cdef public object _rest
+    cdef public bytearray _rest
     cdef public Py_ssize_t _need
     cdef public object _tag
     cdef public Py_ssize_t left
-    cpdef feed(self, chunk)
-    @cython.locals(consumed=Py_ssize_t, size=Py_ssize_t)
-    cpdef _split(self, buf, Py_ssize_t start, list pieces)
+    @cython.locals(taken=Py_ssize_t, joined=bytes)
+    cpdef tuple feed(self, bytes chunk)
+    @cython.locals(consumed=Py_ssize_t, size=Py_ssize_t, runs=list)
+    cpdef tuple _split(self, bytes buf, Py_ssize_t start, list pieces)

@@ -76,7 +76,7 @@ def _bad_length(tag: int, length: int) -> PeerMisbehaved:
     return PeerMisbehaved(Misdeed.BAD_LENGTH, f"{length} in {chr(tag)!r}")
 
 
-def _walk(buf: Buffer, start: int, table: bytes, small: int, rows: int, copy: int) -> tuple[list[Run], int]:
+def _walk(buf: bytes, start: int, table: bytes, small: int, rows: int, copy: int) -> tuple[list[Run], int]:
     """Walk the frames from `start`. `rows` and `copy` are the tags whose neighbours are joined into one run."""
     runs: list[Run] = []
     end = len(buf)
@@ -123,7 +123,8 @@ def scan(buf: Buffer, start: int = 0) -> tuple[list[Run], int]:
     Consecutive DataRow frames, and consecutive CopyData frames, are one run. Raises `PeerMisbehaved` (UNKNOWN_TAG,
     BAD_LENGTH) as soon as a header shows it.
     """
-    return _walk(buf, start, BACKEND_TAGS, SMALL_BACKEND, 0x44, 0x64)
+    whole = buf if isinstance(buf, bytes) else bytes(buf)
+    return _walk(whole, start, BACKEND_TAGS, SMALL_BACKEND, 0x44, 0x64)
 
 
 def scan_frontend(buf: Buffer, start: int = 0) -> tuple[list[Run], int]:
@@ -131,7 +132,8 @@ def scan_frontend(buf: Buffer, start: int = 0) -> tuple[list[Run], int]:
 
     Consecutive CopyData frames are one run. The startup packet has no tag: `decode.next_startup` reads that one.
     """
-    return _walk(buf, start, FRONTEND_TAGS, SMALL_FRONTEND, 0x64, 0x64)
+    whole = buf if isinstance(buf, bytes) else bytes(buf)
+    return _walk(whole, start, FRONTEND_TAGS, SMALL_FRONTEND, 0x64, 0x64)
 
 
 def frame_size(buf: Buffer, start: int = 0) -> int:
@@ -215,10 +217,10 @@ class Inbox:
         """Bytes held back, waiting for the rest of their frame."""
         return len(self._rest)
 
-    def feed(self, chunk: bytes) -> tuple[bytes | bytearray, list[Run]]:
+    def feed(self, chunk: bytes) -> tuple[bytes, list[Run]]:
         """Take a chunk; the buffer that holds whole frames, and the runs in it, in order.
 
-        The buffer is the caller's to keep: it is not written to again. A run with `count` 0 is a piece of a frame of
+        A run with `count` 0 is a piece of a frame of
         more than `hold` bytes: the first one begins with the header (`frame_size` works on it), the last one is the
         one after which `left` is 0. Raises `PeerMisbehaved` as `scan` does.
         """
@@ -226,16 +228,16 @@ class Inbox:
             self._rest += chunk
             if len(self._rest) < self._need:
                 return b"", []
-            buf: bytes | bytearray = self._rest
+            joined = bytes(self._rest)
             self._rest = bytearray()
-            return self._split(buf, 0, [])
+            return self._split(joined, 0, [])
         if self.left:
             taken = min(self.left, len(chunk))
             self.left -= taken
             return self._split(chunk, taken, [(self._tag, 0, taken, 0)])
         return self._split(chunk, 0, [])
 
-    def _split(self, buf: bytes | bytearray, start: int, pieces: list[Run]) -> tuple[bytes | bytearray, list[Run]]:
+    def _split(self, buf: bytes, start: int, pieces: list[Run]) -> tuple[bytes, list[Run]]:
         runs, consumed = self._scan(buf, start)
         if pieces:
             runs = pieces + runs

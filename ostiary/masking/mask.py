@@ -14,6 +14,7 @@ from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Masked, RowPlan, Treatment
 from ostiary.model.results import CopyPlan
 
+NOTHING: Final[tuple[tuple[str, int], ...]] = ()
 _ALL_STARS: Final = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
 _FILE: Final = Content.FILE
 _CONTROL: Final = Content.CONTROL  # looked up once: most batches are
@@ -40,7 +41,7 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
     Raises PeerMisbehaved when the target sends what cannot be masked: rows that were never described, or are not well formed.
     """
     if batch.content is _CONTROL or batch.content is _FILE:
-        return Masked(batch.frames, batch.content, batch.rows, ())
+        return Masked(batch.frames, batch.content, batch.rows, NOTHING)
     bits = wanted(detect - clear)
     match batch.content:
         case Content.MESSAGE:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ostiary.model.duties import Duties
 from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import Operation
 
 
@@ -42,30 +45,41 @@ class Grounds(msgspec.Struct, frozen=True):
     """Of a permit: what it demands of the operation as it is sent; None: nothing."""
 
 
-class Permit(msgspec.Struct, frozen=True):
+class Permit(Noun):
     """Proof that policy allowed this operation for this identity."""
 
-    who: VerifiedIdentity
-    operation: Operation
-    grounds: Grounds
+    __slots__ = ("grounds", "operation", "who")
+
+    def __init__(self, who: VerifiedIdentity, operation: Operation, grounds: Grounds) -> None:
+        self.who: Final = who
+        self.operation: Final = operation
+        self.grounds: Final = grounds
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(Noun):
     """Policy, or the judge of the statement, said no. A value, not an exception: saying no is normal work."""
 
-    who: VerifiedIdentity
-    operation: Operation
-    grounds: Grounds
+    __slots__ = ("grounds", "operation", "who")
+
+    def __init__(self, who: VerifiedIdentity, operation: Operation, grounds: Grounds) -> None:
+        self.who: Final = who
+        self.operation: Final = operation
+        self.grounds: Final = grounds
 
 
-class NeedsApproval(msgspec.Struct, frozen=True):
+class NeedsApproval(Noun):
     """Policy said: ask these people first. A yes is evidence for a second look, and admits nobody by itself."""
 
-    who: VerifiedIdentity
-    operation: Operation
-    grounds: Grounds
-    approvers: tuple[tuple[str, int], ...]
-    """(group, how many of it), sorted."""
+    __slots__ = ("approvers", "grounds", "operation", "who")
+
+    def __init__(
+        self, who: VerifiedIdentity, operation: Operation, grounds: Grounds, approvers: tuple[tuple[str, int], ...]
+    ) -> None:
+        self.who: Final = who
+        self.operation: Final = operation
+        self.grounds: Final = grounds
+        self.approvers: Final = approvers
+        """(group, how many of it), sorted."""
 
 
 Decision = Permit | Refusal | NeedsApproval

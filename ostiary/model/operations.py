@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from ostiary.model.connections import Strategy
+from ostiary.model.nouns import Noun
 
 MAX_HEAD: Final = 512
 """Bytes of normalised statement that may stand in a log entry: `audit-log.md`, "Entry"."""
@@ -192,22 +193,30 @@ def plain_facts(
     )
 
 
-class Parameters(msgspec.Struct, frozen=True):
+class Parameters(Noun):
     """Bound parameters as the client sent them."""
 
-    formats: tuple[int, ...]
-    """0 text, 1 binary; empty: all text; one: for all."""
-    values: tuple[bytes | None, ...]
+    __slots__ = ("formats", "values")
+
+    def __init__(self, formats: tuple[int, ...], values: tuple[bytes | None, ...]) -> None:
+        self.formats: Final = formats
+        """0 text, 1 binary; empty: all text; one: for all."""
+        self.values: Final = values
 
 
-class Operation(msgspec.Struct, frozen=True):
+class Operation(Noun):
     """One asking. What was judged is what is sent: `wire` is the very message."""
 
-    facts: Facts
-    statement: bytes
-    """The statement's own bytes, for the record."""
-    parameters: Parameters | None
-    wire: bytes
-    """The message's frames as they will go out, byte for byte."""
-    asked: bytes | None = None
-    """What the caller sent, where the gateway rewrote it to `statement`."""
+    __slots__ = ("asked", "facts", "parameters", "statement", "wire")
+
+    def __init__(
+        self, facts: Facts, statement: bytes, parameters: Parameters | None, wire: bytes, asked: bytes | None = None
+    ) -> None:
+        self.facts: Final = facts
+        self.statement: Final = statement
+        """The statement's own bytes, for the record."""
+        self.parameters: Final = parameters
+        self.wire: Final = wire
+        """The message's frames as they will go out, byte for byte."""
+        self.asked: Final = asked
+        """What the caller sent, where the gateway rewrote it to `statement`."""

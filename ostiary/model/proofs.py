@@ -6,29 +6,36 @@ A test (`tests/house/test_proofs.py`) holds that each is built in one package on
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.nouns import Noun
 from ostiary.model.results import CopyPlan
 
 
-class Intended(msgspec.Struct, frozen=True):
+class Intended(Noun):
     """A permit whose intent is durable. Minted only in `ostiary.audit`."""
 
-    permit: Permit
-    entry: str
-    """The intent entry's id (UUIDv7)."""
-    began: int
-    """Monotonic clock when it was written, in nanoseconds."""
+    __slots__ = ("began", "entry", "permit")
+
+    def __init__(self, permit: Permit, entry: str, began: int) -> None:
+        self.permit: Final = permit
+        self.entry: Final = entry
+        """The intent entry's id (UUIDv7)."""
+        self.began: Final = began
+        """Monotonic clock when it was written, in nanoseconds."""
 
 
-class Denied(msgspec.Struct, frozen=True):
+class Denied(Noun):
     """A refusal that is durable. Minted only in `ostiary.audit`."""
 
-    refusal: Refusal
-    entry: str
+    __slots__ = ("entry", "refusal")
+
+    def __init__(self, refusal: Refusal, entry: str) -> None:
+        self.refusal: Final = refusal
+        self.entry: Final = entry
 
 
 class Content(enum.Enum):
@@ -87,55 +94,88 @@ class RowPlan(msgspec.Struct, frozen=True):
     """Of COPY in text or CSV format: how its rows are written."""
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(Noun):
     """Whole wire frames as the target sent them: bytes, never one Python object a row."""
 
-    frames: bytes
-    content: Content
-    plan: RowPlan | None
-    rows: int
-    strip: bool
-    """Errors and notices lose DETAIL, HINT, CONTEXT and internal query: the statement touched a protected column."""
-    head: bytes = b""
-    """Of a stretch: framing that goes in front of what leaves; it holds no value."""
-    cut: tuple[int, int] | None = None
-    """Of a stretch: which part of `frames` leaves. What stands beside it is looked at, and stays."""
-    data_class: str = ""
-    """Of what is withheld: the class that it is protected as."""
+    __slots__ = ("content", "cut", "data_class", "frames", "head", "plan", "rows", "strip")
+
+    def __init__(
+        self,
+        frames: bytes,
+        content: Content,
+        plan: RowPlan | None,
+        rows: int,
+        strip: bool,
+        head: bytes = b"",
+        cut: tuple[int, int] | None = None,
+        data_class: str = "",
+    ) -> None:
+        self.frames: Final = frames
+        self.content: Final = content
+        self.plan: Final = plan
+        self.rows: Final = rows
+        self.strip: Final = strip
+        """Errors and notices lose DETAIL, HINT, CONTEXT and internal query: the statement touched a protected column."""
+        self.head: Final = head
+        """Of a stretch: framing that goes in front of what leaves; it holds no value."""
+        self.cut: Final = cut
+        """Of a stretch: which part of `frames` leaves. What stands beside it is looked at, and stays."""
+        self.data_class: Final = data_class
+        """Of what is withheld: the class that it is protected as."""
 
 
-class Masked(msgspec.Struct, frozen=True):
+class Masked(Noun):
     """A batch that went through `ostiary.masking`. Minted only there."""
 
-    frames: bytes
-    content: Content
-    rows: int
-    counts: tuple[tuple[str, int], ...]
-    """(data class or detector, values masked), sorted by name; empty: nothing."""
+    __slots__ = ("content", "counts", "frames", "rows")
+
+    def __init__(self, frames: bytes, content: Content, rows: int, counts: tuple[tuple[str, int], ...]) -> None:
+        self.frames: Final = frames
+        self.content: Final = content
+        self.rows: Final = rows
+        self.counts: Final = counts
+        """(data class or detector, values masked), sorted by name; empty: nothing."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(Noun):
     """A batch that is in the recording, if its connection keeps one. Minted only in `ostiary.recording`."""
 
-    frames: bytes
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: bytes) -> None:
+        self.frames: Final = frames
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(Noun):
     """How an intended operation ended: closes its intent in the log."""
 
-    intended: Intended
-    status: str
-    """`ok`; `error`; `skipped` (after an error in its pipeline: never run); `rolled back` (a later error undid it);
-    `closed` (bound, never executed); `unknown` (the session ended before the target answered)."""
-    tag: str
-    """The target's command tags, joined with `; `: `SELECT 5`."""
-    rows: int
-    bytes: int
-    """Of result that went to the client, before framing by TLS."""
-    error: str
-    """SQLSTATE, if it failed."""
-    error_text: str
-    """The target's message after masking."""
-    masked: tuple[tuple[str, int], ...]
-    columns: tuple[tuple[str, int], ...]
-    """(name, type OID) of the result's columns."""
+    __slots__ = ("bytes", "columns", "error", "error_text", "intended", "masked", "rows", "status", "tag")
+
+    def __init__(
+        self,
+        intended: Intended,
+        status: str,
+        tag: str,
+        rows: int,
+        bytes: int,  # noqa: A002 - the log's own word for it
+        error: str,
+        error_text: str,
+        masked: tuple[tuple[str, int], ...],
+        columns: tuple[tuple[str, int], ...],
+    ) -> None:
+        self.intended: Final = intended
+        self.status: Final = status
+        """`ok`; `error`; `skipped` (after an error in its pipeline: never run); `rolled back` (a later error undid it);
+        `closed` (bound, never executed); `unknown` (the session ended before the target answered)."""
+        self.tag: Final = tag
+        """The target's command tags, joined with `; `: `SELECT 5`."""
+        self.rows: Final = rows
+        self.bytes: Final = bytes
+        """Of result that went to the client, before framing by TLS."""
+        self.error: Final = error
+        """SQLSTATE, if it failed."""
+        self.error_text: Final = error_text
+        """The target's message after masking."""
+        self.masked: Final = masked
+        self.columns: Final = columns
+        """(name, type OID) of the result's columns."""

@@ -94,17 +94,40 @@ def decide(
     those that granted this identity the connection for a time, which counts as their approval of being connected; `now` is in seconds since 1970
     and matters only where `policies.reads_clock`, `said` only where `policies.reads_client`.
     """
+    if not approved_by:
+        return decide_unasked(policies, who, operation, connection, now, said, granted)
+    facts = operation.facts
+    if facts.objection is not None:
+        return Refusal(who, operation, _objected(policies, facts))
+    # An approval is used once, so what it led to is never remembered.
+    return _decided(
+        who, operation, _judge(_Case(policies, who, facts, connection, approved_by, now, said, granted, approval))
+    )
+
+
+def decide_unasked(
+    policies: Policies,
+    who: VerifiedIdentity,
+    operation: Operation,
+    connection: Connection,
+    now: int,
+    said: Said,
+    granted: frozenset[str],
+) -> Decision:
+    """Decide one operation that nobody was asked about: what `decide` does for all but a few, and the line for each message."""
     facts = operation.facts
     if facts.objection is not None:
         return Refusal(who, operation, _objected(policies, facts))
     minute = now // 60 if policies.reads_clock else 0
     key: Key = (who.digest, facts.digest, connection.name, minute, said if policies.reads_client else None, granted)
-    # An approval is used once, so what it led to is never remembered.
-    verdict = None if approved_by else policies.lookup(key)
+    verdict = policies.lookup(key)
     if verdict is None:
-        verdict = _judge(_Case(policies, who, facts, connection, approved_by, now, said, granted, approval))
-        if not approved_by:
-            policies.remember(key, verdict)
+        verdict = _judge(_Case(policies, who, facts, connection, NOBODY, now, said, granted, ""))
+        policies.remember(key, verdict)
+    return _decided(who, operation, verdict)
+
+
+def _decided(who: VerifiedIdentity, operation: Operation, verdict: Verdict) -> Decision:
     if verdict.permitted:
         return Permit(who, operation, verdict.grounds)
     if verdict.approvers:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cedarpy
 import msgspec
@@ -19,6 +19,7 @@ import msgspec
 from ostiary.model.decisions import Grounds
 from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Said
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import Action
 from ostiary.policy.source import BY_NAME, Policy, read
 
@@ -40,13 +41,16 @@ SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA_TEXT)
 Key = tuple[bytes, bytes, str, int, Said | None, frozenset[str]]
 
 
-class Verdict(NamedTuple):
+class Verdict(Noun):
     """A decision without whom and what it was about: what the cache holds."""
 
-    permitted: bool
-    grounds: Grounds
-    approvers: tuple[tuple[str, int], ...]
-    """Of a refusal that an approval would lift; else empty."""
+    __slots__ = ("approvers", "grounds", "permitted")
+
+    def __init__(self, *, permitted: bool, grounds: Grounds, approvers: tuple[tuple[str, int], ...]) -> None:
+        self.permitted: Final = permitted
+        self.grounds: Final = grounds
+        self.approvers: Final = approvers
+        """Of a refusal that an approval would lift; else empty."""
 
 
 class Policies:

@@ -117,7 +117,7 @@ def supposed_operation(connection: Connection, touched: tuple[Resource, ...], fa
         opaque=facts.opaque, unmask=facts.unmask, infer=facts.infer, arguments=arguments,
         digest=facts_digest(gravest, name, touched, seen),
     )  # fmt: skip
-    return msgspec.structs.replace(asked, facts=made)
+    return Operation(made, asked.statement, asked.parameters, asked.wire)
 
 
 def supposed_from(value: Mapping[str, Any], place: str) -> Supposed:

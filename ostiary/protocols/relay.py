@@ -7,34 +7,39 @@ of them must be decided; it never decides, sends or records anything itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
-
-import msgspec
+from typing import Final, Protocol
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.duties import Duties
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
 from ostiary.model.restraints import Place
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(Noun):
     """One message that somebody must decide on."""
 
-    operation: Operation
-    takes_effect: bool
-    """False: it only prepares (Parse). It is decided so that a refusal comes early; its intent is written when it is bound."""
+    __slots__ = ("operation", "takes_effect")
+
+    def __init__(self, operation: Operation, takes_effect: bool) -> None:
+        self.operation: Final = operation
+        self.takes_effect: Final = takes_effect
+        """False: it only prepares (Parse). It is decided so that a refusal comes early; its intent is written when it is bound."""
 
 
-class Streamed(msgspec.Struct, frozen=True):
+class Streamed(Noun):
     """Data that a client streams in under an intent that is durable already."""
 
-    under: Intended
-    data: bytes
-    ends: bool
-    """It says that all has come, so that what came takes effect."""
+    __slots__ = ("data", "ends", "under")
+
+    def __init__(self, under: Intended, data: bytes, ends: bool) -> None:
+        self.under: Final = under
+        self.data: Final = data
+        self.ends: Final = ends
+        """It says that all has come, so that what came takes effect."""
 
 
 def as_it_stands(permit: Permit, duties: Duties) -> Operation | Objection:

@@ -36,8 +36,9 @@ from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
 from ostiary.model.operations import Objection, Operation
+from ostiary.model.proofs import Batch, Intended, Recorded
 from ostiary.model.restraints import Place, Restraint
-from ostiary.policy.decide import NOBODY, decide
+from ostiary.policy.decide import NOBODY, decide, decide_unasked
 from ostiary.policy.effects import beyond, cost, of_all, said
 from ostiary.policy.entities import NOTHING_SAID
 from ostiary.policy.obliged import lifted, unobeyed
@@ -94,10 +95,11 @@ async def requests(line: Line) -> None:
     relay = line.relay
     while (data := await HearClient()) is not None:
         decisions: list[Permit | Refusal] = []
+        ask: Ask
         for ask in relay.asks(data, await LookUp()):
             now = await Clock() if line.policies.reads_clock else 0
-            decision = decide(
-                line.policies, line.who, ask.operation, line.connection, now=now, said=line.said, granted=line.granted
+            decision = decide_unasked(
+                line.policies, line.who, ask.operation, line.connection, now, line.said, line.granted
             )
             if isinstance(decision, Permit) and ask.takes_effect:
                 decision = await held(line, decision, relay.place(), alone=not decisions) if is_held(line) else decision
@@ -219,7 +221,9 @@ async def replies(line: Line) -> None:
     relay = line.relay
     detect = line.connection.detect
     while (data := await HearTarget()) is not None:
-        recorded = []
+        recorded: list[Recorded] = []
+        batch: Batch
+        under: Intended | None
         for batch, under in relay.results(data):
             clear = (line.admitted if under is None else under.permit).grounds.clear
             masked = mask(clear, batch, detect)

@@ -11,11 +11,11 @@ from ostiary.model.commands import Command
 class Playbook:
     """One coroutine of `session/path.py` in conversation with a test."""
 
-    def __init__(self, line: Coroutine[Command[Any], Any, None]) -> None:
+    def __init__(self, line: Coroutine[Command, Any, None]) -> None:
         self._line = line
-        self._asked: Command[Any] | None = self._step(None)
+        self._asked: Command | None = self._step(None)
 
-    def expect(self, command: Command[Any] | type[Command[Any]], *, then: object = None) -> Self:
+    def expect(self, command: Command | type[Command], *, then: object = None) -> Self:
         """The line must be asking for `command` (of a class: for one of that class); answer it with `then`.
 
         A callable `then` gets the command and returns the answer.
@@ -32,11 +32,11 @@ class Playbook:
             raise AssertionError(f"still asking for {self._asked}")
 
     @property
-    def asked(self) -> Command[Any] | None:
+    def asked(self) -> Command | None:
         """What it asks for now."""
         return self._asked
 
-    def _step(self, reply: object) -> Command[Any] | None:
+    def _step(self, reply: object) -> Command | None:
         try:
             return self._line.send(reply)
         except StopIteration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from ostiary.audit.recovery import last_checkpoint
 from ostiary.audit.sealer import seal_once
 from ostiary.audit.tail import tail_path
 from ostiary.audit.unfinished import Unfinished
-from ostiary.audit.wal import Damaged, frames, segments
+from ostiary.audit.wal import Damaged, Segments, frames, segments
 from ostiary.model.errors import ConfigError, LogFailed
 
 APPENDER = Path(__file__).with_name("appender.py")
@@ -64,6 +65,10 @@ def crashed(house, entries, *, flush=True, **options):
         writer._on_closed()
 
     run(once())
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "full")
 
 
 def session_of(make, intents=3, *, closed=1, ended=False):
@@ -139,7 +144,7 @@ def test_what_is_open_is_closed_as_unknown_and_counted(house, make):
 
 def test_entries_that_were_only_in_the_tail_are_brought_over(house, make, monkeypatch):
     entries = session_of(make, 50, closed=50, ended=True)
-    monkeypatch.setattr("ostiary.audit.writer.Writer._turn", lambda _self: time.sleep(0.01) or not _self._closing)
+    monkeypatch.setattr("ostiary.audit.wal.Segments.write", full)
     crashed(house, entries, flush=False)
     monkeypatch.undo()
     assert stored(house) == []
@@ -155,10 +160,13 @@ def test_a_batch_whose_writing_was_not_noted_is_written_again_and_not_twice(hous
         log = house.open()
         await log.writer.flush()
 
-        def die(*_):
+        write = Segments.write
+
+        def die(*batch):
+            write(*batch)
             raise LogFailed("killed between the sync and the note")
 
-        monkeypatch.setattr("ostiary.audit.tail.Tail.drained", die)
+        monkeypatch.setattr("ostiary.audit.wal.Segments.write", die)
         for entry in entries:
             log.writer.append(entry)
         with pytest.raises(LogFailed):

@@ -1,15 +1,26 @@
 # Types of answering.py for the compiled line.
+cimport cython
 
-from ostiary.protocols.postgres.conversation cimport Conversation, Turn, Work
+from ostiary.kernel.frames cimport Inbox, frame_size
+from ostiary.model.proofs cimport Batch, Intended, Masked
+from ostiary.protocols.postgres.conversation cimport Conversation, Portal, Statement, Turn, Work
+from ostiary.protocols.postgres.understanding cimport Understanding
+
+cdef int _QUERY, _EXECUTE, _SYNC, _DESCRIBE_STATEMENT
+cdef int ROW_DESCRIPTION, DATA_ROW, COMMAND_COMPLETE, READY, ERROR, NOTICE, NOTIFICATION, PARAMETER_STATUS, PARSE_COMPLETE
+cdef int BIND_COMPLETE, CLOSE_COMPLETE, PARAMETER_DESCRIPTION, NO_DATA, EMPTY_QUERY, SUSPENDED, COPY_IN, COPY_OUT, COPY_DATA
+cdef int COPY_DONE
+cdef object _CONTROL
 
 
+@cython.final
 cdef class Answering:
     cdef public Conversation _talk
-    cdef public object _understanding
+    cdef public Understanding _understanding
     cdef public object _detect
     cdef public object _plans_by
     cdef public bint _masking
-    cdef public object _inbox
+    cdef public Inbox _inbox
     cdef public object _process_ids
     cdef public object _shown
     cdef public dict _described
@@ -20,8 +31,35 @@ cdef class Answering:
     cdef public bint _copy_header
     cdef public Work _batch_work
     cdef public bint _reporting
-    cpdef _control(self, buf, begin, end, Work work)
-    cpdef _control_frame(self, int tag, buf, run, Turn turn)
-    cpdef _ready(self, frame, Turn turn)
-    cpdef _complete(self, frame, Turn turn)
-    cpdef masked(self, masked)
+    cdef public bytes _buf
+    cdef public list _runs
+    cdef public Py_ssize_t _at
+    cdef public Py_ssize_t _begin
+    cdef public Py_ssize_t _end
+    cdef public Work _work
+    cdef public Turn _turn
+    cdef public bint _heeded
+    cdef public bint _is_told
+    cdef public str _told
+    @cython.locals(talk=Conversation, turn=Turn, now=Work, run=tuple, looked_at=tuple, told=str)
+    cpdef tuple _step(self)
+    cpdef bint _may_tell(self, Work work) except *
+    @cython.locals(begin=Py_ssize_t)
+    cpdef tuple _passed(self)
+    @cython.locals(tag=int, stop=Py_ssize_t, count=cython.longlong, copied=cython.longlong)
+    cpdef bint _heed(self, tuple run, Turn turn, Work now) except *
+    @cython.locals(frames=bytes)
+    cpdef tuple _control(self, bytes buf, Py_ssize_t begin, Py_ssize_t end, Work work)
+    @cython.locals(frame=bytes)
+    cpdef bint _control_frame(self, int tag, bytes buf, tuple run, Turn turn) except *
+    @cython.locals(talk=Conversation, work=Work)
+    cpdef _ready(self, bytes frame, Turn turn)
+    @cython.locals(work=Work)
+    cpdef _complete(self, bytes frame, Turn turn)
+    @cython.locals(known=tuple, work=Work)
+    cpdef _row_description(self, bytes frame, Turn turn)
+    @cython.locals(portal=Portal)
+    cpdef _row_plan(self, Turn turn)
+    cpdef _within_limit(self, Work work, long long coming=*)
+    @cython.locals(work=Work, counts=dict)
+    cpdef masked(self, Masked masked)

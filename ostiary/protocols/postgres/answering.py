@@ -43,6 +43,14 @@ CHANGING: Final = ("INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY ")
     COPY_DONE,
 ) = b"TDCZENAS123tnIsGHdc"  # fmt: skip
 
+_CONTROL: Final = Content.CONTROL  # looked up once
+
+# As plain numbers: where this is compiled, a turn's kind is an int of C.
+_QUERY: Final = int(Kind.QUERY)
+_EXECUTE: Final = int(Kind.EXECUTE)
+_SYNC: Final = int(Kind.SYNC)
+_DESCRIBE_STATEMENT: Final = int(Kind.DESCRIBE_STATEMENT)
+
 Columns = tuple[ColumnDescription, ...]
 Protection = Mapping[tuple[int, int], tuple[str, Strategy]]
 
@@ -123,66 +131,112 @@ class Answering:
         """The next CopyData message is a header line."""
         self._batch_work: Work | None = None
         self._reporting = False
+        # Of the chunk at hand.
+        self._buf = b""
+        self._runs: list[Run] = []
+        self._at = 0
+        """Which run comes next."""
+        self._begin = self._end = -1
+        """The stretch of frames that passes as it is; -1: none so far."""
+        self._work: Work | None = None
+        """Whose answer that stretch is."""
+        self._turn: Turn | None = None
+        """Whose answer the run at hand is."""
+        self._heeded = False
+        """The run at hand was heeded, and is only to be looked at."""
+        self._is_told = False
+        """What the client must hear before the completion at hand was said."""
+        self._told = ""
+        """It is to be said, behind the stretch before it."""
 
     # --- what was heard ---
 
     def take(self, data: bytes) -> Iterator[tuple[Batch, Under]]:
         """Yield batches for masking, in order, each with the intent that it answers."""
-        talk = self._talk
-        buf, runs = self._inbox.feed(data)
-        begin = end = -1  # the stretch of frames that passes as it is
-        work: Work | None = None
-        for run in runs:
-            tag, start, stop, count = run
-            turn = talk.pending[0] if talk.pending else None
-            now = turn.work if turn is not None else None
-            if now is not work and begin >= 0 and now is not None and work is not None:
-                yield self._control(buf, begin, end, work)
-                begin = -1
-            work = now or work
-            if count and tag == DATA_ROW:
-                plan = self._row_plan(turn)
-                if now is not None:
-                    now.rows += count
-                    talk.flowed += count
-                    self._within_limit(now)
-                looked_at = plan is not None and plan.active
-            elif count and tag == COPY_DATA:
-                if now is not None:
-                    copied = self._copied_rows(buf, stop, count)
-                    now.rows += copied
-                    talk.flowed += copied
-                    self._within_limit(now)
-                looked_at = self._copy_plan is not None and self._copy_plan.active
-            elif count == 0:
-                looked_at = True
-            else:
-                if tag == COMMAND_COMPLETE and now is not None and (told := self._to_tell(now, buf, run)):
-                    if begin >= 0:
-                        yield self._control(buf, begin, end, work)
-                        begin = -1
-                    yield self._notice(now, told)
-                looked_at = self._control_frame(tag, buf, run, turn)
-            if not looked_at:
-                if begin < 0:
-                    begin = start
-                end = stop
-                continue
-            if begin >= 0:
-                yield self._control(buf, begin, end, work)
-                begin = -1
-            yield from self._looked_at(buf, run, turn)
-            work = None
-        if begin >= 0:
-            yield self._control(buf, begin, end, work)
+        self._buf, self._runs = self._inbox.feed(data)
+        self._at = 0
+        self._begin = self._end = -1
+        self._work = None
+        self._heeded = self._is_told = False
+        self._told = ""
+        while (found := self._step()) is not None:
+            yield found
 
-    def _control(self, buf: bytes | bytearray, begin: int, end: int, work: Work | None) -> tuple[Batch, Under]:
+    def _step(self) -> tuple[Batch, Under] | None:
+        """The next batch, or None at the end of what came. What masking did to the one before is known by now."""
+        talk = self._talk
+        while self._at < len(self._runs):
+            run = self._runs[self._at]
+            if not self._heeded:
+                self._turn = turn = talk.pending[0] if talk.pending else None
+                now = turn.work if turn is not None else None
+                if now is not None:
+                    if self._begin >= 0 and self._work is not None and now is not self._work:
+                        return self._passed()
+                    self._work = now
+                    if run[0] == COMMAND_COMPLETE and run[3] and not self._is_told:
+                        if not self._told and self._may_tell(now):
+                            self._told = self._to_tell(now, self._buf, run)
+                        if self._told and self._begin >= 0:
+                            return self._passed()
+                        self._is_told = True
+                        if self._told:
+                            told, self._told = self._told, ""
+                            return self._notice(now, told)
+                if not self._heed(run, turn, now):
+                    if self._begin < 0:
+                        self._begin = run[1]
+                    self._end = run[2]
+                    self._at += 1
+                    self._is_told = False
+                    continue
+                self._heeded = True
+                if self._begin >= 0:
+                    return self._passed()
+            self._heeded = self._is_told = False
+            self._at += 1
+            self._work = None
+            looked_at = self._looked_at(self._buf, run, self._turn)
+            if looked_at is not None:
+                return looked_at
+        return self._passed() if self._begin >= 0 else None
+
+    def _may_tell(self, work: Work) -> bool:
+        return work.intended.permit.operation.asked is not None or (work.masked is not None and not work.noticed)
+
+    def _passed(self) -> tuple[Batch, Under]:
+        """The stretch of frames that passes as it is."""
+        begin, self._begin = self._begin, -1
+        return self._control(self._buf, begin, self._end, self._work)
+
+    def _heed(self, run: Run, turn: Turn | None, now: Work | None) -> bool:
+        """Count and heed a run; True if masking must look at it, or the client must not hear it."""
+        tag, _, stop, count = run
+        if count == 0:
+            return True
+        if tag == DATA_ROW:
+            plan = self._row_plan(turn)
+            if now is not None:
+                now.rows += count
+                self._talk.flowed += count
+                self._within_limit(now)
+            return plan is not None and plan.active
+        if tag == COPY_DATA:
+            if now is not None:
+                copied = self._copied_rows(self._buf, stop, count)
+                now.rows += copied
+                self._talk.flowed += copied
+                self._within_limit(now)
+            return self._copy_plan is not None and self._copy_plan.active
+        return self._control_frame(tag, self._buf, run, turn)
+
+    def _control(self, buf: bytes, begin: int, end: int, work: Work | None) -> tuple[Batch, Under]:
         self._batch_work = work
         self._reporting = False
-        frames = buf if begin == 0 and end == len(buf) and isinstance(buf, bytes) else bytes(buf[begin:end])
-        return Batch(frames, Content.CONTROL, None, 0, strip=False), None if work is None else work.intended
+        frames = buf if begin == 0 and end == len(buf) else buf[begin:end]
+        return Batch(frames, _CONTROL, None, 0, False), None if work is None else work.intended
 
-    def _copied_rows(self, buf: bytes | bytearray, stop: int, count: int) -> int:
+    def _copied_rows(self, buf: bytes, stop: int, count: int) -> int:
         """How many of the CopyData messages up to `stop` are rows: not a header line, nor the end mark of the binary format."""
         if self._copy_header:
             self._copy_header = False
@@ -199,13 +253,13 @@ class Answering:
             hint = f"Ask for fewer: add LIMIT {limit}."
             raise NotAdmitted(Reason.TOO_MANY_ROWS, f"policy allows {limit}", hint)
 
-    def _to_tell(self, work: Work, buf: bytes | bytearray, run: Run) -> str:
+    def _to_tell(self, work: Work, buf: bytes, run: Run) -> str:
         """What the client is told before a statement's completion: a star that is data and one of ours look alike, as do an end and a cut."""
         told = []
         permit = work.intended.permit
         if permit.operation.asked is not None and permit.grounds.duties is not None:
             rows = permit.grounds.duties.rows
-            if rows is not None and bytes(buf[run[1] + 5 : run[2] - 1]).split(b" ")[1:] == [b"%d" % rows]:
+            if rows is not None and buf[run[1] + 5 : run[2] - 1].split(b" ")[1:] == [b"%d" % rows]:
                 told.append(f"the gateway cut the result at {rows} rows, as policy demands: there may be more")
         if work.masked is not None and not work.noticed:
             work.noticed = True
@@ -216,24 +270,23 @@ class Answering:
     def _notice(self, work: Work, told: str) -> tuple[Batch, Under]:
         self._batch_work = work
         self._reporting = False
-        return Batch(refusals.notice_response(told), Content.CONTROL, None, 0, strip=False), work.intended
+        return Batch(refusals.notice_response(told), Content.CONTROL, None, 0, False), work.intended
 
-    def _looked_at(self, buf: bytes | bytearray, run: Run, turn: Turn | None) -> Iterator[tuple[Batch, Under]]:
-        """Batches for a run that masking must look at, or that is not for the client."""
+    def _looked_at(self, buf: bytes, run: Run, turn: Turn | None) -> tuple[Batch, Under] | None:
+        """The batch for a run that masking must look at; None: there is none yet, or it is not for the client."""
         tag, start, stop, count = run
-        frames = bytes(buf[start:stop])
+        frames = buf[start:stop]
         if count == 0:
             whole = self._piece(tag, frames, turn)
             if whole is None:
-                return
+                return None
             frames, count = whole
             if (
                 count
                 and tag not in (DATA_ROW, COPY_DATA)
                 and not self._control_frame(tag, frames, (tag, 0, len(frames), 1), turn)
             ):
-                yield self._control(frames, 0, len(frames), None if turn is None else turn.work)
-                return
+                return self._control(frames, 0, len(frames), None if turn is None else turn.work)
         work = None if turn is None else turn.work
         self._batch_work = work
         self._reporting = False
@@ -241,26 +294,22 @@ class Answering:
         if tag == DATA_ROW:
             plan = self._row_plan(turn)
             active = plan is not None and plan.active and count > 0
-            yield (
-                Batch(
-                    frames, Content.ROWS if active else Content.CONTROL, plan if active else None, count, strip=False
-                ),
-                under,
-            )
-        elif tag == COPY_DATA:
+            content = Content.ROWS if active else Content.CONTROL
+            return Batch(frames, content, plan if active else None, count, False), under
+        if tag == COPY_DATA:
             content = self._copy_content if count else Content.CONTROL
-            yield Batch(frames, content, self._copy_plan if count else None, count, strip=False), under
-        elif tag == ERROR:
-            yield self._error(frames, turn), under
-        elif tag in (NOTICE, NOTIFICATION, PARAMETER_STATUS):
+            return Batch(frames, content, self._copy_plan if count else None, count, False), under
+        if tag == ERROR:
+            return self._error(frames, turn), under
+        if tag in (NOTICE, NOTIFICATION, PARAMETER_STATUS):
             if tag == NOTIFICATION:
                 # Who notified, by the number that clients of this gateway know it by.
                 frames = frames[:5] + self._process_ids.get(frames[5:9], frames[5:9]) + frames[9:]
             elif tag == PARAMETER_STATUS:
                 frames = self._shown.get(frames, frames)
             strip = work is not None and work.facts.touches_protected
-            yield Batch(frames, Content.MESSAGE, None, 0, strip=strip), under
-        # What is left was hidden: the answer to a question of the gateway's own.
+            return Batch(frames, Content.MESSAGE, None, 0, strip), under
+        return None  # it was hidden: the answer to a question of the gateway's own
 
     def _piece(self, tag: int, piece: bytes, turn: Turn | None) -> tuple[bytes, int] | None:
         """A piece of a frame too large to hold: (bytes, 0) to pass it on, (frame, 1) once it is gathered, None: more to come."""
@@ -290,11 +339,11 @@ class Answering:
 
     # --- one frame ---
 
-    def _control_frame(self, tag: int, buf: bytes | bytearray, run: Run, turn: Turn | None) -> bool:
+    def _control_frame(self, tag: int, buf: bytes, run: Run, turn: Turn | None) -> bool:
         """Heed a frame that is no row; True if masking must look at it, or the client must not hear it."""
         if tag in (NOTICE, NOTIFICATION, ERROR):
             return True
-        frame = bytes(buf[run[1] : run[2]])
+        frame = buf[run[1] : run[2]]
         if tag == PARAMETER_STATUS:
             self._setting(frame)
             return True
@@ -303,9 +352,9 @@ class Answering:
             return False
         if turn is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target, and nothing was asked")
-        handler = _HANDLERS.get((tag, turn.kind))
+        handler = _HANDLERS.get(tag << 4 | turn.kind)
         if handler is None or turn.denied is not None:
-            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target for {turn.kind.name}")
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target for {Kind(turn.kind).name}")
         handler(self, frame, turn)
         return turn.hidden
 
@@ -323,8 +372,8 @@ class Answering:
         if len(frame) != 6 or frame[5] not in b"ITE":
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "ReadyForQuery")
         if turn is not None:
-            if turn.kind not in (Kind.QUERY, Kind.SYNC):
-                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"ReadyForQuery for {turn.kind.name}")
+            if turn.kind not in (_QUERY, _SYNC):
+                raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"ReadyForQuery for {Kind(turn.kind).name}")
             talk.pending.popleft()
             work = turn.work
             if work is not None:
@@ -332,7 +381,7 @@ class Answering:
         # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
         failed = talk.segment_failed
         talk.ready(frame[5])
-        self._understanding.ready(in_block=frame[5] != IDLE, failed=failed)
+        self._understanding.ready(frame[5] != IDLE, failed)
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk
@@ -340,7 +389,7 @@ class Answering:
         if isinstance(report, m.ErrorResponse) and report.field("V") in (b"FATAL", b"PANIC"):
             talk.farewell = True
         if turn is None:
-            return Batch(frame, Content.MESSAGE, None, 0, strip=False)  # the target is shutting down, say
+            return Batch(frame, Content.MESSAGE, None, 0, False)  # the target is shutting down, say
         talk.segment_failed = True
         talk.copying_in = None
         work = turn.work
@@ -348,51 +397,50 @@ class Answering:
         if denied is None:
             if work is not None and isinstance(report, m.ErrorResponse):
                 work.error = report.text("C") or "XX000"
-                work.status = "" if turn.kind is Kind.QUERY else "error"
+                work.status = "" if turn.kind == _QUERY else "error"
             self._reporting = True
-        if turn.kind not in (Kind.QUERY, Kind.SYNC):
+        if turn.kind not in (_QUERY, _SYNC):
             talk.fail_until_sync()
         if denied is not None:
-            return Batch(refusals.refusal(denied.refusal), Content.CONTROL, None, 0, strip=False)
+            return Batch(refusals.refusal(denied.refusal), Content.CONTROL, None, 0, False)
         if work is not None and work.intended.permit.operation.asked is not None and isinstance(report, m.ErrorResponse):
             # A place in a text that the client did not write.
             frame = encode.encode(m.ErrorResponse(tuple(each for each in report.fields if each[0] != "P")))
         return Batch(frame, Content.MESSAGE, None, 0, strip=work is not None and work.facts.touches_protected)
 
     def _row_description(self, frame: bytes, turn: Turn) -> None:
-        known = self._described.get(frame)
-        if known is None:
-            message = decode.backend(frame)
-            assert isinstance(message, m.RowDescription)  # noqa: S101 - by its tag
-            columns = tuple(
-                ColumnDescription(
-                    f.name.decode("utf-8", "replace"),
-                    f.table,
-                    f.attribute,
-                    f.type,
-                    f.type_size,
-                    f.type_modifier,
-                    f.format,
-                )
-                for f in message.fields
-            )
-            known = (columns, tuple((c.name, c.type_oid) for c in columns))
-            if len(self._described) >= MAX_DESCRIPTIONS:
-                self._described.clear()
-            self._described[frame] = known
+        known = self._described.get(frame) or self._describe(frame)
         columns, named = known
-        if turn.kind is Kind.QUERY:
-            assert turn.work is not None  # noqa: S101 - a query that was not refused has one
-            turn.work.columns = named
-            shown = shown_by(turn.work.facts, turn.work.completed)
-            turn.plan = self._plan(columns, tuple(c.format for c in columns), turn.work, shown)
+        if turn.kind == _QUERY:
+            work = turn.work
+            assert work is not None  # noqa: S101 - a query that was not refused has one
+            work.columns = named
+            turn.plan = self._query_plan(columns, work) if self._masking else None
             return
-        if turn.kind is Kind.DESCRIBE_STATEMENT:
+        if turn.kind == _DESCRIBE_STATEMENT:
             if turn.statement is not None:
                 turn.statement.columns = columns
         elif turn.portal is not None:
             turn.portal.statement.columns = columns
         self._talk.pending.popleft()
+
+    def _describe(self, frame: bytes) -> tuple[Columns, tuple[tuple[str, int], ...]]:
+        message = decode.backend(frame)
+        assert isinstance(message, m.RowDescription)  # noqa: S101 - by its tag
+        columns = tuple(
+            ColumnDescription(
+                f.name.decode("utf-8", "replace"), f.table, f.attribute, f.type, f.type_size, f.type_modifier, f.format
+            )
+            for f in message.fields
+        )
+        known = (columns, tuple((c.name, c.type_oid) for c in columns))
+        if len(self._described) >= MAX_DESCRIPTIONS:
+            self._described.clear()
+        self._described[frame] = known
+        return known
+
+    def _query_plan(self, columns: Columns, work: Work) -> RowPlan | None:
+        return self._plan(columns, tuple(c.format for c in columns), work, shown_by(work.facts, work.completed))
 
     def _plan(self, columns: Columns, formats: tuple[int, ...], work: Work, shown: Shown | None) -> RowPlan | None:
         if not self._masking:
@@ -415,11 +463,11 @@ class Answering:
 
     def _row_plan(self, turn: Turn | None) -> RowPlan | None:
         """The plan for rows that now come; without masking, None."""
-        if turn is None or turn.work is None or turn.kind not in (Kind.QUERY, Kind.EXECUTE):
+        if turn is None or turn.work is None or turn.kind not in (_QUERY, _EXECUTE):
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target, and none were asked for")
         if not self._masking:
             return None
-        if turn.kind is Kind.QUERY:
+        if turn.kind == _QUERY:
             if turn.plan is None:
                 raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target before their description")
             return turn.plan
@@ -427,15 +475,16 @@ class Answering:
         if portal is None or portal.statement.columns is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows from the target before their description")
         if portal.plan is None:
-            columns = portal.statement.columns
-            formats = portal.formats
-            if len(formats) == 0:
-                formats = (0,) * len(columns)
-            elif len(formats) == 1:
-                formats = formats * len(columns)
-            portal.plan = self._plan(columns, formats, turn.work, shown_by(turn.work.facts, 0))
-            turn.work.columns = tuple((c.name, c.type_oid) for c in columns)
+            portal.plan = self._portal_plan(portal.statement.columns, portal.formats, turn.work)
         return portal.plan
+
+    def _portal_plan(self, columns: Columns, formats: tuple[int, ...], work: Work) -> RowPlan | None:
+        if len(formats) == 0:
+            formats = (0,) * len(columns)
+        elif len(formats) == 1:
+            formats = formats * len(columns)
+        work.columns = tuple((c.name, c.type_oid) for c in columns)
+        return self._plan(columns, formats, work, shown_by(work.facts, 0))
 
     def _no_data(self, _frame: bytes, turn: Turn) -> None:
         if turn.statement is not None:
@@ -459,7 +508,7 @@ class Answering:
         self._copy_plan = None
         if work.effects:
             self._understanding.ran(work.effects, work.completed)
-        if turn.kind is Kind.EXECUTE:
+        if turn.kind == _EXECUTE:
             self._talk.copying_in = None
             self._talk.pending.popleft()
             self._talk.finish(work, "ok")
@@ -495,7 +544,7 @@ class Answering:
 
     def _copy_in(self, _frame: bytes, turn: Turn) -> None:
         talk = self._talk
-        while len(talk.pending) > 1 and talk.pending[1].kind is Kind.SYNC:
+        while len(talk.pending) > 1 and talk.pending[1].kind == _SYNC:
             del talk.pending[1]  # the target ignores a Sync that it reads while it waits for data (54.2.6)
         if len(talk.pending) > 1:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "a message was sent ahead of COPY FROM STDIN's data")
@@ -556,26 +605,26 @@ def shown_by(facts: Facts, step: int) -> Shown | None:
 
 # --- which frame may answer which turn ---
 
-_HANDLERS: Final[Mapping[tuple[int, Kind], Callable[[Answering, bytes, Turn], None]]] = {
-    (ROW_DESCRIPTION, Kind.QUERY): Answering._row_description,
-    (ROW_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._row_description,
-    (ROW_DESCRIPTION, Kind.DESCRIBE_PORTAL): Answering._row_description,
-    (NO_DATA, Kind.DESCRIBE_STATEMENT): Answering._no_data,
-    (NO_DATA, Kind.DESCRIBE_PORTAL): Answering._no_data,
-    (PARAMETER_DESCRIPTION, Kind.DESCRIBE_STATEMENT): Answering._ignored,
-    (COMMAND_COMPLETE, Kind.QUERY): Answering._complete,
-    (COMMAND_COMPLETE, Kind.EXECUTE): Answering._complete,
-    (EMPTY_QUERY, Kind.QUERY): Answering._complete,
-    (EMPTY_QUERY, Kind.EXECUTE): Answering._complete,
-    (SUSPENDED, Kind.EXECUTE): Answering._suspended,
-    (PARSE_COMPLETE, Kind.PARSE): Answering._parsed,
-    (BIND_COMPLETE, Kind.BIND): Answering._bound,
-    (CLOSE_COMPLETE, Kind.CLOSE): Answering._closed,
-    (COPY_IN, Kind.QUERY): Answering._copy_in,
-    (COPY_IN, Kind.EXECUTE): Answering._copy_in,
-    (COPY_OUT, Kind.QUERY): Answering._copy_out,
-    (COPY_OUT, Kind.EXECUTE): Answering._copy_out,
-    (COPY_DONE, Kind.QUERY): Answering._ignored,
-    (COPY_DONE, Kind.EXECUTE): Answering._ignored,
+_HANDLERS: Final[Mapping[int, Callable[[Answering, bytes, Turn], None]]] = {
+    ROW_DESCRIPTION << 4 | Kind.QUERY: Answering._row_description,
+    ROW_DESCRIPTION << 4 | Kind.DESCRIBE_STATEMENT: Answering._row_description,
+    ROW_DESCRIPTION << 4 | Kind.DESCRIBE_PORTAL: Answering._row_description,
+    NO_DATA << 4 | Kind.DESCRIBE_STATEMENT: Answering._no_data,
+    NO_DATA << 4 | Kind.DESCRIBE_PORTAL: Answering._no_data,
+    PARAMETER_DESCRIPTION << 4 | Kind.DESCRIBE_STATEMENT: Answering._ignored,
+    COMMAND_COMPLETE << 4 | Kind.QUERY: Answering._complete,
+    COMMAND_COMPLETE << 4 | Kind.EXECUTE: Answering._complete,
+    EMPTY_QUERY << 4 | Kind.QUERY: Answering._complete,
+    EMPTY_QUERY << 4 | Kind.EXECUTE: Answering._complete,
+    SUSPENDED << 4 | Kind.EXECUTE: Answering._suspended,
+    PARSE_COMPLETE << 4 | Kind.PARSE: Answering._parsed,
+    BIND_COMPLETE << 4 | Kind.BIND: Answering._bound,
+    CLOSE_COMPLETE << 4 | Kind.CLOSE: Answering._closed,
+    COPY_IN << 4 | Kind.QUERY: Answering._copy_in,
+    COPY_IN << 4 | Kind.EXECUTE: Answering._copy_in,
+    COPY_OUT << 4 | Kind.QUERY: Answering._copy_out,
+    COPY_OUT << 4 | Kind.EXECUTE: Answering._copy_out,
+    COPY_DONE << 4 | Kind.QUERY: Answering._ignored,
+    COPY_DONE << 4 | Kind.EXECUTE: Answering._ignored,
 }
-"""Which frame may answer which turn; what is not here is refused."""
+"""Which frame may answer which turn (tag << 4 | kind); what is not here is refused."""

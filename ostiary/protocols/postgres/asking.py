@@ -21,14 +21,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import msgspec
-
 from ostiary.kernel.frames import Inbox, Run, scan_frontend
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.duties import Duties
 from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import Facts, Objection, Operation, Parameters, Unjudgeable
 from ostiary.model.proofs import Batch, Content, Denied, Intended
 from ostiary.protocols.postgres import decode, encode, refusals
@@ -59,33 +58,63 @@ BIND: Final = 0x42
 FUNCTION_CALL: Final = 0x46
 COPY_DATA: Final = 0x64
 COPY_DONE: Final = 0x63
-COPY_MESSAGES: Final = frozenset(b"dcf")
+COPY_FAIL: Final = 0x66
 
 CALLS_BY_OID: Final = Objection(
     Unjudgeable.UNSUPPORTED, "function calls by OID are not supported", "Call the function with SELECT.", "0A000", None
 )
 
 
-class _Slot(msgspec.Struct, frozen=True):
+# As plain numbers: where this is compiled, a turn's kind is an int of C.
+_QUERY: Final = int(Kind.QUERY)
+_PARSE: Final = int(Kind.PARSE)
+_BIND: Final = int(Kind.BIND)
+_DESCRIBE_STATEMENT: Final = int(Kind.DESCRIBE_STATEMENT)
+_DESCRIBE_PORTAL: Final = int(Kind.DESCRIBE_PORTAL)
+_EXECUTE: Final = int(Kind.EXECUTE)
+_CLOSE: Final = int(Kind.CLOSE)
+_SYNC: Final = int(Kind.SYNC)
+
+
+class _Slot(Noun):
     """A place in the outbox that waits for the proof of a decision."""
 
-    kind: Kind
-    name: bytes
-    statement: Statement | None
-    formats: tuple[int, ...]
-    portal: Portal | None
-    extended: bool
-    effects: tuple[Effect, ...] = ()
+    __slots__ = ("effects", "extended", "formats", "kind", "name", "portal", "statement")
+
+    def __init__(
+        self,
+        kind: int,
+        name: bytes,
+        statement: Statement | None,
+        formats: tuple[int, ...],
+        portal: Portal | None,
+        extended: bool,
+        effects: tuple[Effect, ...] = (),
+    ) -> None:
+        self.kind: Final = kind
+        self.name: Final = name
+        self.statement: Final = statement
+        self.formats: Final = formats
+        self.portal: Final = portal
+        self.extended: Final = extended
+        self.effects: Final = effects
+
+    def with_effects(self, effects: tuple[Effect, ...]) -> _Slot:
+        """Return the same place, for a text that has these effects."""
+        return _Slot(self.kind, self.name, self.statement, self.formats, self.portal, self.extended, effects)
 
 
-class _Pass(msgspec.Struct, frozen=True):
+class _Pass(Noun):
     """Bytes that belong to a permit that exists, and the turn that they open, if any."""
 
-    wire: bytes
-    turn: Turn | None
+    __slots__ = ("turn", "wire")
+
+    def __init__(self, wire: bytes, turn: Turn | None) -> None:
+        self.wire: Final = wire
+        self.turn: Final = turn
 
 
-_QUERY_SLOT: Final = _Slot(Kind.QUERY, b"", None, (), None, extended=False)
+_QUERY_SLOT: Final = _Slot(_QUERY, b"", None, (), None, False)
 
 
 class Asking:
@@ -97,7 +126,7 @@ class Asking:
         self._describes = describes
         """Masking needs to know where columns come from, so every Parse is described once on the gateway's behalf."""
         self._inbox = Inbox(scan_frontend, HOLD)
-        self._todo: deque[tuple[bytes | bytearray, Run]] = deque()
+        self._todo: deque[tuple[bytes, Run]] = deque()
         self._outbox: list[_Slot | _Pass] = []
         self._streamed: list[Streamed] = []
         self._answers: list[Batch] = []
@@ -113,47 +142,56 @@ class Asking:
 
     def take(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """Yield each message that must be decided. `decided` is called for each before the next is taken."""
-        self._understanding.renew(snapshot, at_rest=not (self._talk.pending or self._outbox))
+        self._understanding.renew(snapshot, not (self._talk.pending or self._outbox))
         todo = self._todo
         if data:
             buf, runs = self._inbox.feed(data)
             for run in runs:
                 todo.append((buf, run))
         self.stalled = False
+        while (ask := self._next(snapshot)) is not None:
+            yield ask
+
+    def _next(self, snapshot: Snapshot) -> Ask | None:
+        """The next message that must be decided; what comes before it is taken. None: no more, or it must wait (`stalled`)."""
+        todo = self._todo
         while todo and not self.leaving:
-            buf, run = todo[0]
+            item = todo[0]
+            buf, run = item
             tag = run[0]
-            if tag in COPY_MESSAGES:
+            if tag in (COPY_DATA, COPY_DONE, COPY_FAIL):
                 if not self._copy_message(buf, run):
                     self.stalled = True
-                    return
+                    return None
                 todo.popleft()
                 continue
             if tag == BIND and self._talk.parsing and self._is_unsettled(buf, run):
                 self.stalled = True
-                return
+                return None
             todo.popleft()
             if run[3] == 0:
-                yield from self._too_large(buf, run)
+                ask = self._too_large(buf, run)
             elif tag == QUERY:
                 if self._skipping or self._talk.copying_in is not None:
-                    move(self._phase, decode.frontend(bytes(buf[run[1] : run[2]])))  # dropped, or out of turn
+                    move(self._phase, decode.frontend(buf[run[1] : run[2]]))  # dropped, or out of turn
                     continue
-                yield self._query(buf, run, snapshot)
+                ask = self._query(buf, run, snapshot)
             else:
-                ask = self._other(bytes(buf[run[1] : run[2]]), snapshot)
-                if ask is not None:
-                    yield ask
+                ask = self._other(buf[run[1] : run[2]], snapshot)
+            if ask is not None:
+                return ask
+        return None
 
-    def _query(self, buf: bytes | bytearray, run: Run, snapshot: Snapshot) -> Ask:
-        wire = bytes(buf[run[1] : run[2]])
+    def _query(self, buf: bytes, run: Run, snapshot: Snapshot) -> Ask:
+        start, end = run[1], run[2]
+        wire = buf if start == 0 and end == len(buf) else buf[start:end]
         sql = wire[5:-1]
         if len(wire) < 6 or wire[-1] or 0 in sql:
             raise PeerMisbehaved(Misdeed.TRAILING_BYTES, "Query")
         understood = self._understanding.look(sql, snapshot)
         self._slot = _QUERY_SLOT
         if understood.effects:
-            self._slot = msgspec.structs.replace(_QUERY_SLOT, effects=understood.effects)
+            self._slot = _QUERY_SLOT.with_effects(understood.effects)
         return Ask(Operation(understood.facts, sql, None, wire), True)
 
     @property
@@ -167,29 +205,29 @@ class Asking:
         if move(self._phase, message) is Move.DROP:
             return None
         match message:
-            case m.Terminate():
-                self.leaving = True
-                return None
-            case m.Sync():
-                self._skipping = False
-                self._segment += 1
-                # During COPY FROM STDIN the target ignores Sync and Flush (54.2.6).
-                self._pass(wire, None if self._talk.copying_in is not None else Turn(Kind.SYNC))
-                return None
-            case m.Flush():
-                self._pass(wire, None)
-                return None
-            case m.Parse():
-                return self._parse(wire, message, snapshot)
             case m.Bind():
                 return self._bind(wire, message, snapshot)
             case m.Execute():
                 return self._execute(wire, message)
+            case m.Sync():
+                self._skipping = False
+                self._segment += 1
+                # During COPY FROM STDIN the target ignores Sync and Flush (54.2.6).
+                self._pass(wire, None if self._talk.copying_in is not None else Turn(_SYNC))
+                return None
             case m.Describe():
                 self._describe(wire, message)
                 return None
+            case m.Parse():
+                return self._parse(wire, message, snapshot)
+            case m.Terminate():
+                self.leaving = True
+                return None
+            case m.Flush():
+                self._pass(wire, None)
+                return None
             case m.Close():
-                turn = Turn(Kind.CLOSE)
+                turn = Turn(_CLOSE)
                 turn.name = message.kind.encode() + message.name
                 if message.kind == "P":
                     turn.portal = self._portal(message.name)
@@ -209,16 +247,16 @@ class Asking:
             raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_NAMES} prepared statements")
         facts = self._understanding.look(message.statement, snapshot, message.parameter_types).facts
         statement = Statement(message.statement, message.parameter_types, facts, self._segment)
-        self._slot = _Slot(Kind.PARSE, message.name, statement, (), None, extended=True)
+        self._slot = _Slot(_PARSE, message.name, statement, (), None, True)
         return Ask(Operation(facts, message.statement, None, wire), False)
 
-    def _is_unsettled(self, buf: bytes | bytearray, run: Run) -> bool:
+    def _is_unsettled(self, buf: bytes, run: Run) -> bool:
         """Whether a Bind names a statement whose Parse may have failed without this Bind being skipped.
 
         A Parse in an earlier stretch between Syncs can fail while the name keeps an older meaning: what the Bind then
         runs is known only when the answer is here.
         """
-        message = decode.frontend(bytes(buf[run[1] : run[2]]))
+        message = decode.frontend(buf[run[1] : run[2]])
         if not isinstance(message, m.Bind):
             return False
         statement = self._talk.parsing.get(message.statement)
@@ -227,7 +265,7 @@ class Asking:
     def _bind(self, wire: bytes, message: m.Bind, snapshot: Snapshot) -> Ask:
         talk = self._talk
         statement = talk.statement(message.statement)
-        self._slot = _Slot(Kind.BIND, message.portal, statement, message.result_formats, None, extended=True)
+        self._slot = _Slot(_BIND, message.portal, statement, message.result_formats, None, True)
         if statement is None or self._understanding.is_prepared_in_sql(message.statement):
             name = message.statement.decode("utf-8", "replace")
             return self._object(wire, wire, Objection(
@@ -239,14 +277,14 @@ class Asking:
         # Facts are looked up anew for each Bind: the catalogue, or the session, may have changed since the Parse.
         understood = self._understanding.look(statement.sql, snapshot, statement.parameter_types)
         if understood.effects:
-            self._slot = msgspec.structs.replace(self._slot, effects=understood.effects)
+            self._slot = self._slot.with_effects(understood.effects)
         parameters = Parameters(message.parameter_formats, message.parameters)
         return Ask(Operation(understood.facts, statement.sql, parameters, wire, statement.asked), True)
 
     def _execute(self, wire: bytes, message: m.Execute) -> Ask | None:
         portal = self._portal(message.portal)
         if portal is None:
-            self._slot = _Slot(Kind.EXECUTE, message.portal, None, (), None, extended=True)
+            self._slot = _Slot(_EXECUTE, message.portal, None, (), None, True)
             name = message.portal.decode("utf-8", "replace")
             return self._object(wire, wire, Objection(
                 Unjudgeable.UNKNOWN_OBJECT, f'portal "{name}" does not exist',
@@ -254,10 +292,10 @@ class Asking:
             ))  # fmt: skip
         work = portal.work
         if work is not None and work.status:  # it ran to its end: to run it again is a new operation
-            self._slot = _Slot(Kind.EXECUTE, message.portal, None, (), portal, extended=True)
+            self._slot = _Slot(_EXECUTE, message.portal, None, (), portal, True)
             was = work.intended.permit.operation
             return Ask(Operation(was.facts, was.statement, was.parameters, wire, was.asked), True)
-        turn = Turn(Kind.EXECUTE)
+        turn = Turn(_EXECUTE)
         turn.name, turn.portal = message.portal, portal
         self._pass(wire, turn)
         return None
@@ -265,20 +303,20 @@ class Asking:
     def _portal(self, name: bytes) -> Portal | None:
         """The portal that `name` means once everything in the outbox is sent."""
         for item in reversed(self._outbox):
-            if isinstance(item, _Slot) and item.kind is Kind.BIND and item.name == name:
+            if isinstance(item, _Slot) and item.kind == _BIND and item.name == name:
                 return item.portal
         return self._talk.portals.get(name)
 
     def _describe(self, wire: bytes, message: m.Describe) -> None:
         if message.kind == "S":
-            turn = Turn(Kind.DESCRIBE_STATEMENT)
+            turn = Turn(_DESCRIBE_STATEMENT)
             turn.statement = self._talk.statement(message.name)
         else:
-            turn = Turn(Kind.DESCRIBE_PORTAL)
+            turn = Turn(_DESCRIBE_PORTAL)
             turn.portal = self._portal(message.name)
         self._pass(wire, turn)
 
-    def _copy_message(self, buf: bytes | bytearray, run: Run) -> bool:
+    def _copy_message(self, buf: bytes, run: Run) -> bool:
         """Pass CopyData, CopyDone or CopyFail on; False: it must wait until the target has said whether it wants it."""
         talk = self._talk
         if talk.copying_in is None:
@@ -286,7 +324,7 @@ class Asking:
             # still to begin waits for the answer.
             return self._skipping or not (self._outbox or talk.pending)
         tag, start, end, _ = run
-        wire = bytes(buf[start:end])
+        wire = buf[start:end]
         self._streamed.append(Streamed(talk.copying_in.intended, wire, tag == COPY_DONE))
         self._pass(wire, None)
         if tag != COPY_DATA:
@@ -294,7 +332,7 @@ class Asking:
             talk.copying_in = None
         return True
 
-    def _too_large(self, buf: bytes | bytearray, run: Run) -> Iterator[Ask]:
+    def _too_large(self, buf: bytes, run: Run) -> Ask | None:
         """Swallow a message that is too large to judge; deny it, with length, hash and beginning, at its end."""
         tag, start, end, _ = run
         if self._oversize is None:
@@ -305,14 +343,14 @@ class Asking:
         head += piece[: max(0, HEAD_KEPT - len(head))]
         self._oversize = (length + len(piece), digest, head)
         if self._inbox.left:
-            return
+            return None
         self._oversize = None
         if self._skipping:
-            return
+            return None
         extended = tag not in (QUERY, FUNCTION_CALL)
-        self._slot = _Slot(Kind.BIND, b"", None, (), None, extended=True) if extended else _QUERY_SLOT
+        self._slot = _Slot(_BIND, b"", None, (), None, True) if extended else _QUERY_SLOT
         note = f"[{length + len(piece)} bytes, sha256 {digest.hexdigest()}] ".encode()
-        yield self._object(b"", note + bytes(head), Objection(
+        return self._object(b"", note + bytes(head), Objection(
             Unjudgeable.OVERSIZE, f"a message of {length + len(piece)} bytes cannot be judged",
             f"Messages of up to {HOLD >> 20} MiB are; load more with COPY FROM STDIN.", "54000", None,
         ))  # fmt: skip
@@ -333,8 +371,8 @@ class Asking:
             return True
         last = self._outbox[-1]
         if isinstance(last, _Pass):
-            return last.turn is not None and last.turn.kind is Kind.SYNC
-        return last.kind is Kind.QUERY
+            return last.turn is not None and last.turn.kind == _SYNC
+        return last.kind == _QUERY
 
     @property
     def has_begun(self) -> bool:
@@ -348,7 +386,7 @@ class Asking:
         types = () if statement is None else statement.parameter_types
         understood = self._understanding.look(ask.operation.statement, snapshot, types)
         if understood.effects != slot.effects:
-            self._slot = msgspec.structs.replace(slot, effects=understood.effects)
+            self._slot = slot.with_effects(understood.effects)
         return understood.facts
 
     def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
@@ -358,7 +396,7 @@ class Asking:
         objection = self._understanding.unmet(operation.facts, duties, caller)
         if objection is None:
             return operation
-        if operation.asked is not None or slot.kind not in (Kind.QUERY, Kind.PARSE):
+        if operation.asked is not None or slot.kind not in (_QUERY, _PARSE):
             return objection  # it is as it was sent, or as it was rewritten already
         asked = operation.statement
         types = () if slot.statement is None else slot.statement.parameter_types
@@ -370,11 +408,11 @@ class Asking:
             return understood.facts.objection
         if slot.statement is None:
             wire = encode.encode(m.Query(text))
-            self._slot = msgspec.structs.replace(_QUERY_SLOT, effects=understood.effects)
+            self._slot = _QUERY_SLOT.with_effects(understood.effects)
         else:
             wire = encode.encode(m.Parse(slot.name, text, types))
             statement = Statement(text, types, understood.facts, self._segment, asked)
-            self._slot = msgspec.structs.replace(slot, statement=statement)
+            self._slot = _Slot(slot.kind, slot.name, statement, slot.formats, slot.portal, slot.extended, slot.effects)
         return Operation(understood.facts, text, operation.parameters, wire, asked)
 
     # --- what was decided ---
@@ -383,30 +421,32 @@ class Asking:
         """Lay the message in the outbox, or its refusal; True if the decision is to be made durable."""
         slot = self._slot
         if isinstance(decision, Refusal):
-            self._outbox.append(msgspec.structs.replace(slot, statement=None, portal=None))
+            self._outbox.append(_Slot(slot.kind, slot.name, None, slot.formats, None, slot.extended, slot.effects))
             self._skipping = slot.extended
-            if slot.kind is Kind.PARSE and not slot.name:
+            if slot.kind == _PARSE and not slot.name:
                 # A Parse that fails drops the unnamed statement all the same (54.2.3): nothing may run under its old meaning.
                 self._talk.statements.pop(b"", None)
             return True
-        if slot.kind is Kind.PARSE:
-            turn = Turn(Kind.PARSE)
+        if slot.kind == _PARSE:
+            turn = Turn(_PARSE)
             turn.name, turn.statement = slot.name, slot.statement
             assert slot.statement is not None  # noqa: S101 - a permitted Parse has one
             self._talk.parsing[slot.name] = slot.statement
             self._understanding.parsing(slot.name, slot.statement.facts, slot.statement.sql)
             self._pass(decision.operation.wire, turn)
             if self._describes:
-                turn = Turn(Kind.DESCRIBE_STATEMENT)
+                turn = Turn(_DESCRIBE_STATEMENT)
                 turn.statement, turn.hidden = slot.statement, True
                 self._pass(encode.encode(m.Describe("S", slot.name)), turn)
             return False
         # What comes behind it, be it in the same read, is judged as after it. If it is dropped in the end, that asks for too much.
         if slot.effects:
             self._understanding.sent(slot.effects)
-        if slot.kind is Kind.BIND:
+        if slot.kind == _BIND:
             assert slot.statement is not None  # noqa: S101 - without one it was objected to
-            slot = msgspec.structs.replace(slot, portal=Portal(slot.statement, slot.formats))
+            slot = _Slot(
+                _BIND, slot.name, slot.statement, slot.formats, Portal(slot.statement, slot.formats), True, slot.effects
+            )
             self._understanding.bound(slot.name, ask.operation.facts)
         self._outbox.append(slot)
         return True
@@ -421,10 +461,13 @@ class Asking:
                 return Order((only,), self._send_query(only, ()))
         wires: list[bytes] = []
         intended: list[Intended] = []
-        left = iter(proofs)
+        used = 0
         self._outbox = []
         for item in outbox:
-            proof = None if isinstance(item, _Pass) else next(left)
+            proof = None
+            if not isinstance(item, _Pass):
+                proof = proofs[used]
+                used += 1
             if self._talk.skipping and not self._is_sync(item):
                 self._drop(item, proof)
             elif isinstance(item, _Pass):
@@ -435,13 +478,13 @@ class Asking:
                 intended.append(proof)
                 wires.append(
                     self._send_query(proof, item.effects)
-                    if item.kind is Kind.QUERY
+                    if item.kind == _QUERY
                     else self._send_extended(item, proof)
                 )
         return Order(tuple(intended), b"".join(wires) if len(wires) != 1 else wires[0])
 
     def _is_sync(self, item: _Slot | _Pass) -> bool:
-        if isinstance(item, _Pass) and item.turn is not None and item.turn.kind is Kind.SYNC:
+        if isinstance(item, _Pass) and item.turn is not None and item.turn.kind == _SYNC:
             self._talk.skipping = False
             return True
         return False
@@ -458,7 +501,7 @@ class Asking:
     def _send_query(self, proof: Intended, effects: tuple[Effect, ...]) -> bytes:
         work = Work(proof, effects)
         self._talk.open_works.append(work)
-        self._talk.pending.append(Turn(Kind.QUERY, work))
+        self._talk.pending.append(Turn(_QUERY, work))
         return proof.permit.operation.wire
 
     def _send_extended(self, item: _Slot, proof: Intended) -> bytes:
@@ -469,7 +512,7 @@ class Asking:
         turn.name, turn.portal = item.name, item.portal
         if item.portal is not None:
             item.portal.work = work
-            if item.kind is Kind.BIND:
+            if item.kind == _BIND:
                 talk.portals[item.name] = item.portal
         talk.pending.append(turn)
         talk.unsynced = True
@@ -480,10 +523,10 @@ class Asking:
         wires.append(item.wire)
         if turn is None:
             return
-        if turn.kind is Kind.EXECUTE and turn.portal is not None:
+        if turn.kind == _EXECUTE and turn.portal is not None:
             turn.work = turn.portal.work
         self._talk.pending.append(turn)
-        self._talk.unsynced = turn.kind is not Kind.SYNC
+        self._talk.unsynced = turn.kind != _SYNC
 
     def _send_refusal(self, item: _Slot, denied: Denied, wires: list[bytes]) -> None:
         talk = self._talk
@@ -491,9 +534,9 @@ class Asking:
             frames = refusals.refusal(denied.refusal)
             if not item.extended:
                 frames += encode.READY["I"]
-            self._answers.append(Batch(frames, Content.CONTROL, None, 0, strip=False))
+            self._answers.append(Batch(frames, Content.CONTROL, None, 0, False))
             return
-        turn = Turn(Kind.PARSE if item.extended else Kind.QUERY)
+        turn = Turn(_PARSE if item.extended else _QUERY)
         turn.denied = denied
         talk.pending.append(turn)
         talk.unsynced = talk.unsynced or item.extended

@@ -1,9 +1,17 @@
 # Types of conversation.py for the compiled line: attributes become members of a C struct.
 
+cimport cython
+
+from ostiary.model.proofs cimport Denied, Intended, Outcome
+
+cdef int _PARSE, _BIND, _SYNC
+
+
+@cython.final
 cdef class Work:
-    cdef public object intended
-    cdef public object effects
-    cdef public object columns
+    cdef public Intended intended
+    cdef public tuple effects
+    cdef public tuple columns
     cdef public object error
     cdef public object error_text
     cdef public object status
@@ -13,18 +21,20 @@ cdef class Work:
     cdef public long long completed
     cdef public long long rows
     cdef public long long sent
-    cpdef outcome(self)
+    cpdef Outcome outcome(self)
 
 
+@cython.final
 cdef class Statement:
     cdef public object asked
     cdef public object columns
     cdef public object facts
     cdef public object parameter_types
-    cdef public object segment
+    cdef public int segment
     cdef public object sql
 
 
+@cython.final
 cdef class Portal:
     cdef public object formats
     cdef public object plan
@@ -32,10 +42,11 @@ cdef class Portal:
     cdef public Work work
 
 
+@cython.final
 cdef class Turn:
-    cdef public object denied
+    cdef public Denied denied
     cdef public bint hidden
-    cdef public object kind
+    cdef public int kind
     cdef public object name
     cdef public object plan
     cdef public Portal portal
@@ -43,6 +54,7 @@ cdef class Turn:
     cdef public Work work
 
 
+@cython.final
 cdef class Conversation:
     cdef public long long changed
     cdef public Work copying_in
@@ -61,5 +73,8 @@ cdef class Conversation:
     cdef public int status
     cdef public bint unsynced
     cpdef finish(self, Work work, status)
+    @cython.locals(only=Work, work=Work, failed=bint)
     cpdef ready(self, int status)
-    cpdef outcomes(self)
+    @cython.locals(work=Work, ended=list, made=list)
+    cpdef tuple outcomes(self)
+    cpdef Statement statement(self, name)

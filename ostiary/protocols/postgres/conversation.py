@@ -47,10 +47,10 @@ class Kind(enum.IntEnum):
     SYNC = 8
 
 
-# Looked up once: the line asks for them with every message.
-TURN_QUERY: Final = Kind.QUERY
-TURN_EXECUTE: Final = Kind.EXECUTE
-TURN_SYNC: Final = Kind.SYNC
+# As plain numbers: where this is compiled, a turn's kind is an int of C.
+_PARSE: Final = int(Kind.PARSE)
+_BIND: Final = int(Kind.BIND)
+_SYNC: Final = int(Kind.SYNC)
 
 
 class Work:
@@ -88,15 +88,15 @@ class Work:
         """How it ended."""
         tags = self.tags
         return Outcome(
-            intended=self.intended,
-            status=self.status or "closed",
-            tag=tags[0] if len(tags) == 1 else "; ".join(tags[:20]),
-            rows=self.rows,
-            bytes=self.sent,
-            error=self.error,
-            error_text=self.error_text,
-            masked=tuple(sorted(self.masked.items())) if self.masked else (),
-            columns=self.columns,
+            self.intended,
+            self.status or "closed",
+            tags[0] if len(tags) == 1 else "; ".join(tags[:20]),
+            self.rows,
+            self.sent,
+            self.error,
+            self.error_text,
+            tuple(sorted(self.masked.items())) if self.masked else (),
+            self.columns,
         )
 
 
@@ -139,8 +139,9 @@ class Turn:
 
     __slots__ = ("denied", "hidden", "kind", "name", "plan", "portal", "statement", "work")
 
-    def __init__(self, kind: Kind, work: Work | None = None) -> None:
+    def __init__(self, kind: int, work: Work | None = None) -> None:
         self.kind = kind
+        """A `Kind`."""
         self.work = work
         self.denied: Denied | None = None
         """The message was replaced by one that fails: its error becomes this refusal."""
@@ -213,7 +214,7 @@ class Conversation:
 
     def fail_until_sync(self) -> None:
         """An error came in the extended protocol: strike off all that the target now skips."""
-        while self.pending and self.pending[0].kind is not Kind.SYNC:
+        while self.pending and self.pending[0].kind != _SYNC:
             turn = self.pending.popleft()
             if turn.work is not None:
                 self.finish(turn.work, "skipped")
@@ -222,9 +223,9 @@ class Conversation:
 
     def forget(self, turn: Turn) -> None:
         """A message that failed, or was skipped, gave its name no meaning."""
-        if turn.statement is not None and turn.kind is Kind.PARSE and self.parsing.get(turn.name) is turn.statement:
+        if turn.statement is not None and turn.kind == _PARSE and self.parsing.get(turn.name) is turn.statement:
             del self.parsing[turn.name]
-        if turn.portal is not None and turn.kind is Kind.BIND and self.portals.get(turn.name) is turn.portal:
+        if turn.portal is not None and turn.kind == _BIND and self.portals.get(turn.name) is turn.portal:
             del self.portals[turn.name]
 
     def ready(self, status: int) -> None:
@@ -235,16 +236,16 @@ class Conversation:
         self.copying_in = None
         if not (failed or self.portals or self.pending or self.defined or len(self.open_works) != 1):
             # One operation was open, and it is over: as good as always.
-            work = self.open_works.pop()
-            self.ended.append(work)
-            if work.facts.invalidates_catalogue and work.status == "ok":
+            only = self.open_works.pop()
+            self.ended.append(only)
+            if only.status == "ok" and only.facts.invalidates_catalogue:
                 self.defined = self.outdated = True
                 if status == IDLE:
                     self.defined = False
             return
         if status == IDLE and self.portals:
             # Portals end with their transaction (54.2.3), apart from those that were bound ahead for the next one.
-            ahead = {id(turn.portal) for turn in self.pending if turn.kind is Kind.BIND}
+            ahead = {id(turn.portal) for turn in self.pending if turn.kind == _BIND}
             self.portals = {name: portal for name, portal in self.portals.items() if id(portal) in ahead}
         alive = {id(portal.work) for portal in self.portals.values()} if self.portals else ()
         waiting = {id(turn.work) for turn in self.pending} if self.pending else ()
@@ -284,4 +285,7 @@ class Conversation:
         if not ended:
             return ()
         self.ended = []
-        return tuple([work.outcome() for work in ended])
+        made: list[Outcome] = []
+        for work in ended:
+            made.append(work.outcome())  # noqa: PERF401 - no closure: it is typed where it is compiled
+        return tuple(made)

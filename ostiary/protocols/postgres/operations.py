@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ostiary.protocols.postgres.understand.findings import objection_facts
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
-from ostiary.protocols.postgres.understand.judge import FactsCache, Understood, study, understand
+from ostiary.protocols.postgres.understand.judge import FactsCache, Understood, World, study, understand
 from ostiary.protocols.postgres.understand.view import Effect, View
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ProtectedColumns",
     "Understood",
     "View",
+    "World",
     "objection_facts",
     "study",
     "understand",

@@ -1,7 +1,12 @@
 # Types of understanding.py for the compiled line.
+cimport cython
 
+from ostiary.protocols.postgres.understand.judge cimport FactsCache, Understood, World
+
+
+@cython.final
 cdef class Knowledge:
-    cdef public object cache
+    cdef public FactsCache cache
     cdef public object rewritten
     cdef public object _protect
     cdef public object _rules
@@ -9,10 +14,15 @@ cdef class Knowledge:
     cpdef protected(self, snapshot)
 
 
+@cython.final
 cdef class Understanding:
     cdef public bint _in_block
     cdef public bint _is_newer
     cdef public Knowledge _knowledge
     cdef public object _snapshot
     cdef public object _view
-    cpdef look(self, sql, snapshot, parameter_types=*)
+    cdef public World _world
+    @cython.locals(world=World)
+    cpdef Understood look(self, bytes sql, snapshot, parameter_types=*)
+    cpdef renew(self, snapshot, bint at_rest)
+    cpdef ready(self, bint in_block, bint failed)

@@ -68,12 +68,14 @@ class Knowledge:
 class Understanding:
     """One session's."""
 
-    __slots__ = ("_in_block", "_is_newer", "_knowledge", "_snapshot", "_view")
+    __slots__ = ("_in_block", "_is_newer", "_knowledge", "_snapshot", "_view", "_world")
 
     def __init__(self, knowledge: Knowledge, snapshot: Snapshot) -> None:
         self._knowledge = knowledge
         self._snapshot = snapshot
         self._view = ops.View(snapshot.search_path)
+        self._world = ops.World(snapshot.version, self._view.paths, self._view.digest, ())
+        """Of the last statement: the next one's is nearly always the same."""
         self._in_block = False
         self._is_newer = False
         """The snapshot is newer than what the view holds of this session's own doing."""
@@ -88,7 +90,7 @@ class Understanding:
         """(table OID, column number) to class and strategy."""
         return self._knowledge.protected(self._snapshot).by_column
 
-    def renew(self, snapshot: Snapshot, *, at_rest: bool) -> None:
+    def renew(self, snapshot: Snapshot, at_rest: bool) -> None:
         """Use this snapshot from now on. `at_rest`: everything that was sent has been answered, so all that it made is in it."""
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
@@ -99,8 +101,20 @@ class Understanding:
 
     def look(self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...] = ()) -> ops.Understood:
         """What `sql` would do, sent now."""
+        world = self._world
+        view = self._view
+        paths, digest = view.paths, view.digest
+        if not (
+            world.version == snapshot.version
+            and world.paths is paths
+            and world.digest is digest
+            and world.parameter_types is parameter_types
+        ):
+            world = self._world = self._knowledge.cache.world(
+                ops.World(snapshot.version, paths, digest, parameter_types)
+            )
         return self._knowledge.cache.look(
-            sql, self._view, snapshot, self._knowledge.protected(snapshot), parameter_types
+            sql, view, snapshot, self._knowledge.protected(snapshot), parameter_types, world
         )
 
     def rewrite(
@@ -187,7 +201,7 @@ class Understanding:
         if name:
             self._view.bound(name.decode("utf-8", "surrogateescape"), facts)
 
-    def ready(self, *, in_block: bool, failed: bool) -> None:
+    def ready(self, in_block: bool, failed: bool) -> None:
         """ReadyForQuery came; `failed`: there was an error since the one before."""
         if not (in_block or self._in_block or failed):
             self._view.settle()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from typing import Final
 
 import msgspec
 
 from ostiary.kernel.literals import plain_key
 from ostiary.model.catalogue import Snapshot
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
 from ostiary.protocols.postgres import grammar
 from ostiary.protocols.postgres.grammar import Node, NotParsed, Statement
@@ -18,24 +18,53 @@ from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
 from ostiary.protocols.postgres.understand.names import Target
 from ostiary.protocols.postgres.understand.utility import Utility
-from ostiary.protocols.postgres.understand.view import Effect, View
+from ostiary.protocols.postgres.understand.view import Effect, Path, View
 
 CACHE_BYTES: Final = 32 << 20
 """Of texts and facts in one cache, estimated."""
+MAX_WORLDS: Final = 4_096
 LARGEST_KEPT: Final = 64 << 10
 """Bytes of text: larger ones are hardly sent twice."""
 
 
-class Understood(msgspec.Struct, frozen=True, gc=False):
+class Understood(Noun):
     """Facts, with what they mean for the session and for the cache."""
 
-    facts: Facts
-    effects: tuple[Effect, ...]
-    """For `View.expect` when the text goes out, and `View.confirm` when it ran."""
-    cacheable: bool
-    """The same text means the same in every session with the same `View.digest` and paths."""
-    constants: bool
-    """It would not mean the same with other constants."""
+    __slots__ = ("cacheable", "constants", "effects", "facts")
+
+    def __init__(self, facts: Facts, effects: tuple[Effect, ...], *, cacheable: bool, constants: bool) -> None:
+        self.facts: Final = facts
+        self.effects: Final = effects
+        """For `View.expect` when the text goes out, and `View.confirm` when it ran."""
+        self.cacheable: Final = cacheable
+        """The same text means the same in every session of the same `World`."""
+        self.constants: Final = constants
+        """It would not mean the same with other constants."""
+
+
+class World(Noun):
+    """What the meaning of a text hangs on beside the text: half of a key, hashed once and not with every statement."""
+
+    __slots__ = ("digest", "number", "parameter_types", "paths", "version")
+
+    def __init__(
+        self, version: int, paths: tuple[Path, ...], digest: bytes, parameter_types: tuple[int, ...]
+    ) -> None:
+        self.version: Final = version
+        """The snapshot's."""
+        self.paths: Final = paths
+        self.digest: Final = digest
+        """`View.digest`."""
+        self.parameter_types: Final = parameter_types
+        self.number: Final = hash((version, paths, digest, parameter_types))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, World) and (self.version, self.paths, self.digest, self.parameter_types) == (
+            other.version, other.paths, other.digest, other.parameter_types,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 def study(
@@ -98,7 +127,7 @@ def _study(
     facts = found.facts(head)
     if len(statements) == 1 and _counts_changes(statements[0], facts):
         facts = msgspec.structs.replace(facts, counts_changes=True)
-    return Understood(facts, tuple(found.effects), found.cacheable, found.constants)
+    return Understood(facts, tuple(found.effects), cacheable=found.cacheable, constants=found.constants)
 
 
 def _counts_changes(statement: Statement, facts: Facts) -> bool:
@@ -182,7 +211,15 @@ class FactsCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
         self._size = 0
-        self._known: OrderedDict[tuple[object, ...], tuple[Understood | None, int]] = OrderedDict()
+        self._young: dict[tuple[bytes, World], Understood] = {}
+        self._old: dict[tuple[bytes, World], Understood] = {}
+        self._worlds: dict[World, World] = {}
+
+    def world(self, world: World) -> World:
+        """Return the one that stands for all equal ones: keys then compare by identity."""
+        if len(self._worlds) >= MAX_WORLDS:
+            self._worlds.clear()
+        return self._worlds.setdefault(world, world)
 
     def look(
         self,
@@ -191,41 +228,45 @@ class FactsCache:
         snapshot: Snapshot,
         protected: ProtectedColumns,
         parameter_types: tuple[int, ...] = (),
+        world: World | None = None,
     ) -> Understood:
-        """`study`, from memory where it can be."""
+        """`study`, from memory where it can be. `world`: that of these arguments, if it is at hand."""
+        if world is None:
+            world = self.world(World(snapshot.version, view.paths, view.digest, parameter_types))
         plain = plain_key(sql)
-        rest = (snapshot.version, view.paths, view.digest, parameter_types)
-        known = self._known
         if plain is not None:
-            key = (plain, *rest)
-            hit = known.get(key)
-            if hit is not None and hit[0] is not None:
-                known.move_to_end(key)
-                return hit[0]
-        exact = (sql, *rest)
-        hit = known.get(exact)
-        if hit is not None and hit[0] is not None:
-            known.move_to_end(exact)
-            return hit[0]
+            found = self._find((plain, world))
+            if found is not None:
+                return found
+        if plain is not sql:
+            found = self._find((sql, world))
+            if found is not None:
+                return found
         understood = study(sql, view, snapshot, protected, parameter_types)
         if understood.cacheable and len(sql) <= LARGEST_KEPT:
-            self._keep(exact if plain is None or understood.constants else key, understood, len(sql))
+            self._keep((sql if plain is None or understood.constants else plain, world), understood)
         return understood
+
+    def _find(self, key: tuple[bytes, World]) -> Understood | None:
+        found = self._young.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self._keep(key, found)
+        return found
 
     def facts_for(self, sql: bytes, view: View, snapshot: Snapshot, protected: ProtectedColumns) -> Facts:
         """`understand`, from memory where it can be."""
         return self.look(sql, view, snapshot, protected).facts
 
-    def _keep(self, key: tuple[object, ...], understood: Understood, length: int) -> None:
+    def _keep(self, key: tuple[bytes, World], understood: Understood) -> None:
+        """Two generations, as in `ostiary.policy.policies`: a hit writes nothing, and what is used survives."""
         facts = understood.facts
-        size = 1_500 + 2 * length + 200 * len(facts.resources) + 80 * len(facts.functions)
-        self._known[key] = (understood, size)
-        self._size += size
-        while self._size > self._limit and self._known:
-            _, (_, gone) = self._known.popitem(last=False)
-            self._size -= gone
+        size = 1_500 + 2 * len(key[0]) + 200 * len(facts.resources) + 80 * len(facts.functions)
+        if self._size + size > self._limit // 2:
+            self._old, self._young, self._size = self._young, {}, 0
+        if size <= self._limit // 2:
+            self._young[key] = understood
+            self._size += size
 
     def clear(self) -> None:
         """Forget everything."""
-        self._known.clear()
-        self._size = 0
+        self._young, self._old, self._size = {}, {}, 0

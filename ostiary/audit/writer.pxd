@@ -1,0 +1,45 @@
+# Types of writer.py for the compiled line.
+cimport cython
+
+from ostiary.audit.tail cimport Tail
+
+
+@cython.final
+cdef class Writer:
+    cdef public long long durable
+    cdef public Tail _tail
+    cdef public object _segments
+    cdef public double _patience
+    cdef public double _stall
+    cdef public object _unsigned
+    cdef public long long _fence
+    cdef public object _read_fence
+    cdef public double _fence_seen_at
+    cdef public object _on_clean
+    cdef public object _on_closed
+    cdef public object _on_failed
+    cdef public long long _reserve
+    cdef public long long _plenty
+    cdef public object _loop
+    cdef public object _thread
+    cdef public object _bell
+    cdef public bint _napping
+    cdef public bint _asleep
+    cdef public bint _closing
+    cdef public double _busy_since
+    cdef public double _full_since
+    cdef public double _unsigned_since
+    cdef public object _failure
+    cdef public object _waiters
+    cdef public object _alarm
+    cdef public object _housekeeper
+    cdef public object _sealer
+    cdef public long long _announced
+    cdef public double _announced_at
+    cdef public long long _drops
+    cdef dict __dict__  # for `signed`, which is a word of Cython's
+    @cython.locals(index=cython.longlong)
+    cpdef Py_ssize_t append(self, bytes entry, bint closing=*) except? -2
+    @cython.locals(index=cython.longlong)
+    cpdef Py_ssize_t append_all(self, list entries) except? -2
+    cpdef _wake(self)

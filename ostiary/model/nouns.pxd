@@ -1,0 +1,4 @@
+# Types of nouns.py for the compiled line.
+
+cdef class Noun:
+    pass
