@@ -26,7 +26,7 @@ LINE = [
         "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/mask.py",
         "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py",
         "policy/decide.py", "policy/policies.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
-        "protocols/postgres/conversation.py", "protocols/postgres/relay.py", "protocols/postgres/understand/judge.py",
+        "protocols/postgres/conversation.py", "protocols/postgres/decode.py", "protocols/postgres/relay.py", "protocols/postgres/states.py", "protocols/postgres/understand/judge.py",
         "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py",
     )
 ]  # fmt: skip

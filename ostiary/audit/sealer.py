@@ -44,12 +44,13 @@ from ostiary.audit.consistency import subtrees
 from ostiary.audit.cosignature import WitnessPolicy
 from ostiary.audit.keys import Origin, load_signer
 from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
-from ostiary.audit.tiles import TileFolder, bundle, tile_file, tile_path
+from ostiary.audit.tiles import TileFolder, tile_file, tile_path
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash, leaf_hashes
 from ostiary.audit.unfinished import Unfinished
 from ostiary.audit.wal import Damaged, WalReader, frames, segments
 from ostiary.audit.witnessing import Signed, Witnesses
 from ostiary.audit.writer import MESSAGE
+from ostiary.kernel.entries import bundle
 from ostiary.model.errors import ConfigError, LogFailed
 
 INTERVAL_SECONDS: Final = 1.0

@@ -28,11 +28,6 @@ def tile_path(level: int | str, number: int, width: int = WIDTH) -> str:
     return f"tile/{level}/{'/'.join(reversed(groups))}{partial}"
 
 
-def bundle(entries: Iterable[bytes]) -> bytes:
-    """Pack entries as tlog-tiles, "Log entries" says."""
-    return b"".join(_LENGTH.pack(len(entry)) + entry for entry in entries)
-
-
 def unbundle(data: bytes) -> list[bytes]:
     """Undo `bundle`. Raises ValueError when it does not come out even."""
     entries, at = [], 0

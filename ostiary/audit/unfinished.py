@@ -1,26 +1,16 @@
 """What is open in a log: intents without an outcome, sessions without an end. Kept by the sealer, used by recovery.
 
-Read off the entries' bytes without parsing them: quotes inside JSON strings are escaped, so the patterns below match members of the
-entry itself and nothing that a caller wrote. A test feeds them hostile text.
+Read off the entries' bytes without parsing them (`ostiary.kernel.entries.see`). A test feeds it hostile text.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from ostiary.audit.keys import replace
-
-_KIND: Final = re.compile(rb'"id":"([0-9a-f-]{36})","kind":"(intent|outcome|session\.start|session\.end)","mono":')
-_REF: Final = re.compile(rb'"ref":"([0-9a-f-]{36})","result":')
-_AFTER_ID: Final = b'","kind":"'
-_BEFORE_KIND: Final = len('"id":"') + 36
-"""Bytes from where `_KIND` begins to `_AFTER_ID`."""
-_SESSION_BEGINS: Final = b'"session":"'
-_SESSION: Final = re.compile(rb'"session":"([0-9a-f-]{36})",')
+from ostiary.kernel.entries import see
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -40,28 +30,7 @@ class Unfinished:
     def see(self, entry: bytes) -> None:
         """Take account of the next entry."""
         self.index += 1
-        # Found by a plain search for the end of its id, which is much quicker than a pattern's; then the pattern must fit there.
-        at = entry.find(_AFTER_ID)
-        while (found := _KIND.match(entry, at - _BEFORE_KIND) if at >= _BEFORE_KIND else None) is None:
-            if at < 0:
-                return
-            at = entry.find(_AFTER_ID, at + 1)
-        kind = found[2]
-        if kind == b"outcome":
-            ref = _REF.search(entry, found.end())
-            if ref is not None:
-                self.intents.pop(ref[1].decode(), None)
-            return
-        session = _SESSION.match(entry, max(0, entry.find(_SESSION_BEGINS, found.end())))
-        if session is None:
-            return
-        name = session[1].decode()
-        if kind == b"intent":
-            self.intents[found[1].decode()] = name
-        elif kind == b"session.start":
-            self.sessions[name] = found[1].decode()
-        else:
-            self.sessions.pop(name, None)
+        see(entry, self.intents, self.sessions)
 
     def save(self, path: Path) -> None:
         """Write it down, so that recovery need not start at the beginning."""

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.audit.note import BadNote, Checkpoint, Signer, Verifier, last_note, read_checkpoint
-from ostiary.audit.tiles import TileFolder, bundle, tile_file, tile_path, unbundle
+from ostiary.audit.tiles import TileFolder, tile_file, tile_path, unbundle
 from ostiary.audit.tree import Frontier, leaf_hash
 from ostiary.audit.wal import Damaged
+from ostiary.kernel.entries import bundle
 
 
 def naive_root(leaves: list[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from ostiary.protocols.postgres.understanding cimport Understanding
 from ostiary.protocols.relay cimport Ask, Streamed
 
 cdef int _QUERY, _PARSE, _BIND, _DESCRIBE_STATEMENT, _DESCRIBE_PORTAL, _EXECUTE, _CLOSE, _SYNC
-cdef int QUERY, BIND, FUNCTION_CALL, COPY_DATA, COPY_DONE, COPY_FAIL
+cdef int QUERY, SYNC, EXECUTE, DESCRIBE, BIND, FUNCTION_CALL, COPY_DATA, COPY_DONE, COPY_FAIL
 
 
 @cython.final
@@ -57,6 +57,7 @@ cdef class Asking:
     cpdef Ask _next(self, snapshot)
     @cython.locals(start=Py_ssize_t, end=Py_ssize_t, wire=bytes, sql=bytes, understood=Understood)
     cpdef Ask _query(self, bytes buf, tuple run, snapshot)
+    @cython.locals(tag=int)
     cpdef Ask _other(self, bytes wire, snapshot)
     cpdef Ask _parse(self, bytes wire, message, snapshot)
     @cython.locals(talk=Conversation, statement=Statement, understood=Understood)

@@ -56,6 +56,11 @@ HEAD_KEPT: Final = 64 << 10
 QUERY: Final = 0x51
 BIND: Final = 0x42
 FUNCTION_CALL: Final = 0x46
+SYNC: Final = 0x53
+EXECUTE: Final = 0x45
+DESCRIBE: Final = 0x44
+_DROP: Final = Move.DROP
+_OPEN: Final = Phase.OPEN
 COPY_DATA: Final = 0x64
 COPY_DONE: Final = 0x63
 COPY_FAIL: Final = 0x66
@@ -198,26 +203,28 @@ class Asking:
     def _phase(self) -> Phase:
         if self._talk.copying_in is not None:
             return Phase.COPYING
-        return Phase.SKIPPING if self._skipping else Phase.OPEN
+        return Phase.SKIPPING if self._skipping else _OPEN
 
     def _other(self, wire: bytes, snapshot: Snapshot) -> Ask | None:
         message = decode.frontend(wire)
-        if move(self._phase, message) is Move.DROP:
+        if move(self._phase, message) is _DROP:
+            return None
+        # The tags of every transaction come first: a class that does not match costs as much as a look-up.
+        tag = wire[0]
+        if tag == SYNC:
+            self._skipping = False
+            self._segment += 1
+            # During COPY FROM STDIN the target ignores Sync and Flush (54.2.6).
+            self._pass(wire, None if self._talk.copying_in is not None else Turn(_SYNC))
+            return None
+        if tag == EXECUTE and isinstance(message, m.Execute):
+            return self._execute(wire, message)
+        if tag == BIND and isinstance(message, m.Bind):
+            return self._bind(wire, message, snapshot)
+        if tag == DESCRIBE and isinstance(message, m.Describe):
+            self._describe(wire, message)
             return None
         match message:
-            case m.Bind():
-                return self._bind(wire, message, snapshot)
-            case m.Execute():
-                return self._execute(wire, message)
-            case m.Sync():
-                self._skipping = False
-                self._segment += 1
-                # During COPY FROM STDIN the target ignores Sync and Flush (54.2.6).
-                self._pass(wire, None if self._talk.copying_in is not None else Turn(_SYNC))
-                return None
-            case m.Describe():
-                self._describe(wire, message)
-                return None
             case m.Parse():
                 return self._parse(wire, message, snapshot)
             case m.Terminate():

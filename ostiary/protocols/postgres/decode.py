@@ -519,7 +519,8 @@ _BACKEND: Final[dict[int, Callable[[bytes], object]]] = {
 
 
 def _frame(table: dict[int, Callable[[bytes], object]], frame: bytes) -> object:
-    if len(frame) < BODY or _INT32.unpack_from(frame, 1)[0] != len(frame) - 1:
+    length = len(frame)
+    if length < BODY or (frame[1] << 24 | frame[2] << 16 | frame[3] << 8 | frame[4]) != length - 1:
         raise PeerMisbehaved(Misdeed.BAD_LENGTH, "a frame that is not whole")
     decode = table.get(frame[0])
     if decode is None:

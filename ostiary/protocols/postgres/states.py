@@ -56,9 +56,14 @@ TURNS: Final[dict[Phase, dict[type, Move]]] = {
 """Phase -> type of message -> what becomes of it."""
 
 
+_OPEN: Final = Phase.OPEN
+_WHEN_OPEN: Final = TURNS[Phase.OPEN]
+
+
 def move(phase: Phase, message: m.Frontend) -> Move:
     """What becomes of `message` in `phase`. Raises `PeerMisbehaved` (OUT_OF_TURN) for what the table does not have."""
-    found = TURNS[phase].get(type(message))
+    # An enum's hash is Python: the phase that is nearly always asked for is not looked up.
+    found = (_WHEN_OPEN if phase is _OPEN else TURNS[phase]).get(type(message))
     if found is None:
         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{type(message).__name__} during {phase.name}")
     return found
