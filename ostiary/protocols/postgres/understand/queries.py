@@ -509,6 +509,9 @@ class Queries(Expressions):
             self._subscripts(column["ResTarget"], scope)
         conflict = node.get("onConflictClause")
         if conflict:
+            if "infer" not in conflict:
+                # Any unique column may be what it does nothing for: whether the row is there says whether the value is.
+                self._compares(entries, names)
             self._on_conflict(conflict, entries, scope)
         return self._returning(node, entries, scope)
 
@@ -517,6 +520,13 @@ class Queries(Expressions):
             if "A_Indices" in step:
                 self.expression(step["A_Indices"].get("lidx"), scope)
                 self.expression(step["A_Indices"].get("uidx"), scope)
+
+    def _compares(self, entries: list[Entry], names: Sequence[str]) -> None:
+        """Values that are written to these columns are compared with those that are there."""
+        for entry in entries:
+            for name in entry.columns or () if WHOLE in names else names:
+                if entry.relation is not None and name in (entry.columns or {}):
+                    self.infer(self.column(entry, name)[1])
 
     def _on_conflict(self, node: Node, entries: list[Entry], scope: Scope) -> None:
         infer = node.get("infer", {})
