@@ -81,6 +81,10 @@ def world(postgres: Peer, tmp_path_factory):
     coder, helper = Agent(home, "agent:coder"), Agent(home, "agent:helper")
     for name in ("story_orders", "story_items", "story_salaries"):
         postgres.psql(f"create table if not exists {name}(id int); truncate {name}; insert into {name} values (1)")
+    # PostgreSQL's own log as an operator would have it: in front of each line stands who it was.
+    for setting in ("log_min_messages = log", "log_line_prefix = '%a | '", "log_statement = 'all'"):
+        postgres.psql(f"alter system set {setting}")
+    postgres.psql("select pg_reload_conf()")
     clients = [{"id": agent.name, "jwks_file": str(agent.file)} for agent in (coder, helper)]
     with gateway(
         connections={"shop": target(postgres)},
@@ -96,6 +100,8 @@ def world(postgres: Peer, tmp_path_factory):
         yield gate, api, coder, helper, postgres
         api.close()
     postgres.psql("drop table story_orders, story_items, story_salaries")
+    postgres.psql("alter system reset all")
+    postgres.psql("select pg_reload_conf()")
 
 
 def refused(session, statement: str) -> str:
@@ -129,6 +135,9 @@ def test_ana_her_agent_and_the_end_of_it(world):
         assert missing in refused(session, statement)
     shown = postgres.psql("select application_name from pg_stat_activity where application_name like 'ostiary:%'")
     assert "agent:coder for Ana Souza" in shown
+    own_log = (postgres.data.parent / "log").read_text()
+    (line,) = [each for each in own_log.splitlines() if "select id from story_orders, story_items" in each]
+    assert "agent:coder for Ana Souza" in line.partition(" | ")[0]
 
     # A sub-agent that wants more is refused; it gets less, and the chain is whole.
     wide = api.delegate(token, "agent:helper", 600, connections=["shop"], actions=["connect", "read", "delete"])
