@@ -37,7 +37,7 @@ fi
 command -v gcc >/dev/null || useful+=(gcc libc6-dev)
 [ -n "${OSTIARY_TEST_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
     || missing+=(postgresql)
-for pair in sshd:openssh-server ssh:openssh-client sshpass:sshpass rsync:rsync git:git; do
+for pair in sshd:openssh-server ssh:openssh-client sshpass:sshpass rsync:rsync git:git chromium:chromium; do
     command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
 done
 case $wants in *" bench "*) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer) ;; esac

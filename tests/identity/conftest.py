@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -72,3 +74,30 @@ def make_house(tmp_path: Path):
 @pytest.fixture
 def house(make_house):
     return make_house()
+
+
+SCRIPT = Path(__file__).with_name("provider.mjs")
+PACKAGE = "oidc-provider@9"
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory):
+    """A certified OpenID provider, and where it is."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("npm or node is not installed, and the provider is an npm package")
+    folder = tmp_path_factory.mktemp("provider")
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", PACKAGE]
+    try:
+        done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm did not install the provider within 90 s")
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install {PACKAGE}: no registry within reach")
+    shutil.copy(SCRIPT, folder)
+    with subprocess.Popen(
+        [node, SCRIPT.name], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        assert running.stdout is not None
+        yield running.stdout.readline().strip()
+        running.terminate()

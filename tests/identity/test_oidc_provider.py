@@ -8,8 +8,6 @@ import hashlib
 import html
 import re
 import secrets
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -25,31 +23,6 @@ from ostiary.identity.verifier import Verifier
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.testing.gateway import ISSUER, Gateway, gateway, target
 from ostiary.testing.pgclient import ServerError
-
-SCRIPT = Path(__file__).with_name("provider.mjs")
-PACKAGE = "oidc-provider@9"
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory):
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("npm or node is not installed, and the provider is an npm package")
-    folder = tmp_path_factory.mktemp("provider")
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", PACKAGE]
-    try:
-        done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not install the provider within 90 s")
-    if done.returncode != 0:
-        pytest.skip(f"npm cannot install {PACKAGE}: no registry within reach")
-    shutil.copy(SCRIPT, folder)
-    with subprocess.Popen(
-        [node, SCRIPT.name], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as running:
-        assert running.stdout is not None
-        yield running.stdout.readline().strip()
-        running.terminate()
 
 
 def through_the_pages(
