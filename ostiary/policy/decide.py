@@ -356,7 +356,8 @@ def _yes(case: _Case, asked: list[Resource], opinions: list[Opinion], clear: fro
         grounds=Grounds(
             tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", "", case.approval, case.approved_by,
             duties=duties_of(
-                case.policies, satisfied, [(o.resource.name, o.policies) for o in opinions if o.resource.kind == "relation"]
+                case.policies, satisfied, [(o.resource.name, o.policies) for o in opinions if o.resource.kind == "relation"],
+                (case.who, case.connection.name, bool(case.facts.opaque)),
             ),
         ),
         approvers=(),

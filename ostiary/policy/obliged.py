@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ostiary.model.decisions import Grounds, Permit, Refusal
 from ostiary.model.duties import Duties
+from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import Facts, Objection, Unjudgeable
 from ostiary.policy.policies import Policies
+from ostiary.policy.source import Policy
+
+SAMPLES: Final = frozenset(
+    f"pg_catalog.{each}"
+    for each in ("pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs")
+)
+"""Relations that hold samples of other relations' rows."""
+ANYTHING: Final = "*"
+NOTHING: Final = "false"
 
 
 def duties_of(
-    policies: Policies, satisfied: Sequence[str], relations: Sequence[tuple[str, tuple[str, ...]]]
+    policies: Policies,
+    satisfied: Sequence[str],
+    relations: Sequence[tuple[str, tuple[str, ...]]],
+    seen: tuple[VerifiedIdentity, str, bool],
 ) -> Duties | None:
     """What the satisfied permits demand. `relations`: each that is touched, with the permits that were satisfied for it.
 
-    A condition on rows is about the relations for which its permit was satisfied.
+    A condition on rows is about the relations for which its permit was satisfied. What may show rows of any relation (`seen`: by whom, on
+    which connection, and whether something is opaque), shows none to whom some condition is about.
     """
     permits = [policies.by_id[name] for name in satisfied]
     rows = [each.rows for each in permits if each.rows is not None]
@@ -27,9 +42,23 @@ def duties_of(
         for name in names
         if (condition := policies.by_id[name].filter)
     }
+    who, connection, opaque = seen
+    telling = {relation for relation, _ in relations if relation in SAMPLES} | ({ANYTHING} if opaque else set())
+    if telling and any(_concerns(each, who, connection) for each in policies.by_id.values() if each.filter):
+        filters |= {(relation, NOTHING) for relation in telling}
     if not (rows or timeouts or filters or read_only):
         return None
     return Duties(min(rows, default=None), tuple(sorted(filters)), read_only, min(timeouts, default=None))
+
+
+def _concerns(policy: Policy, who: VerifiedIdentity, connection: str) -> bool:
+    """Whether a permit may be about this identity on this connection, as far as its head says."""
+    principal = policy.est["principal"].get("entity", {})
+    if principal.get("type") == "Ostiary::Group" and principal.get("id") not in who.groups:
+        return False
+    resource = policy.est["resource"].get("entity", {})
+    name = str(resource.get("id", ""))
+    return resource.get("type") in {None, "Ostiary::Label"} or name.partition("/")[0] == connection
 
 
 def demanded(duties: Duties) -> str:

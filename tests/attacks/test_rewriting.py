@@ -41,12 +41,14 @@ CREATE SCHEMA evil;
 CREATE FUNCTION evil.always(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
 CREATE OPERATOR evil.= (leftarg = text, rightarg = text, function = evil.always);
 CREATE TABLE evil.orders(id int, region text, note text);
+ANALYZE orders;
 """
 ACTIONS = ", ".join(
     f'Ostiary::Action::"{each}"'
     for each in ("connect", "read", "write", "delete", "define", "execute", "transfer", "administer", "unmask")
 )
 POLICY = f"""
+@id("code") permit (principal, action == Ostiary::Action::"opaque", resource);
 @id("anything") permit (principal, action in [{ACTIONS}], resource);
 @id("eu-orders") @filter("region = 'eu'")
 permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"rewriting/public.orders");
@@ -124,6 +126,8 @@ SEEN = {
     ),
     "a partition alone": ("SELECT count(*) FROM parts_1", 1),
     "a partitioned table": ("SELECT count(*) FROM parts", 1),
+    "as samples": ("SELECT count(*) FROM pg_stats WHERE tablename = 'orders'", 0),
+    "as samples in the table behind": ("SELECT count(*) FROM pg_statistic", 0),
     "what is the caller's own": ("SELECT count(*) FROM mine", 1),
 }  # fmt: skip
 
@@ -158,6 +162,9 @@ REFUSED = {
     "a view over it": "CREATE VIEW mine_too AS SELECT * FROM orders",
     "a materialized view refreshed": "CREATE RULE r AS ON INSERT TO plain DO ALSO SELECT * FROM orders",
     "a function over it": "CREATE FUNCTION f() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM orders; END",
+    "samples of its rows by COPY": "COPY pg_statistic TO STDOUT",
+    "a statement in a value": "SELECT query_to_xml('SELECT * FROM orders', true, true, '')",
+    "a block of code": "DO $$ BEGIN RAISE NOTICE '%', (SELECT max(note) FROM orders); END $$",
     "its name for something of two": "SELECT public.orders.id FROM public.orders, (SELECT 1 AS id) o(id), lines orders",
 }
 
@@ -344,7 +351,6 @@ HELD = POLICY.replace(
     '@id("anything") permit',
     """@id("held") @transactions("read only") @timeout("300ms")
     permit (principal, action == Ostiary::Action::"connect", resource);
-    @id("code") permit (principal, action == Ostiary::Action::"opaque", resource);
     @id("anything") permit""",
 )
 LIFTING = (

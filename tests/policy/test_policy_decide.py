@@ -487,3 +487,13 @@ def test_a_path_is_in_all_paths_above_it(path: str, allowed: bool) -> None:
     held = rules('permit (principal, action, resource in Ostiary::Path::"orders-db/orders");')
     facts = plain_facts(action=Action.READ, name="GET", resources=(Resource("path", path, Action.READ, (), ()),))
     assert isinstance(decide(held, identity(), Operation(facts, b"", None, b""), connection()), Permit) is allowed
+
+
+def test_what_may_show_rows_of_anything_shows_none_to_whom_a_filter_is_about() -> None:
+    filtered = """@filter("a = 1") permit (principal in Ostiary::Group::"support", action == Ostiary::Action::"read",
+        resource == Ostiary::Relation::"{}/public.orders");"""
+    samples = operation(touch(READ, "pg_catalog.pg_stats"))
+    for place, groups, told in (("orders-db", ("support",), False), ("orders-db", (), True), ("other", ("support",), True)):
+        policies = rules(ALL, filtered.format(place))
+        duties = decide(policies, identity(*groups), samples, connection()).grounds.duties
+        assert (duties is None) == told

@@ -27,7 +27,7 @@ from ostiary.protocols.postgres.grammar import Node, Statement, parse
 from ostiary.protocols.postgres.rewriting.conditions import Caller, Condition, Unknown, filled, logic, read
 from ostiary.protocols.postgres.rewriting.trees import MAX_TEXT, write
 from ostiary.protocols.postgres.understand.filtered import digest, seen_through
-from ostiary.protocols.postgres.understand.ground import ProtectedColumns
+from ostiary.protocols.postgres.understand.ground import WHOLE, ProtectedColumns
 from ostiary.protocols.postgres.understand.judge import sites
 from ostiary.protocols.postgres.understand.names import Target, strings
 from ostiary.protocols.postgres.understand.utility import SHOWING, WHOLE_FETCHES, most_rows
@@ -92,6 +92,11 @@ def unmet(facts: Facts, duties: Duties, caller: Caller) -> Objection | None:
     except Impossible as why:
         return why.objection
     for relation, condition in wanted.items():
+        if relation == WHOLE:
+            return Impossible(
+                "only some rows may be seen here, and what this statement shows cannot be told",
+                "Write it as a SELECT of the tables themselves.",
+            ).objection
         if through.get(relation) != digest(condition):
             return Impossible(
                 f"only some rows of {relation} may be seen, and this statement reaches it in a way that the gateway cannot filter",
