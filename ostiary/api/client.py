@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from ostiary.api.words import ACCESS_TOKEN, AWS_IDENTITY, COMMAND_LINE, GRANT, JWT
+from ostiary.api.words import ACCESS_TOKEN, AWS_IDENTITY, AWS_KEYS, COMMAND_LINE, GRANT, JWT
 from ostiary.identity.issuers import is_safe_url
 from ostiary.identity.jose import MAX_TOKEN
 from ostiary.model.errors import OstiaryError
@@ -30,6 +30,17 @@ class ApiRefused(OstiaryError):
 
 
 @dataclass(frozen=True, slots=True)
+class GrantedKeys:
+    """Keys for AWS's SDKs."""
+
+    access_key: str
+    secret: Secret
+    session_token: Secret
+    seconds: int
+    """How long they are good for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Granted:
     """A gateway token."""
 
@@ -38,8 +49,7 @@ class Granted:
     """How long it is good for."""
 
 
-def exchange(
-    api_url: str,
+def _form(
     subject_token: Secret,
     *,
     actor_token: Secret | None = None,
@@ -48,10 +58,9 @@ def exchange(
     purpose: str = "",
     ticket: str = "",
     account: str | None = None,
-    ca_file: str | None = None,
     nonce: str | None = None,
-) -> Granted:
-    """Exchange `subject_token` at the gateway (RFC 8693); raises `ApiRefused`. With `nonce` it is a presigned URL: see `nonce`."""
+) -> dict[str, Any]:
+    """The form of an exchange. With `nonce` the token is a presigned URL: see `nonce`."""
     form: dict[str, Any] = {
         "grant_type": GRANT,
         "subject_token": subject_token.reveal(),
@@ -68,11 +77,28 @@ def exchange(
         form["account"] = account
     if details is not None:
         form["authorization_details"] = json.dumps(list(details))
-    answer = _post(api_url, "/v1/token", form, ca_file)
+    return form
+
+
+def exchange(api_url: str, subject_token: Secret, *, ca_file: str | None = None, **asked: Any) -> Granted:
+    """Exchange `subject_token` at the gateway (RFC 8693) for what `_form` says; raises `ApiRefused`."""
+    answer = _post(api_url, "/v1/token", _form(subject_token, **asked), ca_file)
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if answer.get("issued_token_type") != ACCESS_TOKEN or not isinstance(token, str) or len(token) > MAX_TOKEN:
         raise ApiRefused("the answer is not that of an Ostiary gateway")
     return Granted(Secret(token), seconds if isinstance(seconds, int) else 0)
+
+
+def aws_keys(api_url: str, subject_token: Secret, connection: str, *, ca_file: str | None = None, **asked: Any) -> GrantedKeys:
+    """Exchange `subject_token` for keys that AWS's SDKs sign with; raises `ApiRefused`."""
+    form = _form(subject_token, connections=[connection], **asked) | {"requested_token_type": AWS_KEYS}
+    answer = _post(api_url, "/v1/token", form, ca_file)
+    parts = [answer.get(name) for name in ("access_key_id", "secret_access_key", "access_token")]
+    seconds = answer.get("expires_in")
+    if answer.get("issued_token_type") != AWS_KEYS or not all(isinstance(part, str) for part in parts):
+        raise ApiRefused("the answer is not that of an Ostiary gateway")
+    access_key, secret, token = map(str, parts)
+    return GrantedKeys(access_key, Secret(secret), Secret(token), seconds if isinstance(seconds, int) else 0)
 
 
 def revoke(api_url: str, token: Secret, *, ca_file: str | None = None) -> None:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from ostiary.api.events import Record, TokenEvent
 from ostiary.api.forms import NO_STORE, Form, FormRefused, single
 from ostiary.identity.aws import AwsLogin
+from ostiary.identity.aws_keys import AwsKeys
 from ostiary.identity.clients import Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.oidc import Login, Provided
@@ -67,6 +68,10 @@ class Deps:
     """Asks AWS who signed; None: its principals do not log in here."""
     returned: Callable[[Provided], Awaitable[None]] = _nobody_asks
     """Hears of every login at an issuer, before it is asked whether whoever it is was stopped."""
+    aws_accounts: frozenset[str] = frozenset()
+    """Connections that are AWS accounts."""
+    aws_keys: AwsKeys | None = None
+    """Makes the keys that clients of AWS sign with; None: no connection needs any."""
     clock: Callable[[], float] = time.time
 
     def is_admin(self, who: VerifiedIdentity) -> bool:

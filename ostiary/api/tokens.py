@@ -22,6 +22,7 @@ from ostiary.api.words import (
     ACCESS_TOKEN,
     ASSERTION,
     AWS_IDENTITY,
+    AWS_KEYS,
     CLIENT_CREDENTIALS,
     CODE,
     CONNECTION_URN,
@@ -61,6 +62,8 @@ class _Asked:
     connections: frozenset[str]
     details: list[dict[str, Any]] | None
     account: str | None
+    keys: bool
+    """It is keys for AWS that are wanted, and no token."""
 
 
 class Tokens:
@@ -93,6 +96,7 @@ class Tokens:
             try:
                 kind = _grant(form)
                 asked = _read(form)
+                self._check_keys(asked, request)
                 return await self._grant(request, form, kind, asked, said)
             except Unreadable as error:
                 self._desk.count("exchange", "unreadable")
@@ -106,6 +110,12 @@ class Tokens:
         if aws is None:
             return oauth_error("invalid_request", "AWS principals do not log in here: [aws_identities] is not configured", 404)
         return answer({"nonce": aws.nonce(self._desk.deps.clock()), "audience": aws.audience, "endpoint": aws.endpoint, "expires_in": NONCE_SECONDS})
+
+    def _check_keys(self, asked: _Asked, request: Request) -> None:
+        if asked.keys and (len(asked.connections) != 1 or not asked.connections <= self._desk.deps.aws_accounts):
+            raise Unreadable("invalid_target", "keys for AWS are made for exactly one connection of type aws")
+        if asked.keys and request.headers.get("dpop") is not None:
+            raise Unreadable("invalid_request", "keys for AWS are bound to themselves: send no DPoP proof")
 
     async def _grant(self, request: Request, form: Form, kind: str, asked: _Asked, said: Said) -> Response:
         desk, now = self._desk, self._desk.deps.clock()
@@ -133,12 +143,27 @@ class Tokens:
             return oauth_error("temporarily_unavailable", "the login cannot be noted; nothing was issued", 503)
         if kind == "code":
             self._logins.gave(_required(form, "code"), minted.identity.auth.token, minted.identity.expires)
+        seconds = max(0, minted.identity.expires - int(desk.deps.clock()))
+        if asked.keys:
+            return self._aws_keys(minted, asked, seconds)
         given = {
             "access_token": minted.token,
             "issued_token_type": ACCESS_TOKEN,
             "token_type": "Bearer" if bound is None else "DPoP",
-            "expires_in": max(0, minted.identity.expires - int(desk.deps.clock())),
+            "expires_in": seconds,
         }
+        return answer(given)
+
+    def _aws_keys(self, minted: Minted, asked: _Asked, seconds: int) -> Response:
+        """The token, sealed, and the keys that go with it. The token itself is not told."""
+        (connection,) = asked.connections
+        if self._desk.deps.aws_keys is None:
+            raise AssertionError("keys were asked for a connection that is no AWS account")
+        keys = self._desk.deps.aws_keys.make(minted.token, connection)
+        given = {
+            "access_token": keys.session_token, "issued_token_type": AWS_KEYS, "token_type": "N_A", "expires_in": seconds,
+            "access_key_id": keys.access_key, "secret_access_key": keys.secret.reveal(),
+        }  # fmt: skip
         return answer(given)
 
     async def _proved(self, form: Form, kind: str, now: float, bound: str | None) -> tuple[Proved, Proved | None]:
@@ -299,7 +324,8 @@ def _at_keyboard(subject: Proved | None, actor: Proved | None) -> VerifiedIdenti
 
 
 def _detail(asked: _Asked) -> str:
-    return "" if asked.account is None else f"account {asked.account}"
+    parts = (f"account {asked.account}" if asked.account is not None else "", "keys for AWS" if asked.keys else "")
+    return ", ".join(part for part in parts if part)
 
 
 _GRANTS: Final = {
@@ -336,8 +362,8 @@ def _check_exchange(form: Form) -> None:
         raise Unreadable("invalid_request", "subject_token_type is missing or not one of ours")
     if (actor is None) != (actor_type is None) or (actor_type is not None and actor_type not in TOKEN_TYPES):
         raise Unreadable("invalid_request", "actor_token and actor_token_type do not fit")
-    if single(form, "requested_token_type") not in (None, ACCESS_TOKEN, JWT):
-        raise Unreadable("invalid_request", "only access tokens are issued")
+    if single(form, "requested_token_type") not in (None, ACCESS_TOKEN, JWT, AWS_KEYS):
+        raise Unreadable("invalid_request", "only access tokens and keys for AWS are issued")
 
 
 def _read(form: Form) -> _Asked:
@@ -349,7 +375,8 @@ def _read(form: Form) -> _Asked:
             raise Unreadable("invalid_target", f"resource must be {CONNECTION_URN}NAME")
         connections.add(resource.removeprefix(CONNECTION_URN))
     details = read_details(single(form, "authorization_details"))
-    return _Asked(frozenset(connections), details, single(form, "account"))
+    keys = single(form, "requested_token_type") == AWS_KEYS
+    return _Asked(frozenset(connections), details, single(form, "account"), keys)
 
 
 def _required(form: Form, name: str) -> str:

@@ -14,6 +14,8 @@ CONNECTION_URN: Final = "urn:ostiary:connection:"
 DELEGATION_TOKEN: Final = "urn:ostiary:token-type:delegation"  # noqa: S105 - a name, not a token
 AWS_IDENTITY: Final = "urn:ostiary:token-type:aws-caller-identity"
 """A presigned `sts:GetCallerIdentity`, with the `nonce` that it is bound to in a parameter beside it."""
+AWS_KEYS: Final = "urn:ostiary:token-type:aws-keys"
+"""An access key, a secret and a session token for AWS's SDKs: no access token, so `token_type` is `N_A` (RFC 8693, 2.2.1)."""
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CLIENT_CREDENTIALS: Final = "client_credentials"
 CODE: Final = "authorization_code"

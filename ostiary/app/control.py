@@ -28,6 +28,7 @@ from ostiary.config.types import Config, Scim, SshListener
 from ostiary.driver.spawn import spawn
 from ostiary.identity import records, ssh
 from ostiary.identity.aws import AwsLogin
+from ostiary.identity.aws_keys import load_or_create as load_aws_keys
 from ostiary.identity.clients import Client, Clients
 from ostiary.identity.gateway import TokenSigner
 from ostiary.identity.issuers import Issuer, issuer_configured
@@ -39,6 +40,7 @@ from ostiary.identity.standing import REVOKED, Standing, stop_body
 from ostiary.identity.verifier import Verifier
 from ostiary.identity.vouching import Vouching
 from ostiary.listener.accept import bind
+from ostiary.model.connections import AwsConnection
 from ostiary.model.errors import ConfigError, Reason
 from ostiary.model.identity import Said
 from ostiary.store import news
@@ -52,6 +54,13 @@ WRITER: Final = "control"
 MIN_SCIM_TOKEN: Final = 32
 AREAS: Final = (news.AREA, records.AREA, tables.AREA, alerts.AREA)
 """What is kept between two starts."""
+
+
+def _connections(config: Config, state: Path) -> dict[str, Any]:
+    """Which connections there are, which of them are AWS accounts, and what makes the keys for those."""
+    names = frozenset(name for name, each in config.connections.items() if isinstance(each, AwsConnection))
+    keys = load_aws_keys(state / "keys" / "aws.key") if names else None
+    return {"connections": frozenset(config.connections), "aws_accounts": names, "aws_keys": keys}
 
 
 async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: asyncio.Event) -> None:
@@ -97,7 +106,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
                 key, issuer=own, audience=AUDIENCE, minutes=config.tokens.minutes, older=older_keys(key_path)
             ),
             revoke=revoke,
-            connections=frozenset(config.connections),
+            **_connections(config, state),
             record=record,
             registry=CollectorRegistry(), actor_keys=(load_or_create_token_key(state / "keys" / "actor.key").public_jwk(),),
             records=kept, saw=controls.office.saw,

@@ -22,19 +22,20 @@ from ostiary.alerts.mandates import Ledger
 from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
 from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
-from ostiary.config.types import Config, HttpListener, Listener, SshListener
+from ostiary.config.types import AwsListener, Config, HttpListener, Listener, SshListener
 from ostiary.driver.admission import Alertable, Gate, Reception
 from ostiary.driver.http_gate import HttpGate
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
+from ostiary.identity.aws_keys import load_or_create as load_aws_keys
 from ostiary.identity.habits import Habits, credential
 from ostiary.identity.keys import load_or_create_token_key
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.masking import scrub
-from ostiary.model.connections import Connection, HttpConnection, PostgresConnection, SshConnection
+from ostiary.model.connections import AwsConnection, Connection, HttpConnection, PostgresConnection, SshConnection
 from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.link import Link, LinkDown
@@ -210,6 +211,8 @@ def destination(connection: Connection, reads_catalogue: Callable[[str], None]) 
             return PostgresDestination(connection, resolve, reads_catalogue)
         case SshConnection():
             return cast(Destination, _ssh().SshDestination(connection, resolve))
+        case AwsConnection():
+            return cast(Destination, _aws("aws_target").AwsDestination(connection, resolve))
         case HttpConnection():
             return HttpDestination(connection, resolve)
         case _:
@@ -224,15 +227,26 @@ def _ssh() -> ModuleType:
         raise ConfigError("listen.ssh", f"needs {exc.name}: pip install 'ostiary[ssh]'") from None
 
 
+def _aws(module: str) -> ModuleType:
+    """What speaks to AWS, where the extra is installed."""
+    try:
+        return importlib.import_module(f"ostiary.driver.{module}")
+    except ModuleNotFoundError as exc:
+        raise ConfigError("listen.aws", f"needs {exc.name}: pip install 'ostiary[aws]'") from None
+
+
 def gate(protocol: str, settings: Listener, reception: Reception, keys: Path, known: Iterable[Destination]) -> Gate:
     """The listener of one protocol. `keys`: the folder of the gateway's own."""
     if protocol == "postgresql":
         return PostgresGate(reception, settings)
     if isinstance(settings, SshListener):
         return cast(Gate, _ssh().SshGate(reception, settings, keys))
+    if isinstance(settings, AwsListener):
+        accounts = [each for each in known if isinstance(each.connection, AwsConnection)]
+        return cast(Gate, _aws("aws_gate").AwsGate(reception, settings, accounts, load_aws_keys(keys / "aws.key")))
     if isinstance(settings, HttpListener):
         signer = load_or_create_token_key(keys / "actor.key")
-        return HttpGate(reception, settings, [each for each in known if isinstance(each, HttpDestination)], signer)
+        return HttpGate(reception, settings, [each for each in known if type(each) is HttpDestination], signer)
     raise ConfigError(f"listen.{protocol}", "has no listener")
 
 

@@ -19,6 +19,7 @@ from ostiary.cli import (
     admin,
     approvals,
     audit,
+    aws,
     connections,
     delegate,
     gateway,
@@ -62,6 +63,8 @@ def build() -> typer.Typer:
     app.command("connect")(tokens.connect)
     app.command("ssh-cert")(ssh.ssh_cert)
     app.command("ssh-config")(ssh.ssh_config)
+    app.command("aws")(aws.aws)
+    app.command("env")(aws.env)
     app.add_typer(delegate.app, name="delegate")
     app.add_typer(admin.accounts, name="accounts")
     app.command("isolate")(admin.isolate)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import re2
 
+from ostiary.config.aws import aws_address, aws_connection
 from ostiary.config.http import check_places, check_rows, check_url, http_connection
 from ostiary.config.masks import data_classes, mask_key
 from ostiary.config.presets import OPEN_TO_ALL
@@ -25,6 +26,7 @@ from ostiary.config.types import (
     Approvals,
     Audit,
     AwsIdentities,
+    AwsTarget,
     Budget,
     Client,
     Config,
@@ -361,6 +363,8 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
             return _postgres(key, target, general, reach, folder)
         case SshTarget():
             return ssh_connection(key, target, general, reach, folder)
+        case AwsTarget():
+            return aws_connection(key, target, general, reach, lambda where, text: secret_ref(where, text, folder))
         case HttpTarget():
             return http_connection(key, target, general, reach, lambda where, text: secret_ref(where, text, folder))
         case _:
@@ -369,7 +373,7 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
 
 def _reach(key: str, target: Target, folder: Path) -> dict[str, Any]:
     """What an `Upstream` of any kind is made of."""
-    host, port = _address(f"{key}.address", target.address)
+    host, port = _address(f"{key}.address", aws_address(target) if isinstance(target, AwsTarget) else target.address)
     if not port:
         raise ConfigError(f"{key}.address", "needs the target's port, from 1 to 65535")
     if target.tls == "disable" and not target.danger_plaintext and not is_loopback(host):
@@ -532,4 +536,4 @@ def _dangers(key: str, value: Any) -> list[str]:
         ]
     if isinstance(value, dict):
         return [found for name, item in value.items() for found in _dangers(f"{key}.{name}", item)]
-    return [key] if value is True and key.rpartition(".")[2].startswith("danger_") else []
+    return [key] if (value is True or (isinstance(value, tuple) and value)) and key.rpartition(".")[2].startswith("danger_") else []

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from ostiary.config.masks import Refer, data_classes, mask_key
 from ostiary.config.types import Budget, Credential, HttpTarget, is_loopback
 from ostiary.model.connections import (
+    AwsConnection,
     Connection,
     CredentialKind,
     HttpConnection,
@@ -120,7 +121,7 @@ def check_places(connections: Mapping[str, Connection]) -> None:
     """No two services may be reached by the same host or path, nor one by nothing."""
     taken: dict[str, str] = {}
     for name, connection in connections.items():
-        if not isinstance(connection, HttpConnection):
+        if not isinstance(connection, HttpConnection) or isinstance(connection, AwsConnection):
             continue
         if not connection.prefix and not connection.hosts:
             raise ConfigError(f"connections.{name}.prefix", "is empty, and no hosts are named: nobody could reach it")

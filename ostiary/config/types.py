@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ostiary.model.connections import Connection, CredentialKind, Durability, Recording, Strategy
+from ostiary.model.connections import AwsCredentialKind, Connection, CredentialKind, Durability, Recording, Strategy
 from ostiary.model.identity import Kind
 from ostiary.model.operations import Action
 
@@ -137,6 +137,15 @@ class HttpListener(Listener, frozen=True, kw_only=True):
     """Client connections at once; one more is closed."""
 
 
+class AwsListener(HttpListener, frozen=True, kw_only=True):
+    """Where the `aws` command and AWS's SDKs come in: their endpoint URL. Which connection they mean, their keys say."""
+
+    address: Address = "127.0.0.1:15482"
+    """`host:port` to listen on. Without TLS only loopback is allowed."""
+    names: tuple[Text, ...] = ()
+    """Values of `Host` by which clients may call this listener, if not by its address. A bucket may stand before each: `BUCKET.NAME`."""
+
+
 class Listen(Section, frozen=True):
     """One listener for each protocol."""
 
@@ -146,6 +155,8 @@ class Listen(Section, frozen=True):
     """Where SSH clients connect."""
     http: HttpListener | None = None
     """Where HTTP clients connect."""
+    aws: AwsListener | None = None
+    """Where clients of AWS connect."""
 
 
 class Api(Section, frozen=True):
@@ -676,7 +687,59 @@ class HttpTarget(Target, frozen=True, kw_only=True):
     """Tell the service who acts: `X-Ostiary-Subject`, `-Actor`, `-Session`, and `X-Ostiary-Assertion`, which is signed."""
 
 
-TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget, "http": HttpTarget, "ssh": SshTarget}
+class AwsKey(Section, frozen=True, kw_only=True):
+    """What the gateway itself is, to AWS."""
+
+    kind: AwsCredentialKind = AwsCredentialKind.STATIC
+    """`static` (a key of its own), `web-identity` (a token in a file, as IAM roles for service accounts have), or `instance` (the machine's role, IMDSv2)."""
+    access_key: Annotated[str, Meta(max_length=128)] = ""
+    """With `static`: the access key id."""
+    secret: Text | None = None
+    """With `static`: where the secret access key is kept, never the key: `file:/path` or `env:NAME`."""
+    token: Text | None = None
+    """With `web-identity`: where the token is: `file:/path`."""
+    role: Annotated[str, Meta(pattern="^(arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+)?$")] = ""
+    """ARN of a role that each session assumes: its session name, source identity and tags are the person's, so CloudTrail shows them. `web-identity` needs one."""
+    external_id: Annotated[str, Meta(max_length=1224)] = ""
+    """External id that the role's trust policy asks for."""
+    session_seconds: Annotated[int, Meta(ge=900, le=43200)] = 3600
+    """Seconds that an assumed role is asked for."""
+
+
+class AwsTarget(Target, frozen=True, kw_only=True):
+    """An AWS account."""
+
+    address: Annotated[str, Meta(max_length=320)] = ""
+    """`host:port` at which all services are, instead of AWS's own endpoints: a test's, or a proxy's."""
+    account_id: Annotated[str, Meta(pattern="^[0-9]{12}$")]
+    """The account: twelve digits. ARNs are written with it, and buckets of other accounts are refused."""
+    regions: tuple[Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]$")], ...] = ("us-east-1",)
+    """Regions that callers may use. Global services sign for `us-east-1`, or for their partition's first."""
+    partition: Annotated[str, Meta(pattern="^(aws|aws-cn|aws-us-gov)$")] = "aws"
+    """`aws`, `aws-cn` or `aws-us-gov`."""
+    identity: AwsKey = msgspec.field(default_factory=AwsKey)
+    """What the gateway signs with. Callers never see it."""
+    unsigned_payload: bool = True
+    """Take content of S3 objects whose signature leaves the body out, as SDKs send it over TLS. Nothing else may ever be unsigned."""
+    foreign_buckets: tuple[Text, ...] = ()
+    """Buckets of other accounts that may be used. Of all others the account must be the owner (`x-amz-expected-bucket-owner`)."""
+    protect: dict[str, Protect] = {}
+    """Protected fields of answers, besides what AWS itself calls a secret: `"dynamodb:TABLE/ATTRIBUTE"`, or `"SERVICE:Operation json:/a/*/b"` and `"SERVICE:Operation xml://b"`."""
+    pass_types: tuple[Text, ...] = ()
+    """Media types of S3 objects that pass unmasked although detectors are on: `["application/zip", "binary/octet-stream"]`."""
+    reply_seconds: Seconds = 60.0
+    """Seconds of silence from a service after which it is given up."""
+    max_connections: Count = 100
+    """Connections to one endpoint at once; a request that finds none free waits."""
+    max_request_bytes: Annotated[int, Meta(ge=0, le=1 << 46)] = 1 << 33
+    """Bytes of a request's body; more is refused."""
+    approval_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    """Seconds for which a call is held that waits for an approval; then its client is told to try again, and does. 0: at once."""
+    danger_hands_out: tuple[Annotated[str, Meta(pattern="^[a-z0-9-]+:[A-Za-z0-9]+$")], ...] = ()
+    """Calls whose answers are credentials, and that are passed on all the same: `["ecr:GetAuthorizationToken"]`. What they hand out works past the gateway."""
+
+
+TARGETS: Final[dict[str, type[Target]]] = {"postgresql": PostgresTarget, "http": HttpTarget, "ssh": SshTarget, "aws": AwsTarget}
 """Kinds of target by the `type` that the file names: each takes the keys of `Target` and its own, and no other."""
 
 

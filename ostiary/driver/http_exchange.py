@@ -31,7 +31,7 @@ from ostiary.model.identity import Said
 from ostiary.model.proofs import Outcome
 from ostiary.model.restraints import Missing, Restraint
 from ostiary.policy.policies import Policies
-from ostiary.protocols.http import encode, refusals
+from ostiary.protocols.http import encode
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.states import Phase
 from ostiary.recording.recorder import Recorder
@@ -77,8 +77,24 @@ class Session(Protocol):
     desk: Desk
     count: Callable[[c.Count], Missing | None]
 
-    def actor_lines(self) -> bytes:
-        """Header lines that tell the service who acts."""
+    def masker(self, relay: HttpRelay) -> ReplyMasker:
+        """What masks the answer to that request."""
+        ...
+
+    def service(self, relay: HttpRelay) -> HttpDestination:
+        """Where that request goes."""
+        ...
+
+    def ready(self) -> bytes | None:
+        """What the service is shown, if it can be had at once; None: `fetch` it."""
+        ...
+
+    async def fetch(self) -> bytes:
+        """What the service is shown."""
+        ...
+
+    def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
+        """Header lines that go out with that request besides its own: a credential, and who acts."""
         ...
 
 
@@ -92,7 +108,7 @@ class Exchange:
         self._client = client
         self._journal = session.journal
         self._recorder = Recorder(session.journal.stream)
-        self.masker = ReplyMasker(connection.detect, session.destination.rules(), connection.pass_types)
+        self.masker = session.masker(relay)
         self.line = line = Line(
             admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
         )
@@ -172,7 +188,7 @@ class Exchange:
         wire, self._sent = self._sent, None
         if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
             link, self._link = self._link, None
-            self.session.destination.give_back(link, keeps=False)
+            self.session.service(self.relay).give_back(link, keeps=False)
             self._later(self.requests, self._dispatch(wire), answers=False)
             return
         self._replies.lose()
@@ -271,9 +287,8 @@ class Exchange:
                 self._link.transport.write(order.wire)
             return None
         self.waits_for_target = True
-        destination = self.session.destination
-        shown = destination.shown.ready()
-        link = destination.take() if shown is not None else None
+        shown = self.session.ready()
+        link = self.session.service(self.relay).take() if shown is not None else None
         if link is not None and shown is not None:
             self._attach(link, order.wire, shown)
             return None
@@ -281,10 +296,10 @@ class Exchange:
 
     async def _dispatch(self, wire: bytes) -> None:
         """Send a request's head on a connection that has to be waited for."""
-        destination = self.session.destination
-        shown = destination.shown.ready()
+        destination = self.session.service(self.relay)
+        shown = self.session.ready()
         if shown is None:
-            shown = await destination.shown.fetch()
+            shown = await self.session.fetch()
         link = await destination.open()
         if self.is_over:
             destination.give_back(link, keeps=not link.is_used)
@@ -298,10 +313,10 @@ class Exchange:
         if link.is_used and self.relay.body.is_done and self.relay.head.method in RETRIED:
             self._sent = wire
         self._asked_at = asyncio.get_running_loop().time()
-        actor = self.session.actor_lines()
+        lines = self.session.lines(self.relay, shown)
         end = wire.index(b"\r\n\r\n") + 2
         if link.transport is not None:
-            link.transport.write(b"".join((wire[:end], shown, actor, wire[end:])))
+            link.transport.write(b"".join((wire[:end], lines, wire[end:])))
         if not self._replies.waits and not self._replies.is_over:
             self._replies.resume(None)
 
@@ -376,7 +391,7 @@ class Exchange:
         if outcome is not None:
             self._close(outcome)
         if not self._head_sent:
-            said = refusals.failed(told)
+            said = self.relay.failed(told)
             length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(said.body)
             body = b"" if self.relay.head.method == b"HEAD" else said.body
             self._client.write(encode.response_head(said.head.status, said.head.headers) + length + body)
@@ -412,7 +427,7 @@ class Exchange:
                 lane.is_over = True
         link, self._link = self._link, None
         if link is not None:
-            self.session.destination.give_back(link, keeps=keeps)
+            self.session.service(self.relay).give_back(link, keeps=keeps)
         if goes_on is None:
             self.broke_off = True
             self._client.over(self, goes_on=False)

@@ -25,10 +25,12 @@ from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.leases import Lease
 from ostiary.driver.spawn import spawn
 from ostiary.listener.accept import accept_forever, server_tls
+from ostiary.masking.http import ReplyMasker
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.model.printable import printable
 from ostiary.model.restraints import Restraint
+from ostiary.model.secrets import Secret
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import read_request
@@ -69,13 +71,35 @@ class HttpSession:
         self.under_way: set[Exchange] = set()
         self._actor = actor
 
-    def actor_lines(self) -> bytes:
-        """Header lines that tell the service who acts, signed."""
-        return b"" if self._actor is None else self._actor.lines(time.time())
+    def masker(self, relay: HttpRelay) -> ReplyMasker:
+        """See `ostiary.driver.http_exchange.Session`."""
+        del relay  # what is protected is the same for every request
+        connection = self.destination.connection
+        return ReplyMasker(connection.detect, self.destination.rules(), connection.pass_types)
+
+    def service(self, relay: HttpRelay) -> HttpDestination:
+        """There is one."""
+        del relay
+        return self.destination
+
+    def ready(self) -> bytes | None:
+        """The configured credential, if it can be had at once."""
+        return self.destination.shown.ready()
+
+    async def fetch(self) -> bytes:
+        """The configured credential."""
+        return await self.destination.shown.fetch()
+
+    def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
+        """The credential, and header lines that tell the service who acts, signed."""
+        del relay
+        return shown if self._actor is None else shown + self._actor.lines(time.time())
 
 
 class HttpGate:
     """One HTTP listener."""
+
+    key = "listen.http"
 
     def __init__(
         self, reception: Reception, settings: HttpListener, destinations: list[HttpDestination], signer: object
@@ -83,7 +107,7 @@ class HttpGate:
         self._reception = reception
         self.settings = settings
         self._signer = signer
-        self._tls = server_tls("listen.http", settings, ["http/1.1"])
+        self._tls = server_tls(self.key, settings, ["http/1.1"])
         self._by_host = {host: each for each in destinations for host in each.connection.hosts}
         self._by_prefix = {each.connection.prefix: each for each in destinations if each.connection.prefix}
         own = {settings.host.lower(), *(name.lower() for name in settings.names)}
@@ -230,18 +254,45 @@ class HttpGate:
         self._make_room(destination)
         try:
             destination.rules()
-            target = reception.target(claims.connection, HttpDestination, self.settings, len(self._sessions))
+            target = reception.target(claims.connection, type(destination), self.settings, len(self._sessions))
             begun = await reception.begin(reception.admit(who, target, claims.said), claims.said, target)
         except NotAdmitted as exc:
             await reception.turn_away(claims, who, exc)
             raise
-        actor = ActorLines.made(begun, destination.connection, self._signer)
         _log.info("session", session=begun.session, connection=claims.connection, who=who.subject)
-        session = HttpSession(
-            begun, destination, actor, asyncio.get_running_loop().time(), reception.desk, reception.count
-        )
+        session = self.opened(begun, destination)
         session.restraint = reception.restraint(who, destination.connection)
         return session
+
+    def opened(self, begun: Begun, destination: HttpDestination) -> HttpSession:
+        """A session that has begun."""
+        actor = ActorLines.made(begun, destination.connection, self._signer)
+        return HttpSession(
+            begun, destination, actor, asyncio.get_running_loop().time(), self._reception.desk, self._reception.count
+        )
+
+    # --- what other listeners on top of HTTP do otherwise ---
+
+    def token(self, head: RequestHead) -> Secret:
+        """The token that a request shows."""
+        return shown_token(head.headers)
+
+    def is_ready(self, head: RequestHead) -> bool:
+        """Whether it can be judged at once; else `prepare` first."""
+        del head
+        return True
+
+    async def prepare(self, head: RequestHead, destination: HttpDestination) -> None:
+        """Fetch what judging it needs."""
+
+    def relay(self, head: RequestHead, session: HttpSession, fault: str) -> HttpRelay:
+        """What reads a request."""
+        return HttpRelay(head, session.destination.understanding, fault)
+
+    def failed(self, head: RequestHead | None, why: Exception) -> refusals.Said:
+        """The answer to what came in no session."""
+        del head
+        return refusals.failed(why)
 
     def _make_room(self, destination: HttpDestination) -> None:
         """Where a limit on sessions is reached, the one that was idle longest makes room: a token per request is no attack on others."""
@@ -302,6 +353,8 @@ class ClientLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._held = bytearray()
         self._exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        """Of the request that came last."""
         self._opening = False
         self._ends = False
         """Nothing more is read: it closes once the answer under way is out."""
@@ -380,6 +433,7 @@ class ClientLink(asyncio.Protocol):
                 self._deadline = loop.time() + self._gate.settings.head_seconds
             return
         del self._held[: len(head.raw)]
+        self._head = head
         self._deadline = float("inf")
         try:
             destination = self._gate.destination(head)
@@ -392,10 +446,10 @@ class ClientLink(asyncio.Protocol):
         self._admit(head, destination)
 
     def _admit(self, head: RequestHead, destination: HttpDestination, fault: str = "") -> None:
-        token = glimpsed_token(head.raw) if fault else shown_token(head.headers)
+        token = glimpsed_token(head.raw) if fault else self._gate.token(head)
         key = hashlib.sha256(self._from + token.reveal().encode("latin-1", "replace")).digest()
         session = self._gate.session(key, destination)
-        if session is not None:
+        if session is not None and self._gate.is_ready(head):
             self._start(head, session, fault)
             return
         claims = Claims(connection=destination.connection.name, token=token, said=self._said)
@@ -403,7 +457,8 @@ class ClientLink(asyncio.Protocol):
 
         async def open_it() -> None:
             try:
-                session = await self._gate.begin(key, claims, destination)
+                await self._gate.prepare(head, destination)
+                session = self._gate.session(key, destination) or await self._gate.begin(key, claims, destination)
             except (OstiaryError, OSError) as exc:
                 self._opening = False
                 self._refuse(exc if isinstance(exc, OstiaryError) else NotAdmitted(Reason.LOG_UNAVAILABLE))
@@ -415,7 +470,7 @@ class ClientLink(asyncio.Protocol):
         spawn(open_it(), f"session of {self._said.address}")
 
     def _start(self, head: RequestHead, session: HttpSession, fault: str) -> None:
-        relay = HttpRelay(head, session.destination.understanding, fault)
+        relay = self._gate.relay(head, session, fault)
         exchange = Exchange(self, session, relay, self._gate.policies, self._said)
         self._exchange = exchange
         self._slow_since, self._slow_bytes = asyncio.get_running_loop().time(), 0
@@ -460,7 +515,7 @@ class ClientLink(asyncio.Protocol):
     def _refuse(self, why: Exception) -> None:
         """Say no to what came in no session, and close."""
         self._ends = True
-        said = refusals.failed(why)
+        said = self._gate.failed(self._head, why)
         tail = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(said.body)
         self.write(encode.response_head(said.head.status, said.head.headers) + tail + said.body)
         self._hang_up()

@@ -66,7 +66,10 @@ _IMAGES: Final = {
 """Media types that pass if their bytes are what they say and the detectors find nothing in them."""
 _CHARSETS: Final = re.compile(r"utf-?8|us-ascii|ascii|iso-8859-\d{1,2}|latin-?1|windows-125\d", re.IGNORECASE)
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
-_DIGESTS: Final = frozenset({b"content-md5", b"digest", b"repr-digest", b"content-digest", b"etag", b"last-modified"})
+_DIGESTS: Final = frozenset({
+    b"content-md5", b"digest", b"repr-digest", b"content-digest", b"etag", b"last-modified", b"x-amz-crc32", b"x-amz-checksum-type",
+    *(b"x-amz-checksum-" + each for each in (b"crc32", b"crc32c", b"crc64nvme", b"sha1", b"sha256", b"sha512", b"md5")),
+})  # fmt: skip
 """What tells something of a body that was changed."""
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 """A target's own words could hold anything, so they are not passed on: RFC 9112, 4."""

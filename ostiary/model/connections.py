@@ -354,3 +354,79 @@ class HttpConnection(Connection, frozen=True, kw_only=True):
     def masks(self) -> bool:
         """Whether anything is looked for in what comes back."""
         return bool(self.detect or self.protect)
+
+
+class AwsCredentialKind(enum.StrEnum):
+    """What the gateway itself is, to AWS."""
+
+    STATIC = "static"
+    """A key of its own."""
+    WEB_IDENTITY = "web-identity"
+    """A token in a file, which its platform writes anew: IAM roles for service accounts."""
+    INSTANCE = "instance"
+    """The role of the machine that it runs on (IMDSv2)."""
+
+
+class AwsCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """How the gateway gets into an account; the caller's keys never get there."""
+
+    kind: AwsCredentialKind
+    access_key: str
+    secret: SecretRef | None
+    """Of `static`: the secret access key."""
+    token: SecretRef | None
+    """Of `web-identity`: the token."""
+    role: str
+    """ARN of the role that each session assumes, in the name of who acts; empty: none."""
+    external_id: str
+    session_seconds: int
+
+
+class AwsConnection(HttpConnection, frozen=True, kw_only=True):
+    """One AWS account."""
+
+    type: ClassVar[str] = "aws"
+
+    account_id: str
+    """Twelve digits."""
+    partition: str
+    """`aws`, `aws-cn` or `aws-us-gov`."""
+    regions: tuple[str, ...]
+    """Regions that callers may sign for; the first is where roles are assumed."""
+    aws_credential: AwsCredential
+    fixed: bool
+    """All services are at the one address of `upstream`."""
+    unsigned_payload: bool
+    """Content of objects may come unsigned."""
+    foreign_buckets: frozenset[str]
+    """Buckets that belong to others, and may be used."""
+    danger_hands_out: frozenset[str]
+    """Calls that hand out credentials, and are passed on."""
+    hidden: tuple[tuple[str, ProtectedField], ...]
+    """(`service:Operation`, or `dynamodb:TABLE`; the field of its answer)."""
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The data classes of its protected fields; `secret` is what AWS itself calls one."""
+        return frozenset({"secret", *(field.data_class for _, field in self.hidden)})
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """What the gateway proves itself with."""
+        held = self.aws_credential
+        return tuple(each for each in (held.secret, held.token) if each is not None)
+
+    @property
+    def place(self) -> str:
+        """The account."""
+        return self.account_id
+
+    @property
+    def account(self) -> str:
+        """The role that is assumed, or the key."""
+        return self.aws_credential.role or self.aws_credential.access_key or self.aws_credential.kind.value
+
+    @property
+    def masks(self) -> bool:
+        """There is always something that is looked for."""
+        return True

@@ -213,6 +213,10 @@ class HttpRelay:
         self.phase = turn(self.phase, Event.END)
         yield ReplyEnd()
 
+    def failed(self, error: Exception) -> refusals.Said:
+        """The gateway's own answer where something could not go on."""
+        return refusals.failed(error)
+
     @property
     def is_sent(self) -> bool:
         """Whether all of the request went to the service. Of a WebSocket there is always more to come."""

@@ -1,0 +1,82 @@
+"""Answers of AWS: as those of any HTTP service, but that the call says what is secret, and content of objects is of any type.
+
+An object whose type says nothing (`binary/octet-stream`, S3's own default) is looked through if it is text. What is not, and may not pass by
+the operator's word (`pass_types`), does not leave while anything is looked for; nor does a part of an object, since a value could be asked
+for in halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ostiary.masking.documents import Counts, Rules, Unmaskable
+from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked
+from ostiary.model.connections import ProtectedField
+from ostiary.model.proofs import Masked
+from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
+
+_UNSAID: Final = frozenset({"", "binary/octet-stream", "application/octet-stream", "application/x-directory"})
+_JSON: Final = "application/x-amz-json"
+
+
+class AwsReplyMasker(ReplyMasker):
+    """Masks one answer."""
+
+    def __init__(
+        self, detect: frozenset[str], passes: frozenset[str], hidden: Callable[[], tuple[tuple[ProtectedField, ...], str]]
+    ) -> None:
+        """`hidden`: the protected fields, and how the answer is read (`json`, `xml`, `content`), once the call is known."""
+        super().__init__(detect, Rules(()), passes)
+        self._hidden = hidden
+        self._clear: frozenset[str] = frozenset()
+        self._form = "content"
+
+    def show(self, clear: frozenset[str]) -> None:
+        """See `ReplyMasker.show`."""
+        super().show(clear)
+        self._clear = clear
+
+    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> Iterator[Masked]:
+        """See `ReplyMasker.mask`."""
+        if isinstance(part, ReplyHead):
+            protected, self._form = self._hidden()
+            self._rules = Rules(protected).hidden_from(self._clear)
+        yield from super().mask(part)
+
+    def _choose(self, head: ReplyHead) -> _Body:
+        kind, _ = _media_type(head)
+        coding = _coding(head)
+        looks = head.has_body and bool(self._bits or self._rules)
+        if looks and (self._form != "content" or kind.startswith(_JSON)):
+            body = self._reader("application/xml" if self._form == "xml" and not kind.startswith(_JSON) else "application/json")
+            return _Unpacked(body, coding) if coding else body
+        if looks and kind in _UNSAID and kind not in self._passes:
+            loose = _Loose(self._bits, self._counts)
+            body = _Unpacked(loose, coding) if coding else loose
+        else:
+            body = super()._choose(head)
+        if head.status == 206 and not body.passes:
+            raise Unmaskable("a part of what must be looked through whole")
+        return body
+
+
+class _Loose(_Body):
+    """Bytes whose type nobody said: text is looked through as text; anything else does not leave."""
+
+    def __init__(self, bits: int, counts: Counts) -> None:
+        self._text = _Text(bits, counts, multipart=False)
+        self._held = b""
+        self._begun = False
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
+        if not self._begun:
+            self._held += data
+            if not final and len(self._held) < MAX_HELD:
+                return None
+            data, self._held, self._begun = self._held, b"", True
+        if b"\0" in data or data.startswith((b"\x1f\x8b", b"PK\x03\x04", b"%PDF")):
+            raise Unmaskable("a body that is no text, and whose type nobody said")
+        out = self._text.feed(data, final=final)
+        self.changed = self._text.changed
+        return out

@@ -1,0 +1,103 @@
+"""A connection to moto as AWS, and clients of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from ostiary.api.client import GrantedKeys, aws_keys
+from ostiary.model.secrets import Secret
+from ostiary.testing.gateway import Gateway, gateway
+from ostiary.testing.peers import free_port
+
+ACCOUNT = "123456789012"
+POLICY = """
+permit (principal, action, resource);
+@id("no-delete") forbid (principal, action == Ostiary::Action::"delete", resource);
+@id("no-opaque") forbid (principal, action == Ostiary::Action::"opaque", resource);
+@id("no-unmask") forbid (principal, action == Ostiary::Action::"unmask", resource);
+@id("no-secret-bucket") forbid (principal, action, resource) when {
+    resource is Ostiary::Arn && resource.name like "arn:aws:s3:::secret-bucket*" };
+"""
+
+
+class Watch:
+    """Sees what reaches moto."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.heads: list[dict[str, str]] = []
+
+    def begin(self) -> tuple[list[str], list[dict[str, str]]]:
+        self.lines, self.heads = [], []
+        return self.lines, self.heads
+
+    def wrap(self, app: Any) -> Any:
+        def watched(environ: dict[str, Any], start: Any) -> Any:
+            self.lines.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            named = {name[5:].replace("_", "-").title(): value for name, value in environ.items() if name.startswith("HTTP_")}
+            self.heads.append(named)
+            return app(environ, start)
+
+        return watched
+
+
+WATCH = Watch()
+
+
+@dataclass
+class Account:
+    """A connection to moto, and how to call it through the gateway and past it."""
+
+    gateway: Gateway
+    moto: str
+    port: int
+    keys: dict[str, GrantedKeys] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def granted(self, subject: str = "ana") -> GrantedKeys:
+        if subject not in self.keys:
+            api = f"http://127.0.0.1:{self.gateway.api_port}"
+            self.keys[subject] = aws_keys(api, Secret(self.gateway.token(subject)), "aws-prod")
+        return self.keys[subject]
+
+    def client(self, service: str, *, subject: str = "ana", url: str = "", attempts: int = 1, **config: Any) -> Any:
+        """boto3 through the gateway."""
+        keys = self.granted(subject)
+        return boto3.client(
+            service, endpoint_url=url or self.url, region_name="us-east-1", aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret.reveal(), aws_session_token=keys.session_token.reveal(),
+            config=Config(retries={"total_max_attempts": attempts}, **config),
+        )  # fmt: skip
+
+    def direct(self, service: str) -> Any:
+        """boto3 past it."""
+        return boto3.client(
+            service, endpoint_url=self.moto, region_name="us-east-1", aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="x"
+        )
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.gateway.entries() if entry["kind"] == kind]
+
+
+@contextlib.contextmanager
+def account(moto: str, policy: str = POLICY, listener: dict[str, object] | None = None, **connection: object) -> Iterator[Account]:
+    port = free_port()
+    settings: dict[str, object] = {
+        "type": "aws", "address": moto.removeprefix("http://"), "tls": "disable", "account_id": ACCOUNT,
+        "regions": ["us-east-1", "eu-west-1"],
+        "identity": {"access_key": "AKIAGATEWAY", "secret": "file:secrets/key"},
+    }  # fmt: skip
+    sections = {"listen.aws": {"address": f"127.0.0.1:{port}", **(listener or {})}}
+    with gateway(
+        connections={"aws-prod": settings | connection}, policy=policy, sections=sections, secrets_by_name={"key": "the-real-secret"},
+    ) as running:
+        yield Account(running, moto, port)
