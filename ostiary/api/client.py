@@ -80,9 +80,15 @@ def _form(
     return form
 
 
-def exchange(api_url: str, subject_token: Secret, *, ca_file: str | None = None, **asked: Any) -> Granted:
-    """Exchange `subject_token` at the gateway (RFC 8693) for what `_form` says; raises `ApiRefused`."""
-    answer = _post(api_url, "/v1/token", _form(subject_token, **asked), ca_file)
+def exchange(
+    api_url: str, subject_token: Secret, *, ca_file: str | None = None, proof: str | None = None, **asked: Any
+) -> Granted:
+    """Exchange `subject_token` at the gateway (RFC 8693) for what `_form` says; raises `ApiRefused`.
+
+    `proof`: of a key (RFC 9449), to which the new token is then bound.
+    """
+    headers = {} if proof is None else {"dpop": proof}
+    answer = _post(api_url, "/v1/token", _form(subject_token, **asked), ca_file, headers)
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if answer.get("issued_token_type") != ACCESS_TOKEN or not isinstance(token, str) or len(token) > MAX_TOKEN:
         raise ApiRefused("the answer is not that of an Ostiary gateway")
@@ -154,9 +160,11 @@ def about_ssh(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
     return _send(api_url, "GET", "/v1/ssh", {}, ca_file)
 
 
-def _post(api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None) -> dict[str, Any]:
+def _post(
+    api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     sent = {name: value for name, value in form.items() if value}
-    return _send(api_url, "POST", path, {"data": sent}, ca_file)
+    return _send(api_url, "POST", path, {"data": sent, "headers": headers}, ca_file)
 
 
 def _send(

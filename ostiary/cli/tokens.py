@@ -16,6 +16,7 @@ from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, comple
 from ostiary.cli.output import Output, emit_json, say
 
 if TYPE_CHECKING:
+    from ostiary.cli.binding import Binding
     from ostiary.config.types import Config
     from ostiary.model.secrets import Secret
 
@@ -103,6 +104,10 @@ def connect(
     ticket: Ticket = "",
     details: Details = None,
     account: Account = None,
+    bound: Annotated[
+        bool,
+        typer.Option("--bound", help="Bind the token to a key of this command's own (DPoP), for one connection made at once."),
+    ] = False,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> int:
     """Run a client on a connection, logged in: `ostiary connect orders-db`, `ostiary connect orders-db -- pg_dump -s`.
@@ -111,7 +116,17 @@ def connect(
     Ends with the client's exit code.
     """
     host, port, tls = listener(config, gateway)
-    granted = exchanged(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file)
+    binding = None
+    if bound:
+        from ostiary.cli.binding import Binding
+
+        binding = Binding()
+    granted = exchanged(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file, binding)
+    secret = granted.token
+    if binding is not None:
+        from ostiary.model.secrets import Secret
+
+        secret = Secret(binding.for_connection(secret.reveal(), name))
     environment = {
         "PGHOST": host,
         "PGPORT": str(port),
@@ -121,7 +136,7 @@ def connect(
     }
     if tls and ca_file is not None:
         environment["PGSSLROOTCERT"] = str(ca_file.absolute())
-    return _run(command or ["psql"], environment, granted.token)
+    return _run(command or ["psql"], environment, secret)
 
 
 def exchanged(
@@ -135,6 +150,7 @@ def exchanged(
     details: Path | None,
     account: str | None,
     ca_file: Path | None,
+    binding: Binding | None = None,
 ) -> Any:
     """Exchange an issuer's token for the gateway's own."""
     from ostiary.api.client import ApiRefused, exchange
@@ -161,6 +177,7 @@ def exchanged(
             account=account,
             ca_file=trusted,
             nonce=nonce,
+            proof=None if binding is None else binding.for_exchange(url),
         )
     except ApiRefused as exc:
         # With an OAuth error it was a gateway that said no (RFC 6749, 5.2); without one, nobody fit answered.

@@ -83,7 +83,7 @@ class Verifier:
             raise NotAdmitted(
                 Reason.BAD_TOKEN,
                 "bound to a key, and shown without proof of it",
-                "use `ostiary connect`, which has the key",
+                "use `ostiary connect --bound`, which makes a key",
             )
         self._standing.check(proved.identity)
         return proved

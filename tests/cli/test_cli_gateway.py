@@ -103,3 +103,16 @@ def test_a_proof_stands_alone_and_a_changed_one_proves_nothing(gate: Gateway) ->
     line = proof.splitlines()[1]
     (gate.home / "bad.txt").write_text(proof.replace(line, line[:40] + ("B" if line[40] == "A" else "A") + line[41:]))
     told(gate, "audit", "verify", "bad.txt", code=ExitCode.NO)
+
+
+def test_connect_binds_its_token_to_a_key_where_policy_wants_that(postgres: Peer) -> None:
+    demand = '@id("bound") forbid (principal, action, resource) unless { context.bound };'
+    with gateway(connections={"db": target(postgres)}, policy="permit (principal, action, resource);" + demand) as running:
+        running.environment["OSTIARY_SUBJECT_TOKEN"] = running.token("ana")
+        psql = ["--", "psql", "-At", "-c", "SELECT 6 * 7"]
+        assert running.run("connect", "db", "-c", str(running.config), *psql).returncode == 2
+        done = running.run("connect", "db", "--bound", "-c", str(running.config), *psql)
+        assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+        twice = "psql -At -c 'SELECT 1'; psql -At -c 'SELECT 2'"
+        done = running.run("connect", "db", "--bound", "-c", str(running.config), "--", "sh", "-c", twice)
+        assert (done.returncode, done.stdout) == (2, "1\n"), "the proof is good for one login"
