@@ -18,7 +18,7 @@ DATABASE = "mutated"
 TOKEN = re.compile(
     r"""
       (?P<space>\s+)
-    | (?P<comment>--[^\n]*|/\*.*?\*/)
+    | (?P<comment>--[^\n]*|/\*)
     | (?P<string>'[^'\\]*(?:''[^'\\]*)*')
     | (?P<prefixed>(?:[eE]|[bBxXnN]|[uU]&)'[^']*(?:''[^']*)*'|[uU]&"[^"]*")
     | (?P<quoted>"[^"]*(?:""[^"]*)*")
@@ -39,8 +39,22 @@ Steps = tuple[Any, ...]
 
 
 def tokens(sql: str) -> list[Token]:
-    """The tokens of a statement; what stands in dollar quotes is one."""
-    return [(match.lastgroup or "", match.group()) for match in TOKEN.finditer(sql)]
+    """The tokens of a statement; what stands in dollar quotes is one, and so is a comment with those inside of it."""
+    found, at = [], 0
+    while (match := TOKEN.match(sql, at)) is not None:
+        at = comment_end(sql, at) if match.group() == "/*" else match.end()
+        found.append((match.lastgroup or "", sql[match.start() : at]))
+    return found
+
+
+def comment_end(sql: str, at: int) -> int:
+    """Where the comment that begins there ends: comments nest (PostgreSQL 18, 4.1.5)."""
+    depth = 0
+    for mark in re.finditer(r"/\*|\*/", sql[at:]):
+        depth += 1 if mark.group() == "/*" else -1
+        if not depth:
+            return at + mark.end()
+    return len(sql)
 
 
 def respelt(sql: str, dice: random.Random, how: str) -> str:

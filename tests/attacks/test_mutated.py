@@ -52,3 +52,13 @@ def test_a_respelt_statement_has_the_same_tokens() -> None:
     assert changed != sql
     words = [text.lower() for kind, text in tokens(changed) if kind == "word"]
     assert words == [text.lower() for kind, text in tokens(sql) if kind == "word" and text not in OURS]
+
+
+def test_a_nested_comment_is_one_token() -> None:
+    sql = "/* outer /* inner */ DELETE FROM victim */ SELECT 1 /* open /* to the end */"
+    assert [text for kind, text in tokens(sql) if kind == "comment"] == [
+        "/* outer /* inner */ DELETE FROM victim */",
+        "/* open /* to the end */",
+    ]
+    assert [text for kind, text in tokens(sql) if kind == "word"] == ["SELECT"]
+    assert "".join(text for _, text in tokens(sql)) == sql
