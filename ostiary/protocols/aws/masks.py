@@ -16,17 +16,17 @@ MAX_FIELDS: Final = 400
 _NO_SECRET: Final = frozenset({"nexttoken", "marker", "token", "clienttoken", "continuationtoken", "paginationtoken", "name", "arn"})
 """Members that models call sensitive although they only page on, or name."""
 
-_ENVIRONMENT: Final = "json:/{}/Environment/Variables/**"
+_ENVIRONMENT: Final = "json:/{}/Environment/Variables"
 NAMED: Final[dict[str, tuple[str, ...]]] = {
     "secretsmanager:GetSecretValue": ("json:/SecretString", "json:/SecretBinary"),
     "secretsmanager:BatchGetSecretValue": ("json:/SecretValues/*/SecretString", "json:/SecretValues/*/SecretBinary"),
     "secretsmanager:GetRandomPassword": ("json:/RandomPassword",),
     "kms:Decrypt": ("json:/Plaintext",), "kms:GenerateDataKey": ("json:/Plaintext",),
     "kms:GenerateDataKeyPair": ("json:/PrivateKeyPlaintext",), "kms:DeriveSharedSecret": ("json:/SharedSecret",),
-    "lambda:GetFunction": ("json:/Configuration/Environment/Variables/**", "json:/Code/Location"),
-    "lambda:GetFunctionConfiguration": ("json:/Environment/Variables/**",),
-    "lambda:UpdateFunctionConfiguration": ("json:/Environment/Variables/**",), "lambda:CreateFunction": ("json:/Environment/Variables/**",),
-    "lambda:UpdateFunctionCode": ("json:/Environment/Variables/**",), "lambda:PublishVersion": ("json:/Environment/Variables/**",),
+    "lambda:GetFunction": ("json:/Configuration/Environment/Variables", "json:/Code/Location"),
+    "lambda:GetFunctionConfiguration": ("json:/Environment/Variables",),
+    "lambda:UpdateFunctionConfiguration": ("json:/Environment/Variables",), "lambda:CreateFunction": ("json:/Environment/Variables",),
+    "lambda:UpdateFunctionCode": ("json:/Environment/Variables",), "lambda:PublishVersion": ("json:/Environment/Variables",),
     "lambda:ListFunctions": (_ENVIRONMENT.format("Functions/*"),), "lambda:ListVersionsByFunction": (_ENVIRONMENT.format("Versions/*"),),
     "lambda:GetLayerVersion": ("json:/Content/Location",),
     "ecs:DescribeTaskDefinition": ("json:/taskDefinition/containerDefinitions/*/environment/*/value",),
@@ -43,16 +43,16 @@ NAMED: Final[dict[str, tuple[str, ...]]] = {
     "ec2:DescribeSpotFleetRequests": ("xml://userData",),
     "autoscaling:DescribeLaunchConfigurations": ("xml://UserData",),
     "elasticbeanstalk:DescribeConfigurationSettings": ("xml://OptionSettings/member/Value",),
-    "glue:GetConnection": ("json:/**/ConnectionProperties/**",), "glue:GetConnections": ("json:/**/ConnectionProperties/**",),
-    "amplify:GetApp": ("json:/app/environmentVariables/**",), "amplify:ListApps": ("json:/apps/*/environmentVariables/**",),
-    "apprunner:DescribeService": ("json:/**/RuntimeEnvironmentVariables/**",),
-    "sagemaker:DescribeTrainingJob": ("json:/Environment/**",), "sagemaker:DescribeModel": ("json:/**/Environment/**",),
+    "glue:GetConnection": ("json:/**/ConnectionProperties",), "glue:GetConnections": ("json:/**/ConnectionProperties",),
+    "amplify:GetApp": ("json:/app/environmentVariables",), "amplify:ListApps": ("json:/apps/*/environmentVariables",),
+    "apprunner:DescribeService": ("json:/**/RuntimeEnvironmentVariables",),
+    "sagemaker:DescribeTrainingJob": ("json:/Environment",), "sagemaker:DescribeModel": ("json:/**/Environment",),
     "apigateway:GetApiKey": ("json:/value",), "apigateway:GetApiKeys": ("json:/item/*/value", "json:/items/*/value"),
     "cognito-idp:DescribeUserPoolClient": ("json:/UserPoolClient/ClientSecret",),
     "appsync:ListApiKeys": ("json:/apiKeys/*/id",), "datapipeline:GetPipelineDefinition": ("json:/parameterValues/*/stringValue",),
     "states:DescribeExecution": ("json:/input", "json:/output"),
 }  # fmt: skip
-"""By operation: what its answer holds that should be a secret, and the model does not say so."""
+"""By operation, the whole of what is named being hidden: what its answer holds that should be a secret, and the model does not say so."""
 
 _DECRYPTED: Final = {
     "ssm:GetParameter": "json:/Parameter/Value", "ssm:GetParameters": "json:/Parameters/*/Value",
@@ -88,7 +88,7 @@ def fields(name: str, call: Call | None, service: Service | None, connection: Aw
         elif call.service in ("dynamodb", "dynamodbstreams") and place.startswith("dynamodb:") and _shows(call, place[9:]):
             attribute = field.place.replace("~", "~0").replace("/", "~1")
             found += [
-                ProtectedField(f"json:{spot.format(attribute)}/**", field.data_class, field.strategy)
+                ProtectedField(f"json:{spot.format(attribute)}", field.data_class, field.strategy)
                 for spot in _ITEMS.get(call.operation, ())
             ]
     return tuple(dict.fromkeys(found))
@@ -137,7 +137,7 @@ def _walk(service: Service, name: str, path: tuple[str, ...], found: list[str], 
     if len(path) > MAX_DEPTH or len(found) >= MAX_FIELDS:
         return
     if shape.get("sensitive") and path and path[-1].lower() not in _NO_SECRET:
-        found.append("json:/" + "/".join(path) + ("/**" if shape["type"] in ("structure", "map", "list") else "") if as_json else f"xml://{path[-1]}")
+        found.append("json:/" + "/".join(path) if as_json else f"xml://{path[-1]}")
         return
     match shape["type"]:
         case "structure":
