@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ostiary.cli.codes import ExitCode
-from ostiary.testing.gateway import Gateway, gateway, target
+from ostiary.testing.gateway import ISSUER, Gateway, gateway, target
 from ostiary.testing.peers import Peer
 
 POLICY = """
@@ -116,3 +116,17 @@ def test_connect_binds_its_token_to_a_key_where_policy_wants_that(postgres: Peer
         twice = "psql -At -c 'SELECT 1'; psql -At -c 'SELECT 2'"
         done = running.run("connect", "db", "--bound", "-c", str(running.config), "--", "sh", "-c", twice)
         assert (done.returncode, done.stdout) == (2, "1\n"), "the proof is good for one login"
+
+
+def test_a_delegation_is_given_listed_and_ended(gate: Gateway) -> None:
+    place = gate.home / "ana.token"
+    place.touch(mode=0o600)
+    place.write_text(told(gate, "token", "db").strip())
+    mine = ["--from", f"file:{place}"]
+    bounds = ["--to-issuer", ISSUER, "--connection", "db", "--action", "read", "--ticket", "OPS-42"]
+    given = json.loads(told(gate, "delegate", "create", "coder", *bounds, *mine, "-o", "json"))
+    (row,) = json.loads(told(gate, "delegate", "list", *mine, "-o", "json"))
+    assert (row["id"], row["to_sub"], row["state"], row["ticket"]) == (given["id"], "coder", "open", "OPS-42")
+    assert "revoked" in gate.run("delegate", "revoke", given["id"][:12], *mine).stderr
+    assert "ended" in told(gate, "delegate", "list", *mine)
+    assert gate.run("delegate", "create", "coder", "--to-issuer", ISSUER, *mine).returncode != ExitCode.OK
