@@ -202,7 +202,11 @@ class RowMasker:
                 take = self.take
                 moved = self.put != take
                 continue
-            length = max(length, 0)
+            if length < 0:
+                # Where all become NULL, a NULL counts as masked: else the count told it from a value.
+                if self.treatments[column] == _NULL:
+                    self.tally[column] += 1
+                length = 0
             if moved:
                 self.move(take, 4 + length)
             take += 4 + length

@@ -99,7 +99,7 @@ def _rows(clear: frozenset[str], batch: Batch, bits: int) -> Masked:
         frames, counts = mask_copy_rows(batch.frames, treatments, plan.families, bits, plan.substitutes)
     else:
         frames, counts = _copy(batch.frames, treatments, plan, bits)
-    named = () if frames is batch.frames else _named(plan, counts)
+    named = _named(plan, counts) if any(counts) else ()
     return Masked(frames, batch.content, batch.rows, named)
 
 
