@@ -3,8 +3,9 @@
 PostgreSQL 18, 54.7 and 54.8. The detectors look at every text field. Of a statement that touched a protected column more is
 done (`strip`): DETAIL, HINT, CONTEXT and internal query go, and what the message quotes is replaced, since PostgreSQL quotes
 values there (`invalid input syntax for type integer: "..."`), now and then without quotes (`0xe4`, `12345`). Names stay
-where the error's own fields hold them. What a function raised (SQLSTATE class P0, notices without a condition) is free text
-and is withheld.
+where the error's own fields hold them. What a function raised (SQLSTATE class P0, notices without a condition, anything that
+comes from a procedural language's own source file) is free text and is withheld. So is the payload of a notification, where code that is
+given protected values may send one (`strip` again).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ _FIXED: Final = frozenset(b"SVCPpFLR")
 """Fields that PostgreSQL itself fills from closed lists: severity, code, positions, file, line, routine."""
 _STRIPPED: Final = frozenset(b"DHWqp")
 _NAMES: Final = frozenset(b"stcdn")
+_RAISED: Final = (b"pl_", b"plpy", b"plperl", b"pltcl", b"plv8")
+"""How the source files of procedural languages begin, in an error's field F."""
+_PAYLOAD: Final = b"(payload withheld: it may hold a protected value)"
 _WITHHELD: Final = b"(message withheld: the statement touches a protected column)"
 _QUOTE_MARKS: Final = tuple(
     mark.encode() for mark in "\"'`\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d"
@@ -39,7 +43,7 @@ def mask_message(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[i
     if tag in (_ERROR, _NOTICE):
         return _report(frame, bits, strip=strip)
     if tag == _NOTIFICATION:
-        return _texts(frame, 9, 2, bits)
+        return _without_payload(frame) if strip else _texts(frame, 9, 2, bits)
     if tag == _PARAMETER_STATUS:
         return _texts(frame, 5, 2, bits)
     raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, "message")
@@ -60,12 +64,26 @@ def _texts(frame: bytes, start: int, count: int, bits: int) -> tuple[bytes, list
     return bytes(out) if found else frame, list(scanner.counts), False
 
 
+def _without_payload(frame: bytes) -> tuple[bytes, list[int], bool]:
+    """A NotificationResponse that says no more than that there was one."""
+    end = frame.find(b"\0", 9)
+    if end < 0 or frame.count(b"\0", 9) != 2 or frame[-1]:
+        raise PeerMisbehaved(Misdeed.BAD_FIELD, "message")
+    if end == len(frame) - 2:
+        return frame, [0] * len(NAMES), False
+    body = frame[5 : end + 1] + _PAYLOAD + b"\0"
+    return frame[:1] + (len(body) + 4).to_bytes(4, "big") + body, [0] * len(NAMES), True
+
+
 def _report(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[int], bool]:
     fields = _fields(frame)
     stripped = False
     if strip:
         kept = [(code, text) for code, text in fields if code not in _STRIPPED]
         values = dict(kept)
+        if values.get(ord("F"), b"").startswith(_RAISED):
+            # Whoever raises it gives the names, too.
+            kept = [(code, _WITHHELD if code == ord("M") else text) for code, text in kept if code not in _NAMES]
         names = {text for code, text in kept if code in _NAMES}
         shown = [
             (code, _unquoted(text, names, values.get(ord("C"), b"")) if code == ord("M") else text)

@@ -92,6 +92,25 @@ def test_what_a_function_raised_is_withheld(code):
     assert "secret" not in stripped("secret unquoted", C=code)
 
 
+@pytest.mark.parametrize("file", ["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"])
+def test_what_a_procedural_language_raised_is_withheld_whatever_its_code_and_so_are_the_names_that_it_gave(file):
+    frame = report("E", S="ERROR", C="23505", M="secret unquoted", c="secret", t="orders", F=file)
+    shown = masked(frame, strip=True).frames
+    assert b"secret" not in shown
+    assert b"23505" in shown
+
+
+def test_a_notification_that_may_hold_a_protected_value_loses_its_payload():
+    body = struct.pack("!I", 77) + b"chan\0secret\0"
+    shown = masked(b"A" + struct.pack("!I", len(body) + 4) + body, strip=True).frames
+    assert shown.startswith(b"A" + struct.pack("!I", len(shown) - 1) + body[:9])
+    assert b"secret" not in shown
+    assert shown.count(b"\0", 9) == 2
+    body = struct.pack("!I", 77) + b"chan\0\0"
+    frame = b"A" + struct.pack("!I", len(body) + 4) + body
+    assert masked(frame, strip=True).frames is frame
+
+
 def test_notifications_and_settings_are_looked_at():
     body = struct.pack("!I", 77) + b"chan\0pay 078-05-1120\0"
     frame = b"A" + struct.pack("!I", len(body) + 4) + body

@@ -308,6 +308,9 @@ class Answering:
             elif tag == PARAMETER_STATUS:
                 frames = self._shown.get(frames, frames)
             strip = work is not None and work.facts.touches_protected
+            if tag == NOTIFICATION:
+                # It may come from anybody's statement, at any time.
+                strip = self._understanding.protects and self._understanding.notifies
             return Batch(frames, Content.MESSAGE, None, 0, strip), under
         return None  # it was hidden: the answer to a question of the gateway's own
 

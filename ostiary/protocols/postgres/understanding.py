@@ -90,6 +90,11 @@ class Understanding:
         """(table OID, column number) to class and strategy."""
         return self._knowledge.protected(self._snapshot).by_column
 
+    @property
+    def notifies(self) -> bool:
+        """Whether a notification may hold what is protected."""
+        return self._knowledge.protected(self._snapshot).notifies
+
     def renew(self, snapshot: Snapshot, at_rest: bool) -> None:
         """Use this snapshot from now on. `at_rest`: everything that was sent has been answered, so all that it made is in it."""
         if snapshot is not self._snapshot:

@@ -257,3 +257,4 @@ BOOL, INT4, INT8, FLOAT8, NUMERIC, TEXT, UNKNOWN, BIT, NAME, VARCHAR, BPCHAR = (
     1042,
 )
 """OIDs of pg_type.dat."""
+NUMBERS: Final = frozenset({21, INT4, INT8, NUMERIC, 700, FLOAT8})

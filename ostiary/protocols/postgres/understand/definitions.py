@@ -216,6 +216,9 @@ class Definitions(Tables):
             option = each["DefElem"]
             if option["defname"] in {"security", "set"}:
                 self.found.touch("function", name, Action.ADMINISTER)
+            elif option["defname"] == "as" and self.protected.tells(_language(node), "\n".join(object_name(option["arg"]))):
+                # What it reads it may store or send, whoever calls it.
+                self.found.unmask.update(self.protected.classes)
         if _language(node) in BY_ADDRESS:
             self.found.touch("function", name, Action.ADMINISTER)
 
@@ -237,6 +240,7 @@ class Definitions(Tables):
             self.expression(inner.get("returnval"), scope)
         elif kind in {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}:
             self.query(node, scope)
+            self.write(self.every)
         else:
             self.statement(kind, inner)
 
@@ -249,6 +253,10 @@ class Definitions(Tables):
             ]
         self.expression(node.get("whenClause"), scope)
         self._call(strings(node["funcname"]), [])
+        for target in self.find_relation(node["relation"]):
+            if isinstance(target, Relation):
+                # The function is given whole rows, and built-in ones copy columns or tell whether they changed.
+                self.found.unmask.update(self.protected.of_relation.get(target.oid, ()))
         self._changed(node["relation"])
 
     def _create_rule(self, node: Node) -> None:

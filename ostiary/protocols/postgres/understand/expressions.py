@@ -25,6 +25,7 @@ from ostiary.protocols.postgres.understand.builtins import (
     INT4,
     INT8,
     LARGE_OBJECTS,
+    NAME,
     NUMERIC,
     POLYMORPHIC,
     RUNS_TEXT,
@@ -35,13 +36,18 @@ from ostiary.protocols.postgres.understand.builtins import (
 )
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
-from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS, Lineage
+from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS, TEXTUAL, Lineage
 from ostiary.protocols.postgres.understand.names import CATALOG, Type, strings
 from ostiary.protocols.postgres.understand.scopes import Entry, Label, Scope
 from ostiary.protocols.postgres.understand.settings import LIFTS, judge_setting
 
 SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
 BETWEEN: Final = frozenset({"AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_NOT_BETWEEN_SYM"})
+VALUE_FUNCTIONS: Final = {
+    "SVFOP_CURRENT_DATE": 1082, "SVFOP_CURRENT_TIME": 1266, "SVFOP_CURRENT_TIMESTAMP": 1184, "SVFOP_LOCALTIME": 1083,
+    "SVFOP_LOCALTIMESTAMP": 1114,
+}  # fmt: skip
+"""What they give, by OID; all others are names."""
 INT4_MAX, INT8_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -99,8 +105,8 @@ class Expressions(Lineage):
     def _nothing(self, _node: Node, _scope: Scope) -> Type:
         return None
 
-    def _value_function(self, _node: Node, _scope: Scope) -> Type:
-        return None
+    def _value_function(self, node: Node, _scope: Scope) -> Type:
+        return VALUE_FUNCTIONS.get(node.get("op", "").removesuffix("_N"), NAME)
 
     # --- columns ---
 
@@ -272,14 +278,15 @@ class Expressions(Lineage):
             return BOOL
         right = walk(right_node, scope)
         if not compares:
-            self.note_operator(parts[-1])
+            self.note_operator(parts[-1], left, right)
         if kind in {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}:
-            self.operator(parts, left, self._element(right))
+            self.operator(parts, left, self.element(right))
             return BOOL
         result = self.operator(parts, left, right, unary="lexpr" not in node)
         return left if kind == "AEXPR_NULLIF" else result
 
-    def _element(self, array: Type) -> Type:
+    def element(self, array: Type) -> Type:
+        """The type of an array's elements; None: it is no array, or not known."""
         if array is None or array == UNKNOWN:
             return array
         type_ = self.snapshot.types.get(array)
@@ -311,18 +318,19 @@ class Expressions(Lineage):
 
     def _case(self, node: Node, scope: Scope) -> Type:
         tested = self.condition(node.get("arg"), scope)
+        types: set[Type] = set()
         for when in node.get("args", ()):
             inner = when["CaseWhen"]
             value = self.condition(inner.get("expr"), scope)
             if "arg" in node:
                 self.operator(["="], tested, value)
-            self.expression(inner.get("result"), scope)
-        self.expression(node.get("defresult"), scope)
-        return None
+            types.add(self.expression(inner.get("result"), scope))
+        if "defresult" in node:
+            types.add(self.expression(node["defresult"], scope))
+        return _common(types)
 
     def _same_types(self, node: Node, scope: Scope) -> Type:
-        types = {self.expression(item, scope) for item in node.get("args", ())} - {UNKNOWN}
-        return types.pop() if len(types) == 1 else None
+        return _common({self.expression(item, scope) for item in node.get("args", ())})
 
     def _array(self, node: Node, scope: Scope) -> Type:
         types = {self.expression(item, scope) for item in node.get("elements", ())}
@@ -347,7 +355,7 @@ class Expressions(Lineage):
             if "A_Indices" in step:
                 self.expression(step["A_Indices"].get("lidx"), scope)
                 self.expression(step["A_Indices"].get("uidx"), scope)
-                base = self._element(base)
+                base = self.element(base)
             elif "String" in step:
                 # `(x).f`: a field, or the function f of a composite x
                 self._call([str(step["String"].get("sval", ""))], [None], only_foreign=True)
@@ -419,7 +427,8 @@ class Expressions(Lineage):
             elif not only_foreign or function.name in RUNS_TEXT:
                 self.found.functions.add(f"{function.schema}.{function.name}")
                 self._builtin(function.name, function.volatility, arguments)
-                self.note_function(function.name, function.volatility, arguments, innocent=function.name in INNOCENT)
+                innocent = function.name in INNOCENT
+                self.note_function(function.name, function.volatility, arguments, types, innocent=innocent)
             results.add(function.result)
         if not candidates and not made and not only_foreign:
             self._no_function(parts, types)
@@ -434,6 +443,7 @@ class Expressions(Lineage):
             oid = self.find_type(parts)
             if oid is not None:
                 self.touch_type(oid)
+                self.raised += oid not in TEXTUAL
                 return
         name = ".".join(parts)
         self.foreign += 1
@@ -666,6 +676,12 @@ class Expressions(Lineage):
     def _merge_support(self, _node: Node, _scope: Scope) -> Type:
         self._call(["merge_action"], [], only_foreign=True)
         return TEXT
+
+
+def _common(types: set[Type]) -> Type:
+    """The type of what may be a value of any of these, where that is plain."""
+    known = types - {UNKNOWN}
+    return known.pop() if len(known) == 1 else None
 
 
 def _items(node: Node | None) -> Sequence[Node]:

@@ -83,13 +83,29 @@ class ProtectedColumns:
         for rule in rules:
             self._apply(rule)
         self._spread_over_views()
-        self.telling: frozenset[int] = telling(snapshot, {oid for oid, _ in self.by_column}) if self.classes else frozenset()
+        self.telling: frozenset[int] = frozenset()
         """Functions that may give back what is protected."""
+        self._names: frozenset[frozenset[str]] = frozenset()
+        if self.classes:
+            self.telling, self._names = telling(snapshot, {oid for oid, _ in self.by_column})
         self._spread_over_callers()
         self.of_relation: dict[int, frozenset[str]] = {}
         """Relation to the classes of its protected columns."""
         for (oid, _), (data_class, _) in self.by_column.items():
             self.of_relation[oid] = self.of_relation.get(oid, frozenset()) | frozenset(data_class.split(JOIN))
+        self.notifies: bool = self._may_notify()
+        """A function that tells, or is given rows with something protected in them, may send notifications."""
+
+    def tells(self, language: str, body: str) -> bool:
+        """Whether a function of this body may give back what is protected."""
+        if not self.classes or language in MACHINE_CODE:
+            return False
+        words = _words(body)
+        return language not in READABLE or _is_made_up(language, body, words) or any(name <= words for name in self._names)
+
+    def _may_notify(self) -> bool:
+        given = {oid for relation in self.of_relation for oid in self.snapshot.relations[relation].calls}
+        return any(_sends(self.snapshot.functions[oid]) for oid in self.telling | given if oid in self.snapshot.functions)
 
     def _add(self, each: Protected) -> None:
         oid = self.snapshot.relation_oids.get((each.schema, each.table))
@@ -166,8 +182,8 @@ class ProtectedColumns:
         return JOIN.join(sorted({name for data_class, _ in found for name in data_class.split(JOIN)})), Strategy.NULL
 
 
-def telling(snapshot: Snapshot, protected: set[int]) -> frozenset[int]:
-    """Functions of somebody's own that may give back values of these relations, or of anything over them.
+def telling(snapshot: Snapshot, protected: set[int]) -> tuple[frozenset[int], frozenset[frozenset[str]]]:
+    """Functions of somebody's own that may give back values of these relations, or of anything over them; and all their names.
 
     A body is not understood here but searched for names: of the relations, and of functions that tell. One that runs statements
     that it makes up, writes names in another way, or is in a language that is not read here, may name anything. Machine code
@@ -177,13 +193,13 @@ def telling(snapshot: Snapshot, protected: set[int]) -> frozenset[int]:
     words = {f.oid: _words(f.body) for f in own}
     names = {_words(snapshot.relations[oid].name) for oid in protected if oid in snapshot.relations}
     names |= {_words(name) for name in STATISTICS}
-    found = {f.oid for f in own if f.language not in READABLE or _is_made_up(f, words[f.oid])}
+    found = {f.oid for f in own if f.language not in READABLE or _is_made_up(f.language, f.body, words[f.oid])}
     named = set(found)
     while True:
         names |= {_words(snapshot.functions[oid].name) for oid in named}
         named = {oid for oid, said in words.items() if oid not in found and any(name <= said for name in names)}
         if not named:
-            return frozenset(found)
+            return frozenset(found), frozenset(names)
         found |= named
 
 
@@ -191,10 +207,16 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.lower()))
 
 
-def _is_made_up(function: Function, words: frozenset[str]) -> bool:
-    if not RUNS_TEXT.isdisjoint(words) or "dblink" in words or 'u&"' in function.body.lower():
+def _is_made_up(language: str, body: str, words: frozenset[str]) -> bool:
+    if not RUNS_TEXT.isdisjoint(words) or "dblink" in words or 'u&"' in body.lower():
         return True
-    return function.language == "plpgsql" and "execute" in words
+    return language == "plpgsql" and "execute" in words
+
+
+def _sends(function: Function) -> bool:
+    words = _words(function.body)
+    readable = function.language in READABLE and not _is_made_up(function.language, function.body, words)
+    return function.oid >= FIRST_NORMAL_OID and (not readable or not words.isdisjoint({"notify", "pg_notify"}))
 
 
 _WORD: Final = re.compile(r"[^\W\d][\w$]*")

@@ -27,7 +27,7 @@ from typing import Final
 from ostiary.model.connections import Strategy
 from ostiary.model.operations import Origin
 from ostiary.protocols.postgres.grammar import Node
-from ostiary.protocols.postgres.understand.builtins import BPCHAR, NAME, TEXT, VARCHAR
+from ostiary.protocols.postgres.understand.builtins import BPCHAR, NAME, NUMBERS, TEXT, UNKNOWN, VARCHAR
 from ostiary.protocols.postgres.understand.names import Names, Type
 from ostiary.protocols.postgres.understand.scopes import NOTHING, Label, Mark, Scope
 
@@ -46,7 +46,7 @@ TOTAL: Final = frozenset({
     "btrim", "ltrim", "rtrim", "reverse", "translate", "strpos", "position", "starts_with", "ascii", "concat", "concat_ws",
     "quote_literal", "quote_nullable", "quote_ident", "hashtext", "to_json", "to_jsonb", "row_to_json",
     "array_to_json", "array_to_string", "cardinality", "array_length", "num_nulls", "num_nonnulls", "pg_typeof", "left", "right",
-    "count", "min", "max", "avg", "sum", "string_agg", "array_agg", "json_agg", "jsonb_agg", "bool_and", "bool_or", "every",
+    "count", "min", "max", "string_agg", "array_agg", "json_agg", "jsonb_agg", "bool_and", "bool_or", "every",
     "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "first_value", "last_value", "lag", "lead",
     "json_typeof", "jsonb_typeof", "jsonb_pretty", "json_strip_nulls", "jsonb_strip_nulls", "now", "current_database",
     "current_user", "session_user", "version", "pg_backend_pid", "text", "name",
@@ -57,12 +57,14 @@ TOTAL_BY_NUMBER: Final = frozenset({"substr", "substring", "split_part", "lpad",
 
 Not `repeat`: repeated again, a text fails by how long it is.
 """
+TOTAL_OF_NUMBERS: Final = frozenset({"sum", "avg"})
+"""And these of numbers. An interval or an amount of money overflows once it is summed often enough."""
 TOTAL_ALONE: Final = frozenset({"varchar", "bpchar"})
 """And these with one argument. With a length they may be told to fail where a text is longer."""
 TOTAL_BY_KEY: Final = frozenset({"json_build_object", "jsonb_build_object"})
 """And these, where the keys are literals."""
 COMPARISONS: Final = frozenset({"=", "<>", "!=", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*"})
-TOTAL_OPERATORS: Final = frozenset({"||", "->", "->>", "#>", "#>>"})
+TOTAL_OPERATORS: Final = frozenset({"->", "->>", "#>", "#>>"})
 MOST: Final = 1_000
 _NUMBER: Final = re.compile(r"[+-]?[0-9][0-9A-Za-z_]*", re.ASCII)
 """Whatever some version of PostgreSQL reads as an integer, and more."""
@@ -176,19 +178,32 @@ class Lineage(Names):
 
     # --- what may fail ---
 
-    def note_function(self, name: str, volatility: str, arguments: Sequence[Node], *, innocent: bool) -> None:
+    def note_function(
+        self, name: str, volatility: str, arguments: Sequence[Node], types: Sequence[Type], *, innocent: bool
+    ) -> None:
         """Note what a built-in function may do with what it is given."""
         if volatility == "v" and not innocent:
             self.foreign += 1
         if name in TOTAL_BY_NUMBER or name in TOTAL_BY_KEY:
             self.found.constants = True
-        if name not in TOTAL and not _is_total(name, arguments):
+        if name not in TOTAL and not _is_total(name, arguments, types):
             self.raised += 1
 
-    def note_operator(self, name: str) -> None:
+    def note_operator(self, name: str, left: Type, right: Type) -> None:
         """The same, of an operator. What is compared is inferred already."""
-        if name not in TOTAL_OPERATORS:
+        if name not in TOTAL_OPERATORS and not (name == "||" and self._joins_texts(left, right)):
             self.raised += 1
+
+    def _joins_texts(self, left: Type, right: Type) -> bool:
+        """Whether `||` makes a text of these. Of arrays and JSON it fails where they do not fit together."""
+        return not TEXTUAL.isdisjoint((left, right)) and all(
+            each == UNKNOWN or each in TEXTUAL or (each is not None and self.element(each) is None)
+            for each in (left, right)
+        )
+
+    def element(self, array: Type) -> Type:
+        """The type of an array's elements: `expressions.py`."""
+        raise NotImplementedError
 
     def note_cast(self, node: Node, given: Type, wanted: Type) -> None:
         """A cast to text cannot fail, and between texts it leaves the value what it was, unless it cuts it."""
@@ -245,7 +260,9 @@ def substitute(label: Label, symbol: Mark, marks: Label) -> Label:
     return (label - {symbol}) | marks if symbol in label else label
 
 
-def _is_total(name: str, arguments: Sequence[Node]) -> bool:
+def _is_total(name: str, arguments: Sequence[Node], types: Sequence[Type]) -> bool:
+    if name in TOTAL_OF_NUMBERS:
+        return NUMBERS.issuperset(types)
     if name in TOTAL_BY_NUMBER:
         return all(_is_small(each) for each in arguments[1:])
     if name in TOTAL_ALONE:

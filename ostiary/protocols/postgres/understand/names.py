@@ -295,6 +295,8 @@ class Names:
             function = self.snapshot.functions.get(oid)
             name = f"{function.schema}.{function.name}" if function is not None else f"oid {oid}"
             self.found.touch("function", name, Action.EXECUTE)
+            # What it says in passing may hold what it reads.
+            self.found.touches_protected |= oid in self.protected.telling
             if oid < FIRST_NORMAL_OID and (function is None or _is_dangerous(function)):
                 # Behind an operator, a cast or a trigger of somebody's own, with arguments that nobody sees.
                 self.found.touch("function", name, Action.ADMINISTER)
@@ -351,6 +353,7 @@ class Names:
         elif exact:
             foreign = []
         fitting = [f for f in builtin if len(f.arguments) == len(arguments)]
+        fitting = [f for f in fitting if _is_exact(f.arguments, arguments)] or fitting
         return (fitting or builtin) + foreign, made
 
     def _may_take(self, wanted: tuple[int, ...], given: Sequence[Type]) -> bool:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ostiary.model.catalogue import Function
-from ostiary.model.operations import Action, Facts
+from ostiary.model.connections import Strategy
+from ostiary.model.operations import Action, Facts, Shown
 from ostiary.protocols.postgres.grammar import Node, NotParsed, parse
 from ostiary.protocols.postgres.understand.definitions import Definitions, tag
 from ostiary.protocols.postgres.understand.expressions import constant_text
@@ -151,7 +152,11 @@ class Utility(Definitions):
             self._planned(facts)
             return
         if analyze:
+            if kind == "DeclareCursorStmt":
+                ((kind, query),) = query["query"].items()
             self.statement(kind, query)
+            # How much memory a sort took, or how many bytes came, tells how long a computed value was, or whether there was one.
+            self.found.infer.update(_computed(self.found.shown))
             return
         if kind == "ExecuteStmt":
             for facts in self._executed(query):
@@ -488,6 +493,13 @@ def is_bigint(cast: Node) -> bool:
 
 WHOLE_FETCHES: Final = frozenset({"FETCH_FORWARD", "FETCH_BACKWARD"})
 """Directions that take a number of rows; the others take one."""
+
+
+def _computed(shown: Shown | None) -> Iterable[str]:
+    """Classes that values hang on of which nothing is shown, not even a length."""
+    if shown is None or shown.columns is None:
+        return () if shown is None else shown.every
+    return {name for origin in shown.columns if origin.strategy is Strategy.NULL for name in origin.classes}
 
 
 def _as_statements(body: str) -> bytes:
