@@ -182,8 +182,7 @@ class CopyMasker(RowMasker):
         escaped = self.escaped
         empty = start == stop and treatment != _NULL
         if treatment == _KEEP or empty or (self.null_is_known and not quoted and self.is_null(start, stop)):
-            if treatment == _NULL:
-                self.tally[column] += 1  # as in RowMasker.row
+            self.tally[column] += treatment == _NULL  # as in RowMasker.row
             self.move(start, stop - start)
             return
         if treatment != _SCAN:

@@ -19,7 +19,13 @@ from tests.attacks.lab import LOGGED, PASSWORD, connections
 pytestmark = [pytest.mark.xdist_group("worlds"), pytest.mark.timeout(120)]
 
 WORLDS: dict[str, dict[str, str]] = {
-    "violet": {"ssn": "violetharbor", "j": '{"k": "violetharbor"}', "list": "{violet,harbor}", "paid": "1", "away": "1 day"},
+    "violet": {
+        "ssn": "violetharbor",
+        "j": '{"k": "violetharbor"}',
+        "list": "{violet,harbor}",
+        "paid": "1",
+        "away": "1 day",
+    },
     "crimson": {
         "ssn": "crimsontiger",
         "j": '["crimsontigers"]    ',
@@ -66,6 +72,8 @@ CREATE FUNCTION tells_all() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER n AFTER UPDATE ON people FOR EACH ROW EXECUTE FUNCTION tells_all();
 """
 PROTECTED = [f"public.people.{c}" for c in ("ssn", "j", "list", "paid", "away")] + ["public.strict.ssn"]
+ANALYZE = "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off)"
+BEFORE = "BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION"
 WIDE = ", ".join(["lpad(substring(ssn FROM '^v.*'), 1000, 'x')"] * 40)
 
 ASKED: list[tuple[str, ...]] = [
@@ -90,15 +98,12 @@ ASKED: list[tuple[str, ...]] = [
     ("SELECT list || string_to_array('x', NULL) FROM people",),
     ("SELECT j || '1' FROM people",),
     # how much memory it took
-    (f"EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT concat({WIDE}) FROM people ORDER BY id",),
+    (f"{ANALYZE} SELECT concat({WIDE}) FROM people ORDER BY id",),
     (
         f"PREPARE p AS SELECT concat({WIDE}) FROM people ORDER BY id",
-        "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) EXECUTE p",
+        f"{ANALYZE} EXECUTE p",
     ),
-    (
-        "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) DECLARE c CURSOR FOR "
-        f"SELECT concat({WIDE}) FROM people ORDER BY id",
-    ),
+    (f"{ANALYZE} DECLARE c CURSOR FOR SELECT concat({WIDE}) FROM people ORDER BY id",),
     # what code says in passing
     ("INSERT INTO t_says VALUES (1)", "INSERT INTO t_fails VALUES (1)", "INSERT INTO t_checked VALUES (1)"),
     ("UPDATE strict SET note = 'y'",),
@@ -123,13 +128,12 @@ ASKED: list[tuple[str, ...]] = [
         "CALL f6()",
     ),
     (
-        "CREATE TRIGGER t BEFORE UPDATE ON people FOR EACH ROW "
-        "EXECUTE FUNCTION tsvector_update_trigger(words, 'pg_catalog.simple', ssn)",
+        f"CREATE TRIGGER t {BEFORE} tsvector_update_trigger(words, 'pg_catalog.simple', ssn)",
         "UPDATE people SET note = 'z'",
         "SELECT words FROM people",
     ),
     (
-        "CREATE TRIGGER s BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        f"CREATE TRIGGER s {BEFORE} suppress_redundant_updates_trigger()",
         "UPDATE people SET ssn = ssn WHERE id = 1",
     ),
     ("CREATE DOMAIN mine AS text CHECK (VALUE ~ '^v')", "SELECT mine(ssn) FROM people", "SELECT ssn::mine FROM people"),
@@ -139,7 +143,7 @@ FREE = [
     "SELECT id, name, ssn FROM people ORDER BY id",
     "SELECT upper(ssn), ssn || '!', 'a' || ssn || 1, name || '-' || id FROM people",
     "SELECT sum(id), avg(id), sum(length(ssn)) FROM people",
-    "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT id, ssn FROM people",
+    f"{ANALYZE} SELECT id, ssn FROM people",
     "CREATE FUNCTION fine(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1 + 1; END'",
     "CREATE TRIGGER fine BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 ]
