@@ -279,8 +279,8 @@ class _Writer:
                 self._begun.append((session, self._origin, OPEN))
             case "session.end":
                 self._ended.append((ENDED, session, OPEN))
-            case "redact":
-                self._erased.append((text_of(_object(entry, "redact").get("session")), self._origin))
+            case "redact" if erased := text_of(_object(entry, "redact").get("session")):
+                self._erased.append((erased, self._origin))
 
 
 def forget_values(db: sqlite3.Connection, session: str) -> None:

@@ -91,16 +91,21 @@ class _Scan:
         self.open = Unfinished.load(self._low)
         if self.open.index > last.size:
             self.open = Unfinished()  # the note was made after the checkpoint that we know: do not trust it
-        self._from = max(0, last.size - verify_entries) // WIDTH * WIDTH
-        self._frontier = self._tiles.frontier(self._from, last.size)
+        self._files = segments(origin.folder / "wal")
+        begins = self._files[0].first if self._files else 0
+        if begins > pruned(origin.folder).segment:
+            raise Damaged(0, f"the log's first segment is missing: it begins at {begins}")
+        if begins > self.open.index:
+            self.open = Unfinished(begins)  # what was open in what was pruned is gone with it
+        self._from = max(max(0, last.size - verify_entries) // WIDTH, -(-begins // WIDTH)) * WIDTH
+        # Of a log that was pruned up to its last entries no whole tile is left to compare.
+        self._frontier = self._tiles.frontier(min(self._from, last.size), last.size)
         self._row: list[bytes] = []
 
-    def run(self, folder: Path) -> None:
+    def run(self) -> None:
         """Read every segment that matters. Raises `Damaged`."""
-        files = segments(folder)
+        files = self._files
         start = min(self._from, self.open.index)
-        if files and files[0].first:
-            raise Damaged(0, f"the log's first segment is missing: it begins at {files[0].first}")
         for at, segment in enumerate(files):
             following = files[at + 1].first if at + 1 < len(files) else None
             if following is not None and following <= start:
@@ -136,6 +141,25 @@ class _Scan:
         self._frontier.append(leaf)
         if index + 1 == self._last.size and self._frontier.root() != self._last.root:
             raise Damaged(index, "the entries and tiles up to here do not have the root that was signed")
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """How far a log was pruned: see `ostiary.audit.retention`."""
+
+    below: int = 0
+    """Bundles of entries with a lower index are gone."""
+    segment: int = 0
+    """WAL segments that begin below it are gone."""
+
+
+def pruned(folder: Path) -> Pruned:
+    """Read how far an origin was pruned. Raises `Damaged` where that cannot be read."""
+    try:
+        return msgspec.json.decode((folder / "pruned").read_bytes(), type=Pruned)
+    except FileNotFoundError:
+        return Pruned()
+    except (OSError, msgspec.MsgspecError) as problem:
+        raise Damaged(0, f"{folder / 'pruned'} cannot be read: {problem}") from None
 
 
 def last_checkpoint(origin: Origin) -> Checkpoint:
@@ -189,7 +213,7 @@ def recover(
     began = time.monotonic()
     last = last_checkpoint(origin)
     scan = _Scan(origin, last, verify_entries)
-    scan.run(origin.folder / "wal")
+    scan.run()
     found = scan.size
     left = _opened(origin)
     again = _beyond(scan, origin, remains, last)

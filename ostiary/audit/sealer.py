@@ -44,6 +44,7 @@ from ostiary.audit.consistency import subtrees
 from ostiary.audit.cosignature import WitnessPolicy
 from ostiary.audit.keys import Origin, load_signer
 from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
+from ostiary.audit.recovery import pruned
 from ostiary.audit.tiles import TileFolder, tile_file, tile_path
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash, leaf_hashes
 from ostiary.audit.unfinished import Unfinished
@@ -88,6 +89,9 @@ class Sealer:
         self._wal = WalReader(folder / "wal", first)
         self._rejoin(last.size)
         self._open = Unfinished.load(folder / "low")
+        begins = min((segment.first for segment in segments(folder / "wal")), default=0)
+        if self._open.index < begins <= pruned(folder).segment:
+            self._open = Unfinished(begins)  # as recovery does: what was pruned is open no more
         if self._open.index < last.size:
             catching_up = WalReader(folder / "wal", self._open.index)
             for entry in catching_up.read(last.size):

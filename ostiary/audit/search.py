@@ -95,7 +95,7 @@ def search(state_dir: str | Path, query: Query, touched: Touched | None = None) 
 def find(state_dir: str | Path, query: Query, touched: Touched | None = None) -> Iterator[Found]:
     """As `search`, with where each entry stands."""
     state = Path(state_dir)
-    _check(query)  # what cannot be understood is said before anything is opened
+    check(query)  # what cannot be understood is said before anything is opened
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
         yield from _answers(db, state, query, touched)
@@ -113,7 +113,7 @@ def follow(state_dir: str | Path, query: Query | None = None, count: int = 20) -
     state = Path(state_dir)
     last = msgspec.structs.replace(query or Query(), limit=count, newest_first=True)
     newer = msgspec.structs.replace(last, limit=MAX_LIMIT, newest_first=False)
-    _check(last)
+    check(last)
     with contextlib.closing(index.open_index(state)) as db:
         index.catch_up(db, state)
         seen = _ends(db)
@@ -249,7 +249,8 @@ def _between(db: sqlite3.Connection, since: dict[int, int], until: dict[int, int
     return [n for origin, end in until.items() for (n,) in db.execute(sql, (origin, since.get(origin, 0), end))]
 
 
-def _check(query: Query) -> None:
+def check(query: Query) -> None:
+    """Raise `BadQuery` for what cannot be understood."""
     if query.text is not None and not query.text.split():
         raise BadQuery("the text to look for is empty")
     if query.row is not None and not all(query.row.partition("/")):

@@ -14,6 +14,7 @@ everything, and holds a tile a level, the operations and sessions that are open,
    go forward within a boot, each outcome closes one open intent, each session's end its start.
 5. Where the write-ahead log stands beside, it must agree. Where payloads do, every blob and every head that an entry
    names must be found in the session's file.
+6. What was pruned is on record in the operator's log, and the first entry that is kept old enough to go: so was all before it.
 
 What is not checked here: whether the log was rolled back as a whole to an older state that was once signed (only a
 witness knows: `quorum` in the policy), and what is inside payloads (that takes the key: `ostiary.vault.payload_reading`).
@@ -26,12 +27,14 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import json
 import os
 import re
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,11 +71,12 @@ class Untrusted(Exception):
 
 
 class Fault(Exception):
-    """Something is wrong with what is read; `tampered` False: it is missing or cut."""
+    """Something is wrong with what is read; `tampered` False: it is missing or cut. `index`: the entry that it is, if it is one."""
 
-    def __init__(self, what: str, *, tampered: bool = True) -> None:
+    def __init__(self, what: str, *, tampered: bool = True, index: int | None = None) -> None:
         super().__init__(what)
         self.tampered = tampered
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,9 @@ class Report:
     open_intents: list[int] = field(default_factory=list)
     open_sessions: list[int] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
+    pruned: int = 0
+    kept_from: str = ""
+    prunes: list[dict[str, Any]] = field(default_factory=list)
     unsigned: int = 0
     first_time: str = ""
     last_time: str = ""
@@ -415,9 +422,7 @@ def _integer(text: str) -> int:
     return number
 
 
-_decoder: Final = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
-)
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer)
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
@@ -440,17 +445,17 @@ def parse_entry(data: bytes) -> dict[str, Any]:
 class _Story:
     """What the entries say, one after another: ids, clocks, what is open, what payloads they name."""
 
-    def __init__(self, report: Report, payloads: _Payloads | None, *, from_start: bool) -> None:
+    def __init__(self, report: Report, payloads: _Payloads | None, min_index: int) -> None:
         self._report = report
         self._payloads = payloads
-        self._from_start = from_start
+        self._min_index = min_index
         self._last_id = ""
         self.suspects: dict[str, int] = {}
         """Ids not above all before them, with their index: a clock that was set back, or a repetition."""
         self._boots: dict[str, int] = {}
         self.intents: dict[str, tuple[int, str]] = {}
         self.sessions: dict[str, tuple[int, str]] = {}
-        self._sessions_open: dict[str, int] = {}
+        self._sessions_open: Counter[str] = Counter()
 
     def tell(self, index: int, entry: dict[str, Any]) -> None:
         """Take in one entry."""
@@ -471,6 +476,8 @@ class _Story:
         self._report.entries[str(kind)] = self._report.entries.get(str(kind), 0) + 1
         self._report.first_time = self._report.first_time or str(when)
         self._report.last_time = str(when)
+        if index == self._min_index:
+            self._report.kept_from = str(when)
         self._pair(index, entry, entry_id, str(kind))
         self._blobs(index, entry)
 
@@ -492,33 +499,28 @@ class _Story:
         session = session if isinstance(session, str) else ""
         if kind == "gap":
             self._report.gaps.append(index)
+        elif kind == "redact" and isinstance(said := entry.get("redact"), dict) and isinstance(said.get("below"), int):
+            self._report.prunes.append(said | {"t": entry["t"]})
         elif kind == "intent":
             self.intents[entry_id] = (index, session)
-            self._sessions_open[session] = self._sessions_open.get(session, 0) + 1
+            self._sessions_open[session] += 1
         elif kind == "session.start":
             self.sessions[entry_id] = (index, session)
         elif kind in {"outcome", "session.end"}:
             known = self.intents if kind == "outcome" else self.sessions
             opened = known.pop(str(entry.get("ref")), None)
             if opened is None:
-                if self._from_start:
+                if self._min_index == 0:
                     what = "intent" if kind == "outcome" else "session.start"
                     self._report.problem(index, f"entry {index}", f"this {kind} closes no open {what}")
                 return
             if opened[1] != session:
                 self._report.problem(index, f"entry {index}", f"this {kind} is of another session than what it closes")
             if kind == "outcome":
-                self._count_down(opened[1])
-            elif self._sessions_open.pop(session, 0):
+                self._sessions_open[opened[1]] -= 1
+            elif self._sessions_open.pop(session, 0) > 0:
                 what = "the session ended while operations of it were open: their outcomes are missing"
                 self._report.problem(index, f"entry {index}", what, tampered=False)
-
-    def _count_down(self, session: str) -> None:
-        left = self._sessions_open.get(session, 0) - 1
-        if left > 0:
-            self._sessions_open[session] = left
-        else:
-            self._sessions_open.pop(session, None)
 
     def _blobs(self, index: int, entry: dict[str, Any]) -> None:
         session = entry.get("session")
@@ -644,9 +646,7 @@ class _Payloads:
     def _strike_head(self, wanted: _Wanted, chunks: int, head: bytes, size: int, where: str) -> None:
         said = wanted.heads.pop(chunks, None)
         if said is not None and (said[0] != head.hex() or said[1] != size):
-            self._report.problem(
-                said[2], where, f"its first {chunks} chunks are not the ones that entry {said[2]} names"
-            )
+            self._report.problem(said[2], where, f"its first {chunks} chunks are not the ones that entry {said[2]} names")
 
 
 def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -668,17 +668,13 @@ def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 # --- the write-ahead log ---------------------------------------------------------------------------------------------
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)  # Castagnoli, reflected: RFC 3720, B.4
-        table.append(crc)
-    return table
+def _crc_of(crc: int) -> int:
+    for _ in range(8):
+        crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)  # Castagnoli, reflected: RFC 3720, B.4
+    return crc
 
 
-_CRC: Final = _crc_table()
+_CRC: Final = [_crc_of(byte) for byte in range(256)]
 
 
 def crc32c(data: bytes) -> int:
@@ -840,6 +836,7 @@ class _Log:
             bundle = self._read("entries", number, count)
             start = number * TILE
             if bundle is None and hashes is not None and start + count <= self.min_index:
+                self._report.pruned = start + count
                 for i in range(count):
                     yield start + i, None, hashes[32 * i : 32 * i + 32]
                 continue
@@ -852,7 +849,7 @@ class _Log:
                 entry = bundle[at + 2 : at + 2 + length]
                 at += 2 + length
                 if at > len(bundle) or not entry:
-                    raise _FaultyEntry(start + i, f"the bundle of entry {start + i} is cut or malformed")
+                    raise Fault(f"the bundle of entry {start + i} is cut or malformed", index=start + i)
                 ends.append(at)
                 leaf = hashlib.sha256(b"\x00" + entry).digest()
                 if hashes is not None and hashes[32 * i : 32 * i + 32] != leaf:
@@ -885,10 +882,7 @@ class _Log:
         """All files of one tile or bundle, full and partial: `ends` says where the first n members end in `data`."""
         path = self._path(level, number)
         known = len(ends) - 1
-        for width, file in [
-            (str(TILE), path),
-            *((name, Path(f"{path}.p") / name) for name in _names(Path(f"{path}.p"))),
-        ]:
+        for width, file in [(str(TILE), path), *((name, Path(f"{path}.p") / name) for name in _names(Path(f"{path}.p")))]:
             if not width.isdecimal() or not file.is_file():
                 continue
             stored = file.read_bytes()
@@ -920,12 +914,6 @@ class _Log:
         return count
 
 
-class _FaultyEntry(Fault):
-    def __init__(self, index: int, what: str) -> None:
-        super().__init__(what)
-        self.index = index
-
-
 def _first_difference(stored: bytes, wanted: bytes, ends: list[int]) -> int:
     """The first member of a tile or bundle in which two byte strings differ."""
     pairs = enumerate(zip(stored, wanted, strict=False))
@@ -934,22 +922,13 @@ def _first_difference(stored: bytes, wanted: bytes, ends: list[int]) -> int:
 
 
 def _names(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def verify(
-    directory: str | Path,
-    policy: Policy,
-    *,
-    min_index: int = 0,
-    live: bool = False,
-    checksums: bool = False,
-    tree_only: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
+    directory: str | Path, policy: Policy, *, min_index: int = 0, live: bool = False, checksums: bool = False,
+    tree_only: bool = False, progress: Callable[[int, int], None] | None = None,
+) -> Report:  # fmt: skip
     """Verify one origin: its folder, or the published `log` folder alone.
 
     `min_index`: entries below it may have been pruned (their level 0 tiles are kept). `live`: a gateway is writing to
@@ -962,10 +941,9 @@ def verify(
     try:
         beside = log.parent if log != base and not tree_only else None
         _verify(_Log(log, report, min_index, tree_only=tree_only), beside, policy, report, checksums, progress, tree_only)
-    except _FaultyEntry as exc:
-        report.problem(exc.index, f"entry {exc.index}", str(exc))
     except Fault as exc:
-        report.problem(0 if not report.size else None, "log", str(exc), tampered=exc.tampered)
+        where = "log" if exc.index is None else f"entry {exc.index}"
+        report.problem(exc.index if report.size else 0, where, str(exc), tampered=exc.tampered)
     except OSError as exc:
         report.problem(None, str(exc.filename or "log"), f"cannot be read: {exc.strerror}", tampered=False)
     _conclude(report, live=live)
@@ -973,14 +951,9 @@ def verify(
 
 
 def _verify(
-    log: _Log,
-    beside: Path | None,
-    policy: Policy,
-    report: Report,
-    checksums: bool,
-    progress: Callable[[int, int], None] | None,
-    tree_only: bool,
-) -> None:
+    log: _Log, beside: Path | None, policy: Policy, report: Report, checksums: bool,
+    progress: Callable[[int, int], None] | None, tree_only: bool,
+) -> None:  # fmt: skip
     key = log.newest(policy)
     if key is None:
         return
@@ -991,7 +964,7 @@ def _verify(
             wal = _Wal(beside / "wal", log.size, report, checksums=checksums)
     else:
         report.notes.append("only the published log was checked: neither WAL nor payloads stand beside it")
-    story = _Story(report, payloads, from_start=log.min_index == 0)
+    story = _Story(report, payloads, log.min_index)
     published = log.checkpoints(key)
     due = next(published, None)
     agreed = 0
@@ -1050,10 +1023,7 @@ def _repetitions(log: _Log, suspects: dict[str, int], report: Report) -> None:
 
 def _conclude(report: Report, *, live: bool) -> None:
     """What is unfinished at the end is expected of a log that is being written, and a gap in any other."""
-    unfinished = [
-        (report.open_intents, "operations have no outcome"),
-        (report.open_sessions, "sessions have no end"),
-    ]
+    unfinished = [(report.open_intents, "operations have no outcome"), (report.open_sessions, "sessions have no end")]
     for indices, what in unfinished:
         if indices and live:
             report.notes.append(f"under way: {len(indices)} {what} yet")
@@ -1070,6 +1040,22 @@ def _conclude(report: Report, *, live: bool) -> None:
         report.problem(report.gaps[0], f"entry {report.gaps[0]}", what, tampered=False)
 
 
+def _retained(report: Report, said: dict[str, Any], keep_days: int) -> None:
+    """Hold what was pruned against its record, and against how long this verifier wants entries to be kept."""
+    if not report.pruned or not (said or keep_days):
+        return
+    days, when, where = said.get("keep_days"), str(said.get("t")), f"entries below {report.pruned}"
+    if not isinstance(days, int) or not 0 < days < 1 << 20:
+        report.problem(0, where, "they are gone, and no entry says that they were pruned")
+        return
+    oldest = dt.datetime.fromisoformat(when) - dt.timedelta(days=days)
+    if not report.kept_from or dt.datetime.fromisoformat(report.kept_from) > oldest:
+        report.problem(0, where, f"they were pruned on {when} though not all of them can have been {days} days old")
+    if days < keep_days:
+        report.problem(0, where, f"they were pruned on {when} after {days} days, and have to be kept for {keep_days}")
+    report.notes.append(f"{where} were pruned on {when}, after {days} days")
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -1079,6 +1065,12 @@ def find_origins(directory: str | Path) -> list[Path]:
     if (base / "checkpoint").is_file() or (base / "log").is_dir():
         return [base]
     return sorted(path.parent for depth in ("*", "*/*", "*/*/*") for path in base.glob(f"{depth}/log") if path.is_dir())
+
+
+def _name(origin: Path) -> str:
+    """What a log calls itself in its newest checkpoint; empty where it has none."""
+    notes = [path.read_bytes()[:MAX_NOTE] for path in (origin / "log/checkpoint", origin / "checkpoint") if path.is_file()]
+    return notes[0].split(b"\n")[0].decode(errors="replace") if notes else ""
 
 
 def policy_for(origin: Path, args: argparse.Namespace) -> Policy:
@@ -1091,9 +1083,7 @@ def policy_for(origin: Path, args: argparse.Namespace) -> Policy:
             return Policy({key.name: key})
         folder = origin if (origin / "log").is_dir() else origin.parent
         if args.root:
-            return certified_policy(
-                (folder / "origin").read_bytes(), Key.parse(Path(args.root).read_text(encoding="utf-8"))
-            )
+            return certified_policy((folder / "origin").read_bytes(), Key.parse(Path(args.root).read_text(encoding="utf-8")))
         if args.trust_on_first_use:
             return Policy.parse((folder / "policy").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
@@ -1129,22 +1119,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", help="file with the vkey of the root that certified the origins")
     parser.add_argument("--trust-on-first-use", action="store_true", help="take the key from the directory")
     parser.add_argument("--min-index", type=int, default=0, help="entries below it may have been pruned")
+    parser.add_argument("--keep-days", type=int, default=0, help="how long entries have to be kept: nothing younger may be pruned")
     parser.add_argument("--live", action="store_true", help="a gateway is writing: what is under way is expected")
     parser.add_argument("--checksums", action="store_true", help="compute every checksum of a large WAL")
     parser.add_argument("--tree-only", action="store_true", help="somebody else's log: signature, tiles, root")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
     reports: list[Report] = []
-    for origin in find_origins(args.directory):
+    prunes: list[dict[str, Any]] = []
+    # The operator's log first: it says what was pruned from the others.
+    for origin in sorted(find_origins(args.directory), key=lambda path: path.parent.name != "operator"):
         try:
             policy = policy_for(origin, args)
         except Untrusted as exc:
-            reports.append(
-                Report(str(origin), status="incomplete", problems=[Problem(None, "key", str(exc), tampered=False)])
-            )
+            reports.append(Report(str(origin), status="incomplete", problems=[Problem(None, "key", str(exc), tampered=False)]))
             continue
-        how = {"min_index": args.min_index, "live": args.live, "checksums": args.checksums, "tree_only": args.tree_only}
-        reports.append(verify(origin, policy, **how))
+        said = max((each for each in prunes if each.get("origin") == _name(origin)), key=lambda each: each["below"], default={})
+        low = max(args.min_index, said.get("below", 0))
+        report = verify(origin, policy, min_index=low, live=args.live, checksums=args.checksums, tree_only=args.tree_only)
+        _retained(report, said, args.keep_days)
+        prunes += report.prunes if origin.parent.name == "operator" and report.status != "tampered" else []
+        reports.append(report)
     if args.output == "json":
         sys.stdout.write(json.dumps([{**asdict(r), "first_bad": r.first_bad} for r in reports]) + "\n")
     else:

@@ -207,6 +207,7 @@ def verify(
         bool, typer.Option("--trust-on-first-use", help="Take the key from the directory itself. Proves less.")
     ] = False,
     min_index: Annotated[int, typer.Option(min=0, help="Entries below it may have been pruned.")] = 0,
+    keep_days: Annotated[int, typer.Option(min=0, help="Days that entries have to be kept: nothing younger may have been pruned.")] = 0,
     tree_only: Annotated[
         bool, typer.Option("--tree-only", help="A log of somebody else: its signature, tiles and root, whatever its entries are.")
     ] = False,
@@ -228,7 +229,7 @@ def verify(
     directory = Path(load(config).gateway.state_dir) / "audit" if log is None else Path(log)
     if directory.is_file():
         return _check_proof(directory, policy, vkey, config, output)
-    arguments = [str(directory), "--output", output.value, "--min-index", str(min_index)]
+    arguments = [str(directory), "--output", output.value, "--min-index", str(min_index), "--keep-days", str(keep_days)]
     arguments += ["--tree-only"] if tree_only else []
     if policy is not None:
         arguments += ["--policy", str(policy)]

@@ -31,6 +31,7 @@ def redact(
     from contextlib import closing
 
     from ostiary.audit import index
+    from ostiary.audit.retention import is_held
     from ostiary.audit.search import Query
     from ostiary.audit.search import search as find
     from ostiary.cli.record import on_record
@@ -45,6 +46,8 @@ def redact(
         raise CommandFailed(ExitCode.USAGE, "--reason is empty: the log has to say why")
     if not list(find(str(state), Query(kind="session.end", session=session, limit=1))):
         raise CommandFailed(ExitCode.NO, f"session {session} has not ended: its recording is being written")
+    if held := is_held(state, session):
+        raise CommandFailed(ExitCode.NO, f"session {session} is on the legal hold {held}: release it first")
     if all(map(is_destroyed, found)):
         raise CommandFailed(ExitCode.NO, f"the recording of session {session} was erased before")
     size = sum(path.stat().st_size for path in found)

@@ -26,6 +26,7 @@ from ostiary.cli import (
     keeping,
     login,
     policy,
+    retention,
     sessions,
     ssh,
     timeline,
@@ -73,6 +74,8 @@ def build() -> typer.Typer:
     audit.app.command("timeline")(timeline.timeline)
     audit.app.command("redact")(keeping.redact)
     audit.app.command("rewrap")(keeping.rewrap)
+    audit.app.command("prune")(retention.prune)
+    audit.app.add_typer(retention.hold, name="hold")
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")
     app.add_typer(approvals.app, name="approvals")

@@ -208,6 +208,8 @@ class Audit(Section, frozen=True):
     """File (C2SP tlog-policy) that names the witnesses to ask for cosignatures, each with its URL, and the quorum."""
     witness_lag_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     """Seconds without a quorum of witnesses after which nothing new is let through; `0`: the log goes on, and says so."""
+    keep_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    """Days that entries and recordings are kept: `ostiary audit prune` removes what is older and on no hold. Not set: everything is kept."""
 
 
 class Policy(Section, frozen=True):

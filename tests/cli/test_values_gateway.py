@@ -122,6 +122,31 @@ def test_what_was_erased_is_found_no_more_and_the_index_forgets_it(gate: Gateway
     assert len(heads(gate, value="it's")) == 2
 
 
+def test_what_is_on_a_legal_hold_is_not_erased_until_it_is_released(gate: Gateway) -> None:
+    with gate.connect("db") as db:
+        db.query("select 'held' from touched where id = 1")
+    kept = session(gate)
+    held = gate.run("audit", "hold", "set", "case-17", "--session", kept, "--reason", "court order")
+    assert held.returncode == ExitCode.OK, held.stderr
+    assert "case-17" in gate.run("audit", "hold", "list").stdout
+    done = gate.run("audit", "redact", kept, "--reason", "asked for")
+    assert done.returncode == ExitCode.NO
+    assert "legal hold case-17" in done.stderr
+    assert gate.run("audit", "hold", "release", "case-17", "--reason", "settled").returncode == ExitCode.OK
+    assert gate.run("audit", "redact", kept, "--reason", "asked for").returncode == ExitCode.OK
+    entries = [entry["config"] for entry in gate.entries() if entry["kind"] == "config" and entry["config"]["action"] in {"hold", "release"}]
+    assert entries == [
+        {"action": "hold", "name": "case-17", "reason": "court order", "session": kept},
+        {"action": "release", "name": "case-17", "reason": "settled"},
+    ]
+
+
+def test_nothing_is_pruned_until_the_configuration_says_how_long_entries_are_kept(gate: Gateway) -> None:
+    done = gate.run("audit", "prune")
+    assert done.returncode == ExitCode.CONFIG
+    assert "audit.keep_days" in done.stderr
+
+
 def test_a_recording_whose_key_is_not_here_is_said_to_be_left_out(gate: Gateway) -> None:
     key = gate.state / "keys" / "kek-1.key"
     held = key.read_bytes()

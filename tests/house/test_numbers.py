@@ -18,7 +18,7 @@ P90_FUNCTION = 35
 # name -> its lines today. Lower the number when it shrinks (a test demands it); never raise one, never add one.
 LONG_FILES: dict[str, int] = {
     # One file by design: a stranger reads it whole, and runs it alone.
-    "ostiary/audit/verify.py": 1157,
+    "ostiary/audit/verify.py": 1152,
 }
 LONG_FUNCTIONS: dict[str, int] = {}
 
