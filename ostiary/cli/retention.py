@@ -94,6 +94,7 @@ def set_(
     since: Since = None,
     until: Until = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> int:
     """Keep what a search for these finds, now and later, until the hold is released. With no option: everything."""
     from ostiary.audit.retention import Hold, holds, keep_holds
@@ -113,10 +114,9 @@ def set_(
     if name in known:
         raise CommandFailed(ExitCode.NO, f"there is a hold {name} already: release it first")
     what: dict[str, Json] = {"action": "hold", "name": name, **_terms(made)}
-    on_record(settings, "config", {"config": what})
+    entry = on_record(settings, "config", {"config": what})
     keep_holds(state, known | {name: made})
-    say(f"held: {name}")
-    return ExitCode.OK
+    return _told("held", name, entry, output)
 
 
 @hold.command("release")
@@ -124,6 +124,7 @@ def release(
     name: Name,
     reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
     config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
 ) -> int:
     """Let go of a hold: what is old enough may be removed again."""
     from ostiary.audit.retention import holds, keep_holds
@@ -135,9 +136,16 @@ def release(
         raise CommandFailed(ExitCode.NO, f"there is no hold {name}")
     if not reason.strip():
         raise CommandFailed(ExitCode.USAGE, "--reason is empty: the log has to say why")
-    on_record(settings, "config", {"config": {"action": "release", "name": name, "reason": reason.strip()[:512]}})
+    entry = on_record(settings, "config", {"config": {"action": "release", "name": name, "reason": reason.strip()[:512]}})
     keep_holds(state, {other: kept for other, kept in known.items() if other != name})
-    say(f"released: {name}")
+    return _told("released", name, entry, output)
+
+
+def _told(what: str, name: str, entry: str, output: Output) -> int:
+    if output is Output.JSON:
+        emit_json({"name": name, "entry": entry})
+    else:
+        emit_lines([f"{what}: {name}; on record as {entry}"])
     return ExitCode.OK
 
 
