@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from ostiary.api.accounts import Accounts
 from ostiary.api.delegations import Delegations
 from ostiary.api.deps import Deps, Desk
+from ostiary.api.devices import Devices
 from ostiary.api.forms import FormRefused, oauth_error
 from ostiary.api.logins import Logins
 from ostiary.api.scim import Scim
@@ -28,10 +29,14 @@ from ostiary.identity.clients import ALGORITHMS
 __all__ = ["Deps", "create_app", "server"]
 
 
-def create_app(deps: Deps, more: Sequence[BaseRoute] = (), ssh: SshAuthority | None = None) -> Starlette:
+def create_app(
+    deps: Deps, more: Sequence[BaseRoute] = (), ssh: SshAuthority | None = None, devices: Devices | None = None
+) -> Starlette:
     """The API as an ASGI application. `more`: the routes of other areas. `ssh`: where there is a listener for SSH."""
     desk = Desk(deps)
     logins = Logins(desk)
+    if devices is not None:
+        devices.open(desk, logins)
     general = _General(deps)
     areas = (Tokens(desk, logins), logins, Delegations(desk), Accounts(desk), Scim(desk), general)
     certificates = () if ssh is None else SshCertificates(desk, ssh).routes()

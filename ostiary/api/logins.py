@@ -87,6 +87,8 @@ class Pending:
     polled: float = float("-inf")
     purpose: str = ""
     ticket: str = ""
+    shown: str = ""
+    """Who asks, where that is no client of its own."""
 
 
 class Logins:
@@ -332,7 +334,7 @@ class Logins:
         pending.consent = secrets.token_urlsafe(24)
         self._by_consent[pending.consent] = pending
         return pages.consent(
-            pending.consent, pending.person.identity, self._client_name(pending.client), pending.details,
+            pending.consent, pending.person.identity, pending.shown or self._client_name(pending.client), pending.details,
             pending.seconds, _origin(pending.redirect_uri), is_device=pending.redirect_uri is None,
         )  # fmt: skip
 
@@ -425,22 +427,41 @@ class Logins:
         details, seconds = single(form, "authorization_details"), single(form, "expires_in")
         if (problem := self._read_details(pending, details, seconds)) != "":
             return oauth_error("invalid_authorization_details", problem)
+        return answer(self._show_code(pending))
+
+    def _show_code(self, pending: Pending) -> dict[str, Any]:
+        """RFC 8628, 3.2: what the device is told, and shows."""
         device_code = secrets.token_urlsafe(32)
         letters = "".join(secrets.choice(_USER_CODE) for _ in range(8))
         pending.user_code = f"{letters[:4]}-{letters[4:]}"
         self._by_device[_mark(device_code)] = pending
         self._by_user_code[letters] = pending
         uri = f"{self._desk.deps.base_url}/device"
-        return answer(
-            {
-                "device_code": device_code,
-                "user_code": pending.user_code,
-                "verification_uri": uri,
-                "verification_uri_complete": f"{uri}?user_code={pending.user_code}",
-                "expires_in": PENDING_SECONDS,
-                "interval": POLL_SECONDS,
-            }
-        )
+        return {
+            "device_code": device_code,
+            "user_code": pending.user_code,
+            "verification_uri": uri,
+            "verification_uri_complete": f"{uri}?user_code={pending.user_code}",
+            "expires_in": PENDING_SECONDS,
+            "interval": POLL_SECONDS,
+        }
+
+    def begin_device(self, shown: str) -> dict[str, Any] | None:
+        """Begin the flow for a listener that shows the code itself; `shown` tells the person who asks. None: not now, or not here."""
+        if not self._desk.deps.logins or not self._has_room():
+            return None
+        return self._show_code(
+            Pending(
+                client=COMMAND_LINE, redirect_uri=None, state=None, challenge="", details=None, seconds=DELEGATION_SECONDS,
+                until=self._clock() + PENDING_SECONDS, shown=shown,
+            )
+        )  # fmt: skip
+
+    def drop_device(self, device_code: str) -> None:
+        """Whoever showed that code has gone."""
+        pending = self._by_device.pop(_mark(device_code), None)
+        if pending is not None:
+            self._by_user_code.pop(pending.user_code.replace("-", ""), None)
 
     async def device_page(self, request: Request) -> Response:
         """Ask for the code. It is shown, not acted on, when it stands in the address: somebody may have sent that."""

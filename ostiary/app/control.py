@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 
 from ostiary.alerts import engine as alerts
 from ostiary.api.app import Deps, create_app, server
+from ostiary.api.devices import TOPIC as DEVICES
+from ostiary.api.devices import Devices
 from ostiary.api.events import TokenEvent
 from ostiary.api.ssh import SshAuthority
 from ostiary.app.alerting import Controls
@@ -45,7 +47,7 @@ from ostiary.model.errors import ConfigError, Reason
 from ostiary.model.identity import Said
 from ostiary.store import news
 from ostiary.store.database import Database
-from ostiary.store.link import LinkServer
+from ostiary.store.link import Answer, LinkServer
 from ostiary.store.news import NewsBoard
 from ostiary.vault.keeping import newest_key
 from ostiary.vault.references import parse_ref, resolve
@@ -77,7 +79,9 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     board.listen(standing.heard)
     kept = Records(database, board)
     controls = await Controls.open(config, database, board, kept, log, standing)
-    link = LinkServer(board, {TOPIC: controls.office.hear, "revoke": partial(revoke_misused, board)}, spawn)
+    devices = Devices()
+    answers: dict[str, Answer] = {TOPIC: controls.office.hear, "revoke": partial(revoke_misused, board), DEVICES: devices.hear}
+    link = LinkServer(board, answers, spawn)
     await link.start(state)
     key_path = state / "keys" / "token.key"
     key = load_or_create_token_key(key_path)
@@ -125,6 +129,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
         ),
         controls.routes(believes),
         None if config.listen.ssh is None else ssh_authority(config.listen.ssh, state / "keys"),
+        devices,
     )
     http, sock = listening(config, app)
     host, port = sock.getsockname()[:2]

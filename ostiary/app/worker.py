@@ -24,6 +24,7 @@ from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
 from ostiary.config.types import AwsListener, Config, HttpListener, Listener, SshListener
 from ostiary.driver.admission import Alertable, Gate, Reception
+from ostiary.driver.devices import Devices
 from ostiary.driver.http_gate import HttpGate
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.postgres_gate import PostgresGate
@@ -86,6 +87,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
 
     misuse = msgspec.structs.asdict(config.misuse)
     reception = Reception(
+        devices=Devices(link.ask),
         habits=Habits(misuse),
         stop=end,
         verifier=verifier(config, standing),

@@ -22,6 +22,7 @@ from ostiary.audit.ids import Ids
 from ostiary.audit.journal import Journal
 from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
+from ostiary.driver.devices import Devices
 from ostiary.driver.leases import Cut, Lease, Leases
 from ostiary.driver.targets import Destination, Destinations, Kind
 from ostiary.identity.habits import Habits
@@ -116,6 +117,7 @@ class Reception:
         demands: Demands,
         count: Counter,
         waits_inside: float = 0.0,
+        devices: Devices | None = None,
         habits: Habits | None = None,
         stop: Callable[[VerifiedIdentity, str], Awaitable[None]] | None = None,
     ) -> None:
@@ -123,6 +125,8 @@ class Reception:
 
         `habits` watches how credentials are used; `stop` ends a credential with all its sessions, and says why.
         """
+        self.devices = devices
+        """Where people log in who bring no token; None: nowhere."""
         self._habits = habits
         self._stop = stop
         self._verifier = verifier

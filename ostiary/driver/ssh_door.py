@@ -1,7 +1,7 @@
 """One SSH client at the door: its login, the connect decision, `session.start`, the target, and then its channels.
 
 asyncssh speaks the transport and authentication (RFC 4253, 4252). The user name is the connection and nothing else. Whoever logs in
-shows a token as password, or answers the question for it (keyboard-interactive), or shows a certificate of the gateway's authority,
+shows a token as password, or logs in with a browser meanwhile (keyboard-interactive, the device flow), or shows a certificate of the gateway's authority,
 which carries a token that is bound to its key (`ostiary/identity/ssh.py`). A key by itself lets nobody in.
 Proof, target and policy are looked at before authentication succeeds, so who is not let in hears why in a banner and never has
 a session; the target is dialled and `session.start` durable before the first channel opens.
@@ -18,6 +18,7 @@ import asyncssh
 import structlog
 
 from ostiary.driver.admission import ending
+from ostiary.driver.devices import Shown
 from ostiary.driver.spawn import spawn
 from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
 from ostiary.driver.ssh_sides import ClientSide
@@ -32,6 +33,8 @@ from ostiary.protocols.ssh import messages as m
 MAX_ATTEMPTS: Final = 6
 """Failed proofs before the connection is cut: OpenSSH, sshd_config(5), MaxAuthTries."""
 MAX_TOKEN: Final = 16 * 1024
+MAX_NAME: Final = 64
+"""Characters of a user name that are shown again."""
 
 _log = structlog.get_logger("ostiary")
 
@@ -45,6 +48,7 @@ class Door(asyncssh.SSHServer):
         self._connection: asyncssh.SSHServerConnection | None = None
         self._shows_key: Callable[[str, bytes, bytes, bytes], Awaitable[bool]] | None = None
         """asyncssh's own check of a key or certificate, and of the signature by it."""
+        self._shown: Shown | None = None
         self._attempts = 0
         self._admitted: tuple[Permit, SshDestination, Claims] | None = None
         self._session: SshSession | None = None
@@ -64,6 +68,7 @@ class Door(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was sent away."""
         self.over_or_in.set()
+        self._drop_shown()
         if self._session is not None:
             self._session.finish("ended" if exc is None else "client gone")
 
@@ -111,22 +116,50 @@ class Door(asyncssh.SSHServer):
         """Keyboard-interactive asks for the token."""
         return True
 
-    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
-        """RFC 4256, 3.2."""
+    async def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        """RFC 4256, 3.2: where to log in with a browser, and a place to paste a token instead."""
         del lang, submethods
-        shown = printable(username[:64])
-        return "Ostiary", f"Get a token with: ostiary token {shown}", "en", [("Token as password: ", False)]
+        devices = self._house.reception.devices
+        self._drop_shown()
+        if devices is not None:
+            self._shown = await devices.begin(username[:MAX_NAME], self._said())
+        if self._shown is None:
+            how, prompt = f"Get a token with: ostiary token {printable(username[:MAX_NAME])}", "Token as password: "
+        else:
+            how = f"Open {self._shown.page} and type {self._shown.user_code}"
+            prompt = "Then press Enter (or paste a token as password): "
+        return "Ostiary", how, "en", [(prompt, False)]
 
     async def validate_kbdint_response(self, username: str, responses: Any) -> bool:
         """RFC 4256, 3.4."""
-        return len(responses) == 1 and await self._prove(username, _typed(str(responses[0])))
+        if len(responses) != 1:
+            return False
+        token, shown, devices = _typed(str(responses[0])), self._shown, self._house.reception.devices
+        if token == Secret("") and shown is not None and devices is not None:
+            if shown.connection != username:
+                return False
+            try:
+                token = await devices.wait(shown)
+            except NotAdmitted as exc:
+                self._refuse(str(exc))
+                return False
+        return await self._prove(username, token)
+
+    def _drop_shown(self) -> None:
+        """Nobody will confirm the code that was shown last."""
+        shown, self._shown = self._shown, None
+        if shown is not None and self._house.reception.devices is not None:
+            spawn(self._house.reception.devices.drop(shown), f"login of {self._address}")
 
     async def _prove(self, username: str, token: Secret, key: str | None = None) -> bool:
-        said = Said(address=self._address, user="", application=self._client_version())
+        said = self._said()
         return await self.admit(
             Claims(connection=username, token=token, said=said, key=key),
             self._house.reception.identify,
         )
+
+    def _said(self) -> Said:
+        return Said(address=self._address, user="", application=self._client_version())
 
     def _client_version(self) -> str:
         version = None if self._connection is None else self._connection.get_extra_info("client_version")
@@ -163,6 +196,7 @@ class Door(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         """Somebody is in: begin the session."""
         self.over_or_in.set()
+        self._drop_shown()
         self._opening = asyncio.get_running_loop().create_future()
         spawn(self._open(), f"session from {self._address}")
 

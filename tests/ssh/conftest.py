@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ostiary.testing.gateway import Gateway, gateway
+from ostiary.testing.issuer import LocalIssuer
 from ostiary.testing.peers import free_port
 from ostiary.testing.sshd import Sshd, sshd
 
@@ -89,8 +90,10 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with make_lab(tmp_path_factory.mktemp("ssh")) as made:
-        yield made
+    with LocalIssuer(audience="our-client") as people:
+        issuer = {"issuer": people.issuer, "audience": "our-client", "kind": "human", "algorithms": ["EdDSA"], "discovery": True}
+        with make_lab(tmp_path_factory.mktemp("ssh"), tables={"issuers": [issuer | {"login_client_id": "our-client"}]}) as made:
+            yield made
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 
 from ostiary.config.types import SshListener
+from ostiary.driver.leases import Leases
 from ostiary.driver.ssh_session import House, SshSession
 from tests.approvals.world import Person, until
 from tests.ssh.conftest import BY_PASSWORD, Lab, make_lab
@@ -256,16 +257,17 @@ def test_a_session_ends_with_its_grant_its_token_and_its_idleness(
 ) -> None:
     now, ended = time.time(), list[str]()
     made: Any = SimpleNamespace
-    held = None if grant is None else made(until=now + grant, groups=frozenset())
+    held = None if grant is None else made(id="g", until=now + grant, groups=frozenset())
     desk = made(granted=lambda *_: held, leave=lambda _: None)
-    begun = made(admitted=made(who=made(expires=now + token)), session="s", journal=made(end=ended.append))
+    lease = lambda _begun, _name, cut: Leases().take(now + token, held, cut)  # noqa: E731 - a stand-in
+    begun = made(admitted=made(who=made(expires=now + token)), session="s", journal=made(end=ended.append), held=held)
     connection = made(name="web", home=None, protect=(), masks_files=False, accept_env=(), detect=(), keep_files=False)
     target = made(connection=connection)
 
     async def act() -> None:
         over = asyncio.Event()
         target.leave = over.set
-        house = House(made(desk=desk, restraint=lambda *_: None), settings)
+        house = House(made(desk=desk, restraint=lambda *_: None, lease=lease), settings)
         session = SshSession(house, begun, target, made(disconnect=lambda *_: None), made())
         session.end_in_time()
         await over.wait()

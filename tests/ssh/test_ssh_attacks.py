@@ -241,7 +241,7 @@ def test_ssh_058_059_062_a_key_or_a_foreign_certificate_lets_nobody_in(lab: Lab)
     async def act(**shown: Any) -> None:
         await asyncssh.connect("127.0.0.1", lab.port, known_hosts=None, username="web", config=None, agent_path=None, **shown)
 
-    for shown in ({"client_keys": [key]}, {"client_keys": [(key, forged)]}, {"client_keys": None, "password": ""}):
+    for shown in ({"client_keys": [key]}, {"client_keys": [(key, forged)]}, {"client_keys": None, "password": "", "preferred_auth": ["password"]}):
         with pytest.raises(asyncssh.PermissionDenied):
             asyncio.run(act(**shown))
 

@@ -218,7 +218,9 @@ def test_the_user_name_is_a_connection_and_nothing_else(lab: Lab, connection: st
 @pytest.mark.parametrize("token", ["", "x", "eyJhbGciOiJub25lIn0.e30."])
 def test_no_token_no_login_and_the_attempt_is_on_record(lab: Lab, token: str) -> None:
     async def act() -> None:
-        await asyncssh.connect("127.0.0.1", lab.port, known_hosts=None, username="web", password=token, client_keys=None, config=None)
+        await asyncssh.connect(
+            "127.0.0.1", lab.port, known_hosts=None, username="web", password=token, client_keys=None, config=None, preferred_auth=["password"]
+        )  # fmt: skip
 
     before = len(lab.entries("login"))
     with pytest.raises(asyncssh.Error):
