@@ -80,8 +80,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     kept = Records(database, board)
     controls = await Controls.open(config, database, board, kept, log, standing)
     devices = Devices()
-    answers: dict[str, Answer] = {TOPIC: controls.office.hear, "revoke": partial(revoke_misused, board), DEVICES: devices.hear}
-    link = LinkServer(board, answers, spawn)
+    link = LinkServer(board, answers(controls, board, devices), spawn)
     await link.start(state)
     key_path = state / "keys" / "token.key"
     key = load_or_create_token_key(key_path)
@@ -162,6 +161,11 @@ def listening(config: Config, app: Starlette) -> tuple[uvicorn.Server, socket.so
     )
     http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours are set when it serves
     return http, bind(tls.host, tls.port, shared=False)
+
+
+def answers(controls: Controls, board: NewsBoard, devices: Devices) -> dict[str, Answer]:
+    """Who answers which of the workers' questions."""
+    return {TOPIC: controls.office.hear, "revoke": partial(revoke_misused, board), DEVICES: devices.hear}
 
 
 def ssh_authority(settings: SshListener, keys: Path) -> SshAuthority:
