@@ -26,6 +26,7 @@ from ostiary.app.common import AUDIENCE, on_signals, open_own_log, verifier
 from ostiary.app.worker import no_core_dumps
 from ostiary.approvals import tables
 from ostiary.approvals.words import TOPIC
+from ostiary.audit.log import Log
 from ostiary.config.types import Config, Scim, SshListener
 from ostiary.driver.spawn import spawn
 from ostiary.identity import records, ssh
@@ -85,13 +86,7 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     key_path = state / "keys" / "token.key"
     key = load_or_create_token_key(key_path)
 
-    async def record(event: TokenEvent) -> None:
-        entry = log.encoder.login(
-            log.ids.next(), time.time_ns(), time.monotonic_ns(),
-            said=event.said, connection=" ".join(event.connections), who=event.who,
-            reason="" if event.reason is None else event.reason.name, detail=f"{event.action} {event.detail}".strip(),
-        )  # fmt: skip
-        await log.writer.wait_durable(log.writer.append(entry))
+    record = partial(record_token, log)
 
     async def revoke(token: str, until: int) -> None:
         await board.tell(REVOKED, token, stop_body(Reason.REVOKED_TOKEN, ""), until)
@@ -147,6 +142,16 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await link.close()
     await database.close()
     await sealing.close()
+
+
+async def record_token(log: Log, event: TokenEvent) -> None:
+    """Make what became of a token durable. Raises `LogFailed`."""
+    entry = log.encoder.login(
+        log.ids.next(), time.time_ns(), time.monotonic_ns(),
+        said=event.said, connection=" ".join(event.connections), who=event.who,
+        reason="" if event.reason is None else event.reason.name, detail=f"{event.action} {event.detail}".strip(),
+    )  # fmt: skip
+    await log.writer.wait_durable(log.writer.append(entry))
 
 
 def listening(config: Config, app: Starlette) -> tuple[uvicorn.Server, socket.socket]:

@@ -75,21 +75,11 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     )  # fmt: skip
     link.listen(desk.heard)
     budgets, demands = Budgets(config.budgets, Path(config.gateway.state_dir) / "budgets.json"), Demands()
-
     ledger = Ledger(Path(config.gateway.state_dir) / "mandates.db")
-
-    async def end(who: VerifiedIdentity, why: str) -> None:
-        body = {"token": credential(who), "until": int(time.time()) + LONGEST_TOKEN, "why": why}
-        try:
-            await link.ask("revoke", body)
-        except LinkDown as exc:
-            _log.error("a misused credential could not be ended", error=str(exc))
-
-    misuse = msgspec.structs.asdict(config.misuse)
     reception = Reception(
         devices=Devices(link.ask),
-        habits=Habits(misuse),
-        stop=end,
+        habits=Habits(msgspec.structs.asdict(config.misuse)),
+        stop=partial(_end_credential, link),
         verifier=verifier(config, standing),
         targets=destinations,
         policies=in_force,
@@ -136,6 +126,14 @@ async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: 
     await destinations.close()
     ledger.close()
     await sealing.close()
+
+
+async def _end_credential(link: Link, who: VerifiedIdentity, why: str) -> None:
+    body = {"token": credential(who), "until": int(time.time()) + LONGEST_TOKEN, "why": why}
+    try:
+        await link.ask("revoke", body)
+    except LinkDown as exc:
+        _log.error("a misused credential could not be ended", error=str(exc))
 
 
 def _reads_catalogue(log: Log, connection: str) -> None:
