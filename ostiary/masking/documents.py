@@ -108,8 +108,13 @@ def _rule(field: ProtectedField, start: int, means: Means) -> Rule:
 
 
 def parts_of(place: str) -> tuple[str, ...]:
-    """The parts of `/customers/*/ssn` (RFC 6901, with `*` and `**`) or of `//ssn`, `/a/b/@c` (a subset of XPath 1.0)."""
+    """The parts of `/customers/*/ssn` (RFC 6901, with `*` and `**`) or of `//ssn`, `/a/b/@c` (a subset of XPath 1.0).
+
+    All below a place, `/a/**`, is each thing right below it, whole.
+    """
     written = place.replace("//", "/**/").strip("/").split("/")
+    while written[-1] == "**":
+        written[-1:] = [] if written[-2:-1] == ["**"] else ["*"]
     return tuple(part.replace("~1", "/").replace("~0", "~").casefold() for part in written)
 
 

@@ -173,6 +173,7 @@ def plain_facts(
     arguments: Arguments = (),
     opaque: tuple[str, ...] = (),
     objection: Objection | None = None,
+    infer: tuple[str, ...] = (),
 ) -> Facts:
     """Facts in a protocol that has no statements, no catalogue and no protected columns to compute with."""
     return Facts(
@@ -188,8 +189,9 @@ def plain_facts(
         head=head,
         objection=objection,
         invalidates_catalogue=False,
-        digest=facts_digest(action, name, resources, (arguments, opaque)),
+        digest=facts_digest(action, name, resources, (arguments, opaque, infer) if infer else (arguments, opaque)),
         arguments=arguments,
+        infer=infer,
     )
 
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import ClientError
 
+from ostiary.protocols.aws.conditions import _expression
 from tests.aws.account import POLICY, Account, account
 
 SENTINEL = "hunter2-sentinel"
@@ -56,3 +58,50 @@ def test_an_attribute_is_masked_in_every_answer_that_shows_items(masked: Account
         assert "seen" in json.dumps(answer, default=str)
         assert SENTINEL not in json.dumps(answer, default=str)
     assert SENTINEL not in json.dumps(masked.gateway.entries())
+
+
+IDS = {":v": {"S": "x"}}
+ASKS: list[tuple[str, dict[str, object]]] = [
+    ("scan", {"FilterExpression": "begins_with(note, :v)", "ExpressionAttributeValues": IDS}),
+    ("scan", {"FilterExpression": "begins_with(#n, :v)", "ExpressionAttributeNames": {"#n": "note"}, "ExpressionAttributeValues": IDS}),
+    ("scan", {"FilterExpression": "size(plain)>:v AND size(note)>:v", "ExpressionAttributeValues": {":v": {"N": "1"}}, "Select": "COUNT"}),
+    ("scan", {"ScanFilter": {"note": {"ComparisonOperator": "NOT_NULL"}}}),
+    ("query", {"KeyConditionExpression": "id = :v AND note = :v", "ExpressionAttributeValues": IDS}),
+    ("put_item", {"Item": {"id": {"S": "1"}}, "ConditionExpression": "attribute_not_exists(note)"}),
+    ("put_item", {"Item": {"id": {"S": "1"}}, "Expected": {"note": {"Exists": False}}}),
+    ("update_item", {"UpdateExpression": "SET plain = note"}),
+    ("update_item", {"UpdateExpression": "SET note = :v, plain = if_not_exists(x, note)", "ExpressionAttributeValues": IDS}),
+    ("update_item", {"UpdateExpression": "REMOVE x SET plain=#n", "ExpressionAttributeNames": {"#n": "note"}}),
+    ("update_item", {"UpdateExpression": "SET plain = :v", "ExpressionAttributeValues": IDS, "ConditionExpression": "note.deep[0] = :v"}),
+]
+
+
+@pytest.mark.parametrize("asked", ASKS, ids=str)
+def test_what_hangs_on_a_protected_attribute_is_refused(masked: Account, asked: tuple[str, dict[str, object]]) -> None:
+    operation, given = asked
+    key = {"Key": {"id": {"S": "1"}}} if operation == "update_item" else {}
+    with pytest.raises(ClientError) as refused:
+        getattr(masked.client("dynamodb"), operation)(TableName="people", **key, **given)
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+    assert "pii" in refused.value.response["Error"]["Message"]
+
+
+def test_a_part_of_a_transaction_that_asks_about_a_protected_attribute_is_refused(masked: Account) -> None:
+    check = {"TableName": "people", "Key": {"id": {"S": "1"}}, "ConditionExpression": "note = :v", "ExpressionAttributeValues": IDS}
+    with pytest.raises(ClientError) as refused:
+        masked.client("dynamodb").transact_write_items(TransactItems=[{"ConditionCheck": check}])
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(
+    "expression", ["SET note = :v", "SET plain = :v, note = :v", "REMOVE note", "SET #n = :v REMOVE x", "set note.deep = :v remove note2"]
+)
+def test_setting_a_protected_attribute_asks_nothing(expression: str) -> None:
+    names = {"#n": "note"}
+    assert not [name for name in _expression(expression, names, updates=True) if name in ("note", None)]
+
+
+def test_what_cannot_be_cut_may_be_any_attribute() -> None:
+    assert list(_expression("note = \x00", {}, updates=False)) == [None]
+    assert list(_expression(7, {}, updates=True)) == [None]
+    assert None in list(_expression("#gone = :v", {}, updates=False))

@@ -71,6 +71,22 @@ def test_fields_are_masked_by_pointer_however_the_body_is_cut(cut: int) -> None:
     assert b"HTTP/1.1 200 OK" in head
 
 
+@pytest.mark.parametrize("place", ["/keys/**", "/keys/**/**", "/keys/*", "/keys"])
+def test_a_place_that_ends_in_stars_hides_all_that_stands_below_it(place: str) -> None:
+    said = {"keys": {"a": "violet", "b": {"deep": ["violet"]}}, "ok": "seen"}
+    rules = Rules((ProtectedField(f"json:{place}", "pii", Strategy.REDACT),))
+    assert json.loads(masked(json.dumps(said).encode(), rules=rules)[1]) == {
+        "keys": {"a": "******", "b": {"deep": ["******"]}},
+        "ok": "seen",
+    }
+
+
+@pytest.mark.parametrize("place", ["/**", "/**/*"])
+def test_stars_alone_hide_everything(place: str) -> None:
+    rules = Rules((ProtectedField(f"json:{place}", "pii", Strategy.REDACT),))
+    assert b"violet" not in masked(b'{"a": "violet", "b": [{"c": "violet"}]}', rules=rules)[1]
+
+
 def test_a_class_that_policy_shows_is_shown() -> None:
     body = b'{"people":[{"name":"Ana"}],"card":"4111111111111111"}'
     assert masked(body, rules=RULES, clear=frozenset({"pii"}))[1] == b'{"people":[{"name":"Ana"}],"card":"************1111"}'

@@ -112,15 +112,6 @@ def _shows(call: Call, table: str) -> bool:
     return not isinstance(named, str) or named == table or named.endswith((f":table/{table}", f"/{table}"))
 
 
-def attributes_of(connection: AwsConnection) -> dict[str, frozenset[str]]:
-    """Protected attributes by table."""
-    found: dict[str, set[str]] = {}
-    for place, field in connection.hidden:
-        if place.startswith("dynamodb:") and not field.place.startswith(("json:", "xml:")):
-            found.setdefault(place[9:], set()).add(field.place)
-    return {table: frozenset(names) for table, names in found.items()}
-
-
 def sensitive(service: Service, call: Call) -> list[str]:
     """Members of an answer that the model calls sensitive, as places."""
     output = service.operations[call.operation].get("output")

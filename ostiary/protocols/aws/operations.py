@@ -18,6 +18,7 @@ from ostiary.model.secrets import Secret
 from ostiary.protocols.aws.actions import INDIRECT, Access, by_verb, hands_out
 from ostiary.protocols.aws.arns import Place, copy_source, touched
 from ostiary.protocols.aws.chunks import CHECKSUMS, ChunkReader
+from ostiary.protocols.aws.conditions import inferred
 from ostiary.protocols.aws.hosts import read_host
 from ostiary.protocols.aws.models import Call, Service, Unreadable, read_form
 from ostiary.protocols.aws.replays import Replays
@@ -317,6 +318,7 @@ class Asking:
             head=f"{name} {found[0][0]}"[:MAX_HEAD],
             arguments=self._arguments(call, access.iam_action(prefix, call.operation), prefix),
             opaque=opaque,
+            infer=inferred(call, connection),
         )
 
     def _arguments(self, call: Call, iam_action: str, prefix: str) -> Arguments:
