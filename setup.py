@@ -23,17 +23,19 @@ LINE = [
     Path("ostiary") / module
     for module in (
         "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "audit/tree.py",
-        "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/mask.py",
-        "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py",
-        "policy/decide.py", "policy/policies.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
+        "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/concealed.py", "masking/mask.py",
+        "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py", "model/results.py",
+        "policy/decide.py", "policy/policies.py", "driver/http_exchange.py", "masking/http.py",
+        "protocols/http/decode.py", "protocols/http/encode.py", "protocols/http/login.py", "protocols/http/messages.py", "protocols/http/operations.py", "protocols/http/places.py",
+        "protocols/http/relay.py", "protocols/http/results.py", "protocols/http/states.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
         "protocols/postgres/conversation.py", "protocols/postgres/decode.py", "protocols/postgres/relay.py", "protocols/postgres/states.py", "protocols/postgres/understand/judge.py",
         "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py",
     )
 ]  # fmt: skip
-"""What every message passes: plain Python, typed by the `.pxd` beside each (docs/decisions/0008-compiled-line.md,
+"""What every message passes: plain Python, typed by the `.pxd` beside it where there is one (docs/decisions/0008-compiled-line.md,
 0019-typed-nouns.md)."""
 
-COROUTINES = [Path("ostiary/driver/session.py"), Path("ostiary/session/path.py")]
+COROUTINES = [Path("ostiary/driver/lane.py"), Path("ostiary/driver/session.py"), Path("ostiary/session/exchange.py"), Path("ostiary/session/path.py")]
 """As LINE; but a `.pxd` cannot type what is local to a coroutine, so here the annotations in the source do."""
 
 DIRECTIVES = {

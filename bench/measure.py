@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -9,6 +10,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,10 +50,10 @@ class Meter:
         return Sample(units / elapsed, proxy, machine, p50, p99)
 
 
-def transactions(way: Way, *, mode: str, clients: int, seconds: float, script: str = "") -> Sample:
-    """pgbench -S (or a script of our own) for so many seconds."""
+def transactions(way: Way, *, mode: str, clients: int, seconds: float, script: str = "", anew: bool = False) -> Sample:
+    """pgbench -S (or a script of our own) for so many seconds. `anew`: each transaction on a connection of its own."""
     command = [str(way.binaries / "pgbench"), "-n", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2))]
-    command += ["-T", str(max(1, round(seconds)))]
+    command += ["-T", str(max(1, round(seconds)))] + (["-C"] if anew else [])
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
@@ -59,7 +61,7 @@ def transactions(way: Way, *, mode: str, clients: int, seconds: float, script: s
         meter = Meter(way)
         said = run(command, way)
     done = int(found(r"number of transactions actually processed: (\d+)", said))
-    tps = float(found(r"tps = ([\d.]+) \(without", said))
+    tps = float(found(r"tps = ([\d.]+) \((?:without|including)", said))
     failed = int(found(r"number of failed transactions: (\d+)", said))
     if failed or not done:
         raise RuntimeError(f"{way.name}: {failed} transactions failed: {said}")
@@ -81,6 +83,17 @@ def latency(way: Way, *, clients: int, rate: float, seconds: float) -> Sample:
                 times.append(int(fields[2]) - int(fields[6]))  # without the time that it waited for its turn
     times.sort()
     return meter.read(len(times), p50=statistics.median(times), p99=times[int(len(times) * 0.99)])
+
+
+@contextlib.contextmanager
+def idle_sessions(way: Way, count: int) -> Iterator[None]:
+    """So many sessions that have asked something once, and then say nothing."""
+    with contextlib.ExitStack() as held:
+        for _ in range(count):
+            client = held.enter_context(PgClient(way.host, way.port, timeout=60))
+            client.login(user=way.user, database=way.database, password=way.password)
+            client.query("SELECT 1")
+        yield
 
 
 def copy_scan(way: Way) -> Sample:

@@ -237,7 +237,7 @@ def questions_of_values() -> Iterator[tuple[str, Query]]:
 def looking(folder: Path, told: Callable[[int, int], None]) -> Touched:
     """What reads the recordings of such a log."""
     key = load_key_file(folder / "keys/kek-1.key")
-    return Touched(bytes(32), lambda path: contents(read_stream(path, key), lambda value: False), progress=told)  # noqa: ARG005
+    return Touched(bytes(32), lambda path, _spoken: contents(read_stream(path, key), lambda _value: False), progress=told)
 
 
 def main() -> None:

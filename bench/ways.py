@@ -19,13 +19,21 @@ from ostiary.testing.peers import Peer, PeerUnavailable, free_port, postgres_clu
 
 ROWS = 1_000_000
 SCALE = 10
-SETTINGS = {"shared_buffers": "512MB", "synchronous_commit": "off", "max_connections": "300"}
+SETTINGS = {"shared_buffers": "512MB", "synchronous_commit": "off", "max_connections": "2600"}
+SESSIONS = 1300
+"""Most at once through a proxy."""
+WIDE = 60
+"""Text columns of the table `wide`: a row has some 2 KB."""
 SCAN = f"""
 CREATE TABLE scan AS
 SELECT i AS id, md5(i::text) AS token, 'customer ' || i AS name, 'note ' || (i::bigint * 7919 % 1000003) AS note,
        (i % 9973)::numeric / 100 AS price, timestamptz '2026-01-01' + i * interval '1 second' AS made
 FROM generate_series(1, {ROWS}) i;
 VACUUM ANALYZE scan;
+CREATE TABLE wide AS
+SELECT i AS id, {", ".join(f"md5((i + {n})::text) AS c{n}" for n in range(WIDE))} FROM generate_series(1, 20000) i;
+ALTER TABLE wide ADD PRIMARY KEY (id);
+VACUUM ANALYZE wide;
 """
 DETECTORS = ("card", "email", "iban", "ssn", "secret")
 
@@ -43,6 +51,7 @@ class Way:
     pid: int | None
     """The proxy's first process; None: there is no proxy."""
     binaries: Path
+    sslmode: str = "disable"
 
     def environment(self) -> dict[str, str]:
         return {
@@ -52,6 +61,7 @@ class Way:
             "PGUSER": self.user,
             "PGPASSWORD": self.password,
             "PGDATABASE": self.database,
+            "PGSSLMODE": self.sslmode,
         }
 
     def cpu_seconds(self) -> float:
@@ -87,8 +97,8 @@ def database() -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def bouncer(peer: Peer) -> Iterator[Way]:
-    """Debian's pgbouncer in session mode, as shipped but for where it listens."""
+def bouncer(peer: Peer, tls: tuple[Path, Path] | None = None) -> Iterator[Way]:
+    """Debian's pgbouncer in session mode, as shipped but for where it listens, and how many it lets in. `tls`: certificate and key."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not Path(program).exists():
         raise PeerUnavailable("pgbouncer is not installed: install Debian's package pgbouncer")
@@ -98,10 +108,15 @@ def bouncer(peer: Peer) -> Iterator[Way]:
     (home / "ini").write_text(
         f"[databases]\nbench = host={peer.host} port={peer.port} user={peer.user}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        "pool_mode = session\nmax_client_conn = 500\ndefault_pool_size = 200\n"
+        f"pool_mode = session\nmax_client_conn = {SESSIONS}\ndefault_pool_size = {SESSIONS}\n"
         "ignore_startup_parameters = extra_float_digits\n"
         f"logfile = {home}/log\npidfile = {home}/pid\n"
+        + ("" if tls is None else f"client_tls_sslmode = require\nclient_tls_cert_file = {home}/crt\nclient_tls_key_file = {home}/key\n")
     )
+    for name, path in zip(("crt", "key"), tls or (), strict=False):
+        shutil.copy(path, home / name)
+        (home / name).chmod(0o600)
+        shutil.chown(home / name, account)
     shutil.chown(home, account)
     process = subprocess.Popen(
         [program, "-q", str(home / "ini")], user=account if os.geteuid() == 0 else None,
@@ -109,7 +124,8 @@ def bouncer(peer: Peer) -> Iterator[Way]:
     )  # fmt: skip
     try:
         wait_for(port)
-        yield Way("pgbouncer", "127.0.0.1", port, peer.user, "", "bench", process.pid, peer.binaries)
+        name, sslmode = ("pgbouncer", "disable") if tls is None else ("pgbouncer TLS", "require")
+        yield Way(name, "127.0.0.1", port, peer.user, "", "bench", process.pid, peer.binaries, sslmode)
     finally:
         process.terminate()
         process.wait(20)
@@ -117,24 +133,40 @@ def bouncer(peer: Peer) -> Iterator[Way]:
 
 
 @contextlib.contextmanager
-def ostiary(peer: Peer) -> Iterator[dict[str, Way]]:
-    """The gateway: `decide` (events, buffered, no mask), `full` (recorded whole, strict), and the scans under masks."""
-    decide = {"database": "bench", "recording": "events", "durability": "buffered", "detect": []}
+def ostiary(peer: Peer, tls: tuple[Path, Path] | None = None) -> Iterator[dict[str, Way]]:
+    """The gateway, by profile: what is recorded, how durable it is, what is masked. `tls`: its certificate and key."""
+    events = {"database": "bench", "recording": "events", "durability": "buffered", "detect": [], "max_sessions": SESSIONS}
+    masked = {"public.scan.token": {"class": "pii"}, "public.scan.name": {"class": "pii"}}
     connections = {
-        "decide": target(peer, **decide),
-        "full": target(peer, database="bench", recording="full", durability="strict", detect=[]),
-        "masked": target(
-            peer, **decide, protect={"public.scan.token": {"class": "pii"}, "public.scan.name": {"class": "pii"}}
-        ),
-        "detect": target(peer, **(decide | {"detect": list(DETECTORS)})),
+        "decide": target(peer, **events),
+        "strict": target(peer, **(events | {"durability": "strict"})),
+        "recorded": target(peer, **(events | {"recording": "full"})),
+        "full": target(peer, **(events | {"recording": "full", "durability": "strict"})),
+        "masked": target(peer, **events, protect=masked),
+        "detect": target(peer, **(events | {"detect": list(DETECTORS)})),
     }
+    listener: dict[str, object] = {"max_sessions": SESSIONS}
+    if tls is not None:
+        listener |= {"tls_cert": str(tls[0]), "tls_key": str(tls[1])}
     policy = (Path(__file__).parent / "policy.cedar").read_text()
-    with gateway(connections=connections, policy=policy, on_disk=True) as gate:
+    with gateway(connections=connections, policy=policy, on_disk=True, sections={"listen.postgresql": listener}) as gate:
         token = gate.token("bench", exp=int(time.time()) + 6 * 3600)
+        sslmode = "disable" if tls is None else "require"
         yield {
-            name: Way(f"ostiary {name}", gate.host, gate.port, "bench", token, name, gate.process.pid, peer.binaries)
+            name: Way(f"ostiary {name}", gate.host, gate.port, "bench", token, name, gate.process.pid, peer.binaries, sslmode)
             for name in connections
         }
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of its own making, and its key."""
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    subprocess.run(
+        [*command, "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    key.chmod(0o600)
+    return certificate, key
 
 
 def direct(peer: Peer) -> Way:

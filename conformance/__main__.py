@@ -1,5 +1,7 @@
 """`python -m conformance [SUITE …]`: each suite directly, then through the gateway under a policy that permits everything.
 
+`--policy forbidding`: through the gateway alone, under a policy that forbids what the suites do not do (`forbidding.py`).
+
 What differs is compared test by test and written to `conformance/RESULTS.md`, each difference with its cause out of
 `conformance/causes.toml`. A difference without a cause there is an error: exit code 1.
 """
@@ -13,15 +15,19 @@ import signal
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
+from conformance import forbidding, moto
 from conformance.sources import HERE, NAMED, WORK, CannotFetch
 from conformance.suites import SUITES, Place, Results, Suite, folder_for
-from ostiary.testing.gateway import gateway, target
+from ostiary.testing.gateway import Gateway, gateway, target
 from ostiary.testing.peers import Peer, postgres_cluster
 
 POLICY = HERE.parent / "tests" / "attacks" / "profiles" / "permit-all.cedar"
 UNEXPLAINED = "**unexplained**"
+ALL: dict[str, Suite | None] = {**SUITES, "moto": None}
+"""Every suite; None: not of PostgreSQL."""
 
 
 def prepared(suite: Suite, peer: Peer) -> None:
@@ -29,26 +35,35 @@ def prepared(suite: Suite, peer: Peer) -> None:
         peer.psql(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING UTF8')
 
 
-def directly(name: str, suite: Suite, only: list[str]) -> Results:
+def directly(name: str, suite: Suite | None, only: list[str]) -> Results:
+    if suite is None:
+        return moto.directly(only)
     with postgres_cluster(auth="scram-sha-256", password="direct", settings=suite.settings) as peer:
         prepared(suite, peer)
         place = Place("direct", peer.host, peer.port, peer.user, "direct", peer)
         return suite.run(place, folder_for(name, "direct"), only)
 
 
-def through(name: str, suite: Suite, only: list[str]) -> Results:
+def through(
+    name: str, suite: Suite | None, only: list[str], policy: Path = POLICY, look: Callable[[Gateway], None] = lambda _: None
+) -> Results:
+    """`look` is given the gateway once the suite is through."""
+    if suite is None:
+        return moto.through(only)
     with postgres_cluster(auth="trust", settings=suite.settings) as peer:
         prepared(suite, peer)
         connections = {
             each: target(peer, database=each, recording="events", durability="buffered", detect=[])
             for each in (*suite.databases, *suite.beside)
         }
-        with gateway(connections=connections, policy=POLICY.read_text()) as gate:
+        with gateway(connections=connections, policy=policy.read_text()) as gate:
             token = gate.token("conformance", exp=int(time.time()) + 6 * 3600)
             place = Place("gateway", gate.host, gate.port, peer.user, token, peer)
             out = folder_for(name, "gateway")
             try:
-                return suite.run(place, out, only)
+                results = suite.run(place, out, only)
+                look(gate)
+                return results
             finally:
                 (out / "gateway.log").write_text("\n".join(gate.said))
 
@@ -98,29 +113,57 @@ def report(results: dict[str, dict[str, Results]], causes: dict[str, dict[str, s
     return "\n".join(lines + notes + details) + "\n", unexplained
 
 
+def count_refusals(names: list[str], only: list[str], *, write: bool) -> int:
+    """The suites under the policy that forbids; exit code 1: it refused something."""
+    policy = forbidding.POLICY
+    rows: dict[str, tuple[int, int, forbidding.Count]] = {}
+    for name in names or forbidding.SUITES:
+        print(f"{name}: under {policy.name} …", file=sys.stderr)
+        counts: list[forbidding.Count] = []
+
+        def look(gate: Gateway, counts: list[forbidding.Count] = counts) -> None:
+            counts.append(forbidding.count(gate.entries(), forbidding.forbids(policy.read_text())))
+
+        try:
+            results = through(name, SUITES[name], only, policy, look)
+        except CannotFetch as problem:
+            print(f"{name}: {problem}", file=sys.stderr)
+            continue
+        rows[name] = (len(results), sum(result == "passed" for result in results.values()), counts[0])
+    part = forbidding.section(rows)
+    page = HERE / "RESULTS.md"
+    if write and not only:
+        page.write_text(forbidding.merged(page.read_text(), part))
+    print(part)
+    return 1 if any(found.refused for _, _, found in rows.values()) else 0
+
+
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; default: all")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(ALL)}; default: all")
     parser.add_argument("--only", nargs="+", default=[], help="tests of the suite (arguments in its own words)")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     parser.add_argument("--source", action="append", default=[], metavar="SUITE=FOLDER", help="unpacked source of a suite")
+    parser.add_argument("--policy", choices=["permitting", "forbidding"], default="permitting", help="see above")
     options = parser.parse_args()
     for pair in options.source:
         suite, _, folder = pair.partition("=")
-        if suite not in SUITES or not Path(folder).is_dir():
+        if suite not in ALL or not Path(folder).is_dir():
             parser.error(f"--source wants SUITE=FOLDER, not {pair}")
         NAMED[suite] = Path(folder).resolve()
-    if unknown := set(options.suites) - SUITES.keys():
+    if unknown := set(options.suites) - ALL.keys():
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    if options.policy == "forbidding":
+        return count_refusals(options.suites, options.only, write=not options.no_write)
     results: dict[str, dict[str, Results]] = {}
     kept = WORK / "results.json"
-    for name in options.suites or SUITES:
+    for name in options.suites or ALL:
         print(f"{name}: directly …", file=sys.stderr)
         try:
-            first = directly(name, SUITES[name], options.only)
+            first = directly(name, ALL[name], options.only)
             print(f"{name}: {len(first)} tests; through the gateway …", file=sys.stderr)
-            results[name] = {"direct": first, "gateway": through(name, SUITES[name], options.only)}
+            results[name] = {"direct": first, "gateway": through(name, ALL[name], options.only)}
         except CannotFetch as problem:
             print(f"{name}: {problem}", file=sys.stderr)
     if kept.exists() and not options.only:
@@ -131,7 +174,9 @@ def main() -> int:
     if not options.no_write and not options.only:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(results))
-        Path(HERE / "RESULTS.md").write_text(page)
+        written = HERE / "RESULTS.md"
+        part = forbidding.kept(written.read_text()) if written.exists() else ""
+        written.write_text(forbidding.merged(page, part) if part else page)
     print(page)
     return 1 if unexplained else 0
 

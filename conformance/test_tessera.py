@@ -35,12 +35,18 @@ async def fill(state: Path, tail: Path, count: int) -> None:
 
 
 def accepts(folder: Path, vkey: str, key: Path) -> bool:
-    """Whether fsck finds the log whole. It exits with 0 either way: what it says on stderr is its verdict."""
+    """Whether fsck finds the log whole. It exits with 0 either way: what it says on stderr is its verdict.
+
+    Of a log with hundreds of bundles it does not end once it has found one that is wrong: it says so each second, and is ended here.
+    """
     key.write_text(vkey + "\n")
     command = [FSCK, f"--storage_url=file://{folder}/", f"--public_key={key}", "--ui=false", "-v=1"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "Completed ranges" in done.stderr
-    return "fsck failed" not in done.stderr
+    try:
+        said = subprocess.run(command, check=True, capture_output=True, timeout=20).stderr
+    except subprocess.TimeoutExpired as late:
+        said = late.stderr or b""
+    assert b"Completed ranges" in said or b":Invalid" in said
+    return b":Invalid" not in said and b"fsck failed" not in said
 
 
 @pytest.fixture

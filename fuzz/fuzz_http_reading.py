@@ -3,32 +3,27 @@
 
 Targets: `request` (what we take as one request, h11 and llhttp must not read otherwise: else a service could), `cut` (a body is read
 the same however it is cut), `response` (bytes of a service are an answer or misbehaviour), `target` (a path that is taken has one
-spelling). Each states what must hold of any bytes. Needs the package `atheris`.
+spelling), `fields` (a request of HTTP/2 is one of HTTP/1.1 that says the same, or none), `frames` (heads of frames are found however they are cut). Each states what must hold of any bytes. Needs the package `atheris`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final
 
 import atheris
 import h11
 import httptools
+from running import hold, main
 
 with atheris.instrument_imports(include=["ostiary"]):
     from ostiary.model.errors import PeerMisbehaved
     from ostiary.protocols.http.decode import BodyReader, read_request, read_response, request_framing, response_framing
+    from ostiary.protocols.http.http2 import Frames, Unfit, request_of
     from ostiary.protocols.http.messages import CHUNKED
     from ostiary.protocols.http.paths import Ambiguous, read_target
 
 HEAD: Final = b"POST /x HTTP/1.1\r\nHost: app\r\n"
-
-
-def hold(truth: bool, what: str) -> None:
-    """An assert that is not compiled away."""
-    if not truth:
-        raise RuntimeError(what)
 
 
 class Heard:
@@ -140,20 +135,46 @@ def target(data: bytes) -> None:
     hold(not {".", ".."} & set(found.path.split("/")), "a path that climbs")
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"request": request, "cut": cut, "response": response, "target": target}
+def fields(data: bytes) -> None:
+    """Pairs of bytes as fields, with and without those that a request must have."""
+    pieces = data[1:].split(b"\xff")
+    pairs = list(zip(pieces[::2], pieces[1::2], strict=False))
+    ends = bool(data[:1] and data[0] & 1)
+    for said in (pairs, [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/x"), (b":authority", b"app"), *pairs]):
+        try:
+            head = request_of(said, ends=ends)
+        except Unfit:
+            continue
+        kept = dict(said)
+        hold((head.method, head.target) == (kept[b":method"], kept[b":path"]), "another request than was asked for")
+        hold(head.raw.count(b"\r\n\r\n") == 1 and head.raw.endswith(b"\r\n\r\n"), "more than one head")
+        names = [name.lower() for name, _ in head.headers]
+        hold(names.count(b"host") == 1 and b"connection" not in names, "a head with two places to go, or of a hop")
+        try:
+            framing = request_framing(head)
+        except PeerMisbehaved:
+            continue
+        hold(framing.chunked is (not ends and b"content-length" not in names), "its framing is not ours")
 
 
-def main() -> None:
-    """Choose the target, hand the rest to libFuzzer."""
-    if sys.argv[1:2] == ["--list"]:
-        sys.stdout.write(" ".join(TARGETS))
-        return
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        raise SystemExit(f"which of {', '.join(TARGETS)}?")
-    chosen = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, chosen)
-    atheris.Fuzz()
+def frames(data: bytes) -> None:
+    """The same bytes whole and in pieces: taken in both ways, or in none."""
+    hold(is_taken(data, len(data) or 1) == is_taken(data, 1 + len(data) % 11), "cut, frames are other frames")
+
+
+def is_taken(data: bytes, size: int) -> bool:
+    """Whether no frame in it is too long."""
+    reader = Frames()
+    try:
+        for at in range(0, len(data), size):
+            reader.check(data[at : at + size])
+    except PeerMisbehaved:
+        return False
+    return True
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {"request": request, "cut": cut, "response": response, "target": target, "fields": fields, "frames": frames}
 
 
 if __name__ == "__main__":
-    main()
+    main(TARGETS)

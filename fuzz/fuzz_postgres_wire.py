@@ -7,11 +7,11 @@ ours, or a message that is written back as the very bytes. Try `-max_total_time=
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final
 
 import atheris
+from running import hold, main
 
 with atheris.instrument_imports(include=["ostiary"]):
     from ostiary.kernel import frames
@@ -20,12 +20,6 @@ with atheris.instrument_imports(include=["ostiary"]):
     from ostiary.protocols.postgres import decode, encode, login
     from ostiary.protocols.postgres import messages as m
     from ostiary.protocols.postgres.scram import Derivation, KeyCache
-
-
-def hold(truth: bool, what: str) -> None:
-    """An assert that is not compiled away."""
-    if not truth:
-        raise RuntimeError(what)
 
 
 def walk(
@@ -140,17 +134,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 }
 
 
-def main() -> None:
-    """Choose the target, hand the rest to libFuzzer."""
-    if sys.argv[1:2] == ["--list"]:
-        sys.stdout.write(" ".join(TARGETS))
-        return
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        raise SystemExit(f"which of {', '.join(TARGETS)}?")
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    main(TARGETS)

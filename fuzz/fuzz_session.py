@@ -8,11 +8,11 @@ any bytes. Needs the package `atheris`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final
 
 import atheris
+from running import hold, main
 
 with atheris.instrument_imports(include=["ostiary"]):
     from ostiary.audit import verify
@@ -51,7 +51,7 @@ def relation(oid: int, name: str, kind: str, *columns: str, reads: tuple[tuple[i
         oid=oid, schema="public", name=name, kind=kind,
         columns=tuple(Column(column, number, 25) for number, column in enumerate(columns, 1)),
         reads=reads, calls=(), read_calls=(), built_in_calls=(), built_in_read_calls=(), children=(), delete_cascades=(),
-        update_cascades=(), referenced_by=(), rules=False,
+        update_cascades=(), guards=(), referenced_by=(), rules=False,
     )  # fmt: skip
 
 
@@ -82,12 +82,6 @@ SNAPSHOT = Snapshot(
 PROTECTED = ProtectedColumns(PROTECT, SNAPSHOT)
 
 
-def hold(truth: bool, what: str) -> None:
-    """An assert that is not compiled away."""
-    if not truth:
-        raise RuntimeError(what)
-
-
 def statement(data: bytes) -> None:
     """Any text is understood, or objected to, and the objection is not that the gateway failed."""
     understood = study(data, View(SNAPSHOT.search_path), SNAPSHOT, PROTECTED)
@@ -95,7 +89,7 @@ def statement(data: bytes) -> None:
     hold(objection is None or objection.code != "XX000", "the judge failed")
 
 
-DUTIES = Duties(5, (("public.orders", "note = ostiary.subject() OR id IN ('1', '2')"),), read_only=False, timeout=None)
+DUTIES = Duties(5, (("public.orders", "note = ostiary.subject() OR id IN ('1', '2')"),), (), read_only=False, timeout=None, parameters=())
 
 
 def rewriting(data: bytes) -> None:
@@ -240,17 +234,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 }
 
 
-def main() -> None:
-    """Choose the target, hand the rest to libFuzzer."""
-    if sys.argv[1:2] == ["--list"]:
-        sys.stdout.write(" ".join(TARGETS))
-        return
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        raise SystemExit(f"which of {', '.join(TARGETS)}?")
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    main(TARGETS)

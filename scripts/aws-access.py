@@ -16,6 +16,8 @@ import re
 from pathlib import Path
 
 LEVELS = {"List": "l", "Read": "r", "Write": "w", "Tagging": "t", "Permissions management": "p"}
+KNOWN_AS = {"resourcegroupstaggingapi": "tag", "cloudcontrol": "cloudformation", "iot-data": "iot", "iot-jobs-data": "iotjobsdata"}
+"""Services whose actions the Reference has under another prefix, by its own titles."""
 TWINS = {"docdb", "neptune"}
 """The same API under another name: one of them is enough."""
 
@@ -43,7 +45,7 @@ def main() -> None:
             continue
         said = model(models[-1])["metadata"]
         signing = said.get("signingName", said["endpointPrefix"])
-        prefix = next((each for each in (signing, said["endpointPrefix"], place.name) if each in known), None)
+        prefix = KNOWN_AS.get(place.name) or next((each for each in (signing, said["endpointPrefix"], place.name) if each in known), None)
         if prefix is not None:
             services[place.name] = [signing, prefix, said["endpointPrefix"]]
     prefixes = {}

@@ -36,7 +36,7 @@ status=0
 for version in "${versions[@]}"; do
     fetch "$version"
     echo "== PostgreSQL $("$place/$version/native/bin/postgres" --version)"
-    OSTIARY_TEST_PG_BIN=$place/$version/native/bin .venv/bin/python -m pytest -q -n "${PYTEST_WORKERS:-2}" --dist loadgroup \
+    OSTIARY_TEST_PG_BIN=$place/$version/native/bin .venv/bin/python -m pytest -q -n "${PYTEST_WORKERS:-2}" --dist loadfile \
         tests/catalogue tests/understanding tests/postgres_wire tests/attacks/test_postgresql.py tests/attacks/test_wire.py \
         tests/attacks/test_pipelined_names.py tests/attacks/test_running_gateway.py tests/masking \
         --ignore tests/postgres_wire/test_real_tls.py --ignore tests/postgres_wire/test_wire_upstream.py || status=1

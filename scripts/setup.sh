@@ -37,10 +37,15 @@ fi
 command -v gcc >/dev/null || useful+=(gcc libc6-dev)
 [ -n "${OSTIARY_TEST_PG_BIN:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
     || missing+=(postgresql)
-for pair in sshd:openssh-server ssh:openssh-client sshpass:sshpass rsync:rsync git:git chromium:chromium; do
+for pair in sshd:openssh-server ssh:openssh-client sshpass:sshpass rsync:rsync git:git chromium:chromium xmlsec1:xmlsec1 xauth:xauth xdpyinfo:x11-utils \
+    node:nodejs npm:npm curl:curl; do
     command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
 done
-case $wants in *" bench "*) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer) ;; esac
+case $wants in *" bench "*) [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || missing+=(pgbouncer)
+    for pair in nginx:nginx-light wrk:wrk h2load:nghttp2-client; do
+        command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
+    done ;;
+esac
 case $wants in *" conformance "*)
     command -v dpkg-source >/dev/null || missing+=(dpkg-dev)
     for tool in make gcc bison flex perl; do command -v "$tool" >/dev/null || missing+=("$tool"); done ;;

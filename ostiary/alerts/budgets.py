@@ -1,8 +1,11 @@
-"""The purses of one worker: which session shares which, and what of a day was spent before a restart.
+"""The purses of a worker: which session shares which, and what of a day was spent before a restart.
 
 A purse is shared by all sessions that a budget counts together: those of one subject, whoever acts for it, or those under one
 mandate. What was spent of a day is kept in a file, written every few seconds where it has changed and when the worker ends: a killed
 worker forgets those seconds, and no more.
+
+Several workers count in the same purses (`ostiary.alerts.till`), which outlive a killed worker; each writes those that it knows into a file of
+its own, and reads those of all.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from ostiary.alerts.till import SharedPurse, Till
 from ostiary.config.types import Budget as Section
 from ostiary.model.connections import Connection
 from ostiary.model.identity import VerifiedIdentity
@@ -36,11 +40,15 @@ class Kept(msgspec.Struct, frozen=True):
 class Budgets:
     """Every budget of the configuration, and what was spent of it."""
 
-    def __init__(self, sections: tuple[Section, ...], file: Path) -> None:
+    def __init__(self, sections: tuple[Section, ...], file: Path, till: Till | None = None, number: int = 1) -> None:
+        """`till`: where several workers count together, and `number`, which of them this is; None: there is one."""
         self._sections = [
             (section, Budget(name=section.name, of=section.of, most=section.most, per=section.per)) for section in sections
         ]
-        self._file = file
+        self._till = till
+        self._folder = file.parent
+        self._stem = file.stem
+        self._file = file if till is None else file.with_stem(f"{file.stem}-{number}")
         self._purses: dict[tuple[str, str], Purse] = {}
         self._written: list[Kept] = []
         self._read()
@@ -63,15 +71,20 @@ class Budgets:
         if purse is None:
             if len(self._purses) >= MAX_PURSES:
                 self._purses = {key: held for key, held in self._purses.items() if now // held.seconds <= held.window}
-            purse = self._purses[budget.name, whose] = Purse(budget)
+            purse = self._purses[budget.name, whose] = self._made(budget, whose)
         return purse
+
+    def _made(self, budget: Budget, whose: str) -> Purse:
+        return Purse(budget) if self._till is None else self._till.purse(budget, whose)
 
     def keep(self) -> None:
         """Write what was spent of a day, if it has changed."""
         kept = [
-            Kept(name, whose, purse.window, purse.spent)
+            Kept(name, whose, window, spent)
             for (name, whose), purse in sorted(self._purses.items())
-            if purse.seconds == DAY and purse.spent
+            if purse.seconds == DAY
+            for window, spent in [self._look(purse)]
+            if spent
         ]
         if kept == self._written:
             return
@@ -84,17 +97,31 @@ class Budgets:
         beside.replace(self._file)
         self._written = kept
 
+    def _look(self, purse: Purse) -> tuple[int, int]:
+        if self._till is not None and isinstance(purse, SharedPurse):
+            return self._till.look(purse)
+        return purse.window, purse.spent
+
     def _read(self) -> None:
+        """Read what was spent of a day, as the one knows who knows of most: there are as many files as there were workers."""
         by_name = {budget.name: budget for _, budget in self._sections}
-        try:
-            kept = msgspec.json.decode(self._file.read_bytes(), type=list[Kept])
-        except (OSError, msgspec.MsgspecError):
-            return
-        for each in kept:
-            budget = by_name.get(each.name)
-            if budget is not None and budget.per == "day":
-                purse = self._purses[each.name, each.whose] = Purse(budget)
-                purse.window, purse.spent = each.window, each.spent
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for path in self._folder.glob(f"{self._stem}*.json"):
+            try:
+                kept = msgspec.json.decode(path.read_bytes(), type=list[Kept])
+            except (OSError, msgspec.MsgspecError):
+                continue
+            for each in kept:
+                place = each.name, each.whose
+                found[place] = max(found.get(place, (0, 0)), (each.window, each.spent))
+        for (name, whose), (window, spent) in found.items():
+            budget = by_name.get(name)
+            if budget is None or budget.per != "day":
+                continue
+            purse = self._purses[name, whose] = self._made(budget, whose)
+            purse.window, purse.spent = window, spent
+            if self._till is not None and isinstance(purse, SharedPurse):
+                self._till.remember(purse)
 
 
 def _whose(section: Section, who: VerifiedIdentity) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from ostiary.alerts.heard import DEMANDED, ENDED
+from ostiary.alerts.heard import DEMANDED, ENDED, ENDED_SECONDS
 from ostiary.alerts.rules import REMEMBERED_HOURS, Alarm, Memory, Session, Watch
 from ostiary.config.types import Alert
 from ostiary.model.errors import OstiaryError
@@ -25,7 +25,6 @@ from ostiary.store.database import Area, Database
 from ostiary.store.news import NewsBoard
 
 LOOK_SECONDS: Final = 0.3
-ENDED_SECONDS: Final = 300
 
 AREA: Final = Area(
     "alerts",

@@ -1,4 +1,4 @@
-"""Service accounts, and stopping anybody: what an administrator does. Each act is on record before it is answered."""
+"""Service accounts, and stopping anybody or any session: what an administrator does. Each act is on record before it is answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary.api.deps import Desk, answer, refused_json, said_by
-from ostiary.api.forms import FormRefused, json_of
+from ostiary.api.forms import FormRefused, json_of, read_json
 from ostiary.identity.aws import ISSUER as AWS
 from ostiary.identity.issuers import Condition
 from ostiary.identity.records import Refused, ServiceAccount
@@ -61,6 +61,13 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     subject: Text
 
 
+class EndSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which session ends, and why."""
+
+    session: Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    reason: Text
+
+
 Act = Callable[[bytes, VerifiedIdentity], Awaitable[tuple[dict[str, Any], str]]]
 
 
@@ -78,6 +85,7 @@ class Accounts:
             Route("/v1/accounts/end", self._admin("account.end", self._end), methods=["POST"]),
             Route("/v1/stops", self._admin("actor.isolate", self._stop), methods=["POST"]),
             Route("/v1/stops", self._admin("actor.list", self._stopped), methods=["GET"]),
+            Route("/v1/sessions/end", self._admin("session.end", self._end_session), methods=["POST"]),
             Route("/v1/stops/release", self._admin("actor.release", self._release), methods=["POST"]),
         ]
 
@@ -116,7 +124,7 @@ class Accounts:
 
     async def _create(self, body: bytes, who: VerifiedIdentity) -> tuple[dict[str, Any], str]:
         del who
-        asked = msgspec.json.decode(body, type=NewAccount)
+        asked = read_json(body, NewAccount)
         deps, now = self._desk.deps, self._now()
         for name in (asked.issuer, asked.owner_issuer):
             if name not in deps.verifier.issuers and not (name == asked.issuer == AWS and deps.aws is not None):
@@ -143,12 +151,19 @@ class Accounts:
 
     async def _end(self, body: bytes, who: VerifiedIdentity) -> tuple[dict[str, Any], str]:
         del who
-        asked = msgspec.json.decode(body, type=EndAccount)
+        asked = read_json(body, EndAccount)
         await self._desk.deps.records.end_account(asked.name, asked.reason, self._now())
         return {"ended": asked.name}, f"{asked.name}: {asked.reason}"
 
+    async def _end_session(self, body: bytes, who: VerifiedIdentity) -> tuple[dict[str, Any], str]:
+        """Tell the workers; the log says when it has ended. One that is not there, or has ended, is nobody's fault."""
+        del who
+        asked = read_json(body, EndSession)
+        await self._desk.deps.end_session(asked.session, asked.reason, self._now())
+        return {"asked": asked.session}, f"{asked.session}: {asked.reason}"
+
     async def _stop(self, body: bytes, who: VerifiedIdentity) -> tuple[dict[str, Any], str]:
-        asked = msgspec.json.decode(body, type=Stop)
+        asked = read_json(body, Stop)
         if (asked.issuer, asked.subject) == (who.issuer, who.subject):
             raise Refused("whoever isolates themselves cannot undo it; ask another administrator")
         ended = await self._desk.deps.records.stop(
@@ -163,7 +178,7 @@ class Accounts:
 
     async def _release(self, body: bytes, who: VerifiedIdentity) -> tuple[dict[str, Any], str]:
         del who
-        asked = msgspec.json.decode(body, type=Release)
+        asked = read_json(body, Release)
         if not await self._desk.deps.records.release(asked.issuer, asked.subject):
             raise Refused("nobody of that name is stopped")
         return {"released": msgspec.to_builtins(asked)}, f"{asked.subject} of {asked.issuer}"

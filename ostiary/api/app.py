@@ -6,6 +6,7 @@ Nothing here logs bodies, queries or headers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -13,14 +14,18 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ostiary.api.accounts import Accounts
 from ostiary.api.delegations import Delegations
 from ostiary.api.deps import Deps, Desk
 from ostiary.api.devices import Devices
 from ostiary.api.forms import FormRefused, oauth_error
+from ostiary.api.jobs import Jobs
 from ostiary.api.logins import Logins
+from ostiary.api.patience import patient
 from ostiary.api.scim import Scim
+from ostiary.api.showing import with_certificates
 from ostiary.api.ssh import SshAuthority, SshCertificates
 from ostiary.api.tokens import MAX_AT_ONCE, Tokens
 from ostiary.api.words import CLIENT_CREDENTIALS, CODE, DEVICE_CODE, GRANT, JWT_BEARER
@@ -38,12 +43,22 @@ def create_app(
     if devices is not None:
         devices.open(desk, logins)
     general = _General(deps)
-    areas = (Tokens(desk, logins), logins, Delegations(desk), Accounts(desk), Scim(desk), general)
+    areas = (Tokens(desk, logins), logins, Delegations(desk), Accounts(desk), Scim(desk), Jobs(desk), general)
     certificates = () if ssh is None else SshCertificates(desk, ssh).routes()
-    return Starlette(
+    app = Starlette(
         routes=[*(route for area in areas for route in area.routes()), *certificates, *more],
         exception_handlers={FormRefused: _form_refused},
     )
+    app.router.redirect_slashes = False  # such a redirect leads to whatever host the request named
+    return app
+
+
+_WITH_CERTIFICATE: Final = {
+    "token_endpoint": "token",
+    "device_authorization_endpoint": "device_authorization",
+    "revocation_endpoint": "revoke",
+    "introspection_endpoint": "introspect",
+}
 
 
 class _General:
@@ -74,7 +89,7 @@ class _General:
         """RFC 8414, 2. The second address is where libpq looks (OpenID Connect Discovery, 4)."""
         base = self._deps.base_url
         algorithms = list(ALGORITHMS)
-        found = {
+        found: dict[str, object] = {
             "issuer": base,
             "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
@@ -93,6 +108,10 @@ class _General:
             "authorization_details_types_supported": ["ostiary"],
             "authorization_response_iss_parameter_supported": True,
         }
+        if (mtls := self._deps.mtls_url) is not None:
+            # RFC 8705, 3.3 and 5.
+            places = {name: f"{mtls}/oauth/{path}" for name, path in _WITH_CERTIFICATE.items()}
+            found |= {"tls_client_certificate_bound_access_tokens": True, "mtls_endpoint_aliases": places}
         return JSONResponse(found, headers={"cache-control": "max-age=300"})
 
     async def healthz(self, _: Request) -> Response:
@@ -104,8 +123,12 @@ class _General:
         return Response(generate_latest(self._deps.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def server(app: Starlette, *, host: str, port: int, tls_cert: str | None, tls_key: str | None) -> uvicorn.Server:
+def server(
+    app: Starlette, *, host: str, port: int, tls_cert: str | None, tls_key: str | None, client_ca: str | None = None
+) -> uvicorn.Server:
     """A server for `app`; `await server.serve()` runs it. Port 0 takes a free one.
+
+    `client_ca`: serve clients with a certificate of these authorities (PEM) alone.
 
     No access log: it would hold queries. No proxy headers: the address on record is the socket's.
     """
@@ -125,7 +148,10 @@ def server(app: Starlette, *, host: str, port: int, tls_cert: str | None, tls_ke
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
+        http=patient(AutoHTTPProtocol),
     )
+    if client_ca is not None:
+        with_certificates(config, client_ca)
     return uvicorn.Server(config)
 
 

@@ -14,7 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ostiary.api.forms import NO_STORE, body_of, json_of
+from ostiary.api.deps import said_by
+from ostiary.api.events import Record, TokenEvent
+from ostiary.api.forms import NO_STORE, body_of, json_of, read_json
+from ostiary.api.showing import bearer
 from ostiary.api.slack import NotSlack, SlackDoor
 from ostiary.approvals.office import NotAnswered, Office
 from ostiary.identity.verifier import Verifier
@@ -65,10 +68,12 @@ Handler = Callable[[VerifiedIdentity, Request], Awaitable[Any]]
 class Approving:
     """The handlers."""
 
-    def __init__(self, office: Office, verifier: Verifier, slack: SlackDoor | None) -> None:
+    def __init__(self, office: Office, verifier: Verifier, slack: SlackDoor | None, record: Record) -> None:
+        """`record`: puts a token that was not accepted on record."""
         self._office = office
         self._verifier = verifier
         self._slack = slack
+        self._record = record
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -90,14 +95,23 @@ class Approving:
     def _route(self, path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                who = await self._who(request)
-                return JSONResponse(await handler(who, request), headers=NO_STORE)
-            except NotAdmitted:
-                return _no(401, "show the token of your own login")
-            except NotAnswered as exc:
-                return _no(404 if exc.absent else 403, str(exc))
+                return await answered(request)
             except (LogFailed, StoreFailed):
                 return _no(503, "it cannot be kept now; nothing was done")
+
+        async def answered(request: Request) -> Response:
+            try:
+                who = await self._who(request)
+                return JSONResponse(await handler(who, request), headers=NO_STORE)
+            except NotAnswered as exc:
+                return _no(404 if exc.absent else 403, str(exc))
+            except NotAdmitted as why:
+                await self._record(TokenEvent(
+                    action=f"{method} {path}", said=said_by(request), who=None, connections=(), reason=why.reason, detail=why.detail
+                ))  # fmt: skip
+                return _no(401, "show the token of your own login")
+            except (LogFailed, StoreFailed):
+                raise
             except msgspec.MsgspecError as exc:
                 return _no(400, f"the body is not what is expected: {exc}")
             except OstiaryError as exc:
@@ -106,9 +120,7 @@ class Approving:
         return Route(path, endpoint, methods=[method])
 
     async def _who(self, request: Request) -> VerifiedIdentity:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        proved = await self._verifier.verify_token(token.strip() if scheme.lower() == "bearer" else "", time.time())
-        return proved.identity
+        return (await bearer(request, self._verifier, self._verifier.own_issuer or "", time.time())).identity
 
     async def _list(self, who: VerifiedIdentity, request: Request) -> Any:
         return {"approvals": await self._office.listed(who, past=request.query_params.get("past") == "true")}
@@ -123,28 +135,28 @@ class Approving:
         return await self._answer(who, request, yes=False)
 
     async def _answer(self, who: VerifiedIdentity, request: Request, *, yes: bool) -> Any:
-        said = msgspec.json.decode(await json_of(request), type=Answered)
+        said = read_json(await json_of(request), Answered)
         return await self._office.answer(
             who, request.path_params["id"], yes=yes, digest=said.digest, reason=said.reason, way="api"
         )
 
     async def _request(self, who: VerifiedIdentity, request: Request) -> Any:
-        said = msgspec.json.decode(await json_of(request), type=Wanted)
+        said = read_json(await json_of(request), Wanted)
         return await self._office.request(who, said.connection, said.minutes, said.reason)
 
     async def _revoke(self, who: VerifiedIdentity, request: Request) -> Any:
-        said = msgspec.json.decode(await json_of(request), type=Revoked)
+        said = read_json(await json_of(request), Revoked)
         return await self._office.revoke(who, request.path_params["id"], said.reason)
 
     async def _break_glass(self, who: VerifiedIdentity, request: Request) -> Any:
-        said = msgspec.json.decode(await json_of(request), type=Broken)
+        said = read_json(await json_of(request), Broken)
         return await self._office.break_glass(who, said.connection, said.reason)
 
     async def _glasses(self, who: VerifiedIdentity, _: Request) -> Any:
         return {"break_glass": await self._office.glasses(who)}
 
     async def _review(self, who: VerifiedIdentity, request: Request) -> Any:
-        said = msgspec.json.decode(await json_of(request), type=Reviewed)
+        said = read_json(await json_of(request), Reviewed)
         return await self._office.review(who, request.path_params["id"], said.note)
 
     async def _clicked(self, request: Request) -> Response:

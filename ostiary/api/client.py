@@ -21,12 +21,19 @@ MAX_PAGE: Final = 4 << 20
 """A list of questions, or one with all that it would run, each byte of it escaped."""
 
 
+Certificate = tuple[str, str]
+"""PEM files with a client certificate, and its private key."""
+
+
 class ApiRefused(OstiaryError):
     """The gateway said no, or could not be asked. The sentence is fit for the terminal."""
 
-    def __init__(self, sentence: str, error: str = "") -> None:
+    def __init__(self, sentence: str, error: str = "", status: int = 0, *, is_oauth: bool = False) -> None:
+        """`error`: what the gateway calls it; empty: no gateway answered. `is_oauth`: in the way of RFC 6749, 5.2. `status`: of HTTP."""
         super().__init__(sentence)
         self.error = error
+        self.status = status
+        self.is_oauth = is_oauth
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +88,42 @@ def _form(
 
 
 def exchange(
-    api_url: str, subject_token: Secret, *, ca_file: str | None = None, proof: str | None = None, **asked: Any
+    api_url: str,
+    subject_token: Secret,
+    *,
+    ca_file: str | None = None,
+    proof: str | None = None,
+    certificate: Certificate | None = None,
+    **asked: Any,
 ) -> Granted:
     """Exchange `subject_token` at the gateway (RFC 8693) for what `_form` says; raises `ApiRefused`.
 
-    `proof`: of a key (RFC 9449), to which the new token is then bound.
+    The new token is bound to the key of `proof` (RFC 9449), or to `certificate` (RFC 8705).
     """
-    headers = {} if proof is None else {"dpop": proof}
-    answer = _post(api_url, "/v1/token", _form(subject_token, **asked), ca_file, headers)
+    form = _form(subject_token, **asked)
+    if certificate is not None:
+        url, path = _for_certificates(api_url, ca_file)
+        answer = _post(url, path, form, ca_file, certificate=certificate)
+    else:
+        answer = _post(api_url, "/v1/token", form, ca_file, {} if proof is None else {"dpop": proof})
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if answer.get("issued_token_type") != ACCESS_TOKEN or not isinstance(token, str) or len(token) > MAX_TOKEN:
         raise ApiRefused("the answer is not that of an Ostiary gateway")
     return Granted(Secret(token), seconds if isinstance(seconds, int) else 0)
 
 
-def aws_keys(api_url: str, subject_token: Secret, connection: str, *, ca_file: str | None = None, **asked: Any) -> GrantedKeys:
+def _for_certificates(api_url: str, ca_file: str | None) -> tuple[str, str]:
+    """Where clients with a certificate get tokens: RFC 8705, 5."""
+    found = _send(api_url, "GET", "/.well-known/oauth-authorization-server", {}, ca_file).get("mtls_endpoint_aliases")
+    where = found.get("token_endpoint") if isinstance(found, dict) else None
+    if not isinstance(where, str) or not where.startswith("https://") or not where.endswith("/oauth/token"):
+        raise ApiRefused("this gateway takes no client certificates: api.mtls_address is not set")
+    return where.removesuffix("/oauth/token"), "/oauth/token"
+
+
+def aws_keys(api_url: str, subject_token: Secret, *, ca_file: str | None = None, **asked: Any) -> GrantedKeys:
     """Exchange `subject_token` for keys that AWS's SDKs sign with; raises `ApiRefused`."""
-    form = _form(subject_token, connections=[connection], **asked) | {"requested_token_type": AWS_KEYS}
+    form = _form(subject_token, **asked) | {"requested_token_type": AWS_KEYS}
     answer = _post(api_url, "/v1/token", form, ca_file)
     parts = [answer.get(name) for name in ("access_key_id", "secret_access_key", "access_token")]
     seconds = answer.get("expires_in")
@@ -161,20 +187,37 @@ def about_ssh(api_url: str, *, ca_file: str | None = None) -> dict[str, Any]:
 
 
 def _post(
-    api_url: str, path: str, form: Mapping[str, Any], ca_file: str | None, headers: Mapping[str, str] | None = None
+    api_url: str,
+    path: str,
+    form: Mapping[str, Any],
+    ca_file: str | None,
+    headers: Mapping[str, str] | None = None,
+    certificate: Certificate | None = None,
 ) -> dict[str, Any]:
     sent = {name: value for name, value in form.items() if value}
-    return _send(api_url, "POST", path, {"data": sent, "headers": headers}, ca_file)
+    return _send(api_url, "POST", path, {"data": sent, "headers": headers}, ca_file, certificate=certificate)
 
 
 def _send(
-    api_url: str, method: str, path: str, sent: dict[str, Any], ca_file: str | None, most: int = MAX_ANSWER
+    api_url: str,
+    method: str,
+    path: str,
+    sent: dict[str, Any],
+    ca_file: str | None,
+    most: int = MAX_ANSWER,
+    certificate: Certificate | None = None,
 ) -> dict[str, Any]:
     if not is_safe_url(api_url):
         raise ApiRefused("the API's URL must be https (http only to this machine): tokens would cross readable")
+    trust = ssl.create_default_context(cafile=ca_file)
+    if certificate is not None:
+        try:
+            trust.load_cert_chain(*certificate)
+        except (OSError, ssl.SSLError) as error:
+            raise ApiRefused(f"the client certificate cannot be used: {error}") from None
     try:
         with (
-            httpx.Client(verify=ssl.create_default_context(cafile=ca_file), timeout=30.0, trust_env=False) as client,
+            httpx.Client(verify=trust, timeout=30.0, trust_env=False) as client,
             client.stream(method, api_url.rstrip("/") + path, **sent) as response,
         ):
             body = bytearray()
@@ -193,5 +236,6 @@ def _send(
         raise ApiRefused("the answer is not that of an Ostiary gateway")
     if status not in (200, 201):
         sentence = str(answer.get("error_description", answer.get("error", f"HTTP status {status}")))
-        raise ApiRefused("".join(c for c in sentence[:512] if c.isprintable()), str(answer.get("error", ""))[:64])
+        shown, said = "".join(c for c in sentence[:512] if c.isprintable()), str(answer.get("error", ""))[:64]
+        raise ApiRefused(shown, said, status, is_oauth="error_description" in answer)
     return answer

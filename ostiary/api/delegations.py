@@ -128,7 +128,8 @@ class Delegations:
         try:
             who = (await self._desk.bearer(request)).identity
             found = await self._desk.deps.records.delegations(*at_keyboard(who))
-        except NotAdmitted:
+        except NotAdmitted as error:
+            await self._desk.recorded("delegation.list", said_by(request), None, error)
             return refused_json(NOT_ACCEPTED, 401)
         except StoreFailed:
             return refused_json("try again", 503)
@@ -162,7 +163,8 @@ class Delegations:
         """What the token proves."""
         try:
             who = (await self._desk.bearer(request)).identity
-        except NotAdmitted:
+        except NotAdmitted as error:
+            await self._desk.recorded("whoami", said_by(request), None, error)
             return refused_json(NOT_ACCEPTED, 401)
         return answer(identity_shown(who))
 

@@ -13,10 +13,13 @@ from starlette.responses import JSONResponse, Response
 
 from ostiary.api.events import Record, TokenEvent
 from ostiary.api.forms import NO_STORE, Form, FormRefused, single
+from ostiary.api.showing import bearer, proved_key
 from ostiary.identity.aws import AwsLogin
 from ostiary.identity.aws_keys import AwsKeys
 from ostiary.identity.clients import Clients
+from ostiary.identity.dpop import KeyProof
 from ostiary.identity.gateway import TokenSigner
+from ostiary.identity.jobs import EndJob, Hook
 from ostiary.identity.oidc import Login, Provided
 from ostiary.identity.records import Records
 from ostiary.identity.saml import SamlLogin
@@ -31,6 +34,14 @@ MAX_SAID: Final = 512
 
 async def _nobody_cares(_who: VerifiedIdentity) -> None:
     """Without approvals."""
+
+
+async def _nobody_works(_issuer: str, _task: str, _at: float, _by: str) -> None:
+    """Where the ends of jobs are not kept."""
+
+
+async def _nobody_ends(_session: str, _why: str, _now: int) -> None:
+    """Without workers."""
 
 
 async def _nobody_asks(_provided: Provided) -> None:
@@ -52,6 +63,8 @@ class Deps:
     clients: Clients
     base_url: str
     """How clients reach this API, without a slash at the end: the issuer of the gateway's tokens."""
+    mtls_url: str | None = None
+    """Where clients with a certificate reach it, whose tokens are bound to that; None: nowhere."""
     logins: tuple[Login | SamlLogin, ...] = ()
     """Issuers at which people can log in with a browser."""
     admin_groups: frozenset[str] = frozenset()
@@ -72,6 +85,12 @@ class Deps:
     """Connections that are AWS accounts."""
     aws_keys: AwsKeys | None = None
     """Makes the keys that clients of AWS sign with; None: no connection needs any."""
+    end_job: EndJob = _nobody_works
+    """Tells everybody that a job has ended."""
+    job_hooks: tuple[Hook, ...] = ()
+    """CI systems that say so."""
+    end_session: Callable[[str, str, int], Awaitable[None]] = _nobody_ends
+    """Ends a session: its id, why, and when that was said."""
     clock: Callable[[], float] = time.time
 
     def is_admin(self, who: VerifiedIdentity) -> bool:
@@ -95,30 +114,16 @@ class Desk:
         self._count.labels(kind, result).inc()
 
     async def bearer(self, request: Request) -> Proved:
-        """Who makes this request: RFC 6750, 2.1, or RFC 9449, 7.1. Raises `NotAdmitted`."""
-        deps, now = self.deps, self.deps.clock()
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() not in ("bearer", "dpop") or not token:
-            raise NotAdmitted(Reason.NO_TOKEN, "no bearer token")
-        key = None
-        if scheme.lower() == "dpop":
-            key = self.proved_key(request, token, now)
-            if key is None:
-                raise NotAdmitted(Reason.BAD_TOKEN, "no proof of the key")
-        proved = await deps.verifier.verify_token(token, now, key=key)
-        if not proved.own or proved.is_delegation:
+        """Who makes this request, with a token of the gateway's own. Raises `NotAdmitted`."""
+        deps = self.deps
+        proved = await bearer(request, deps.verifier, deps.base_url, deps.clock())
+        if not proved.own:
             raise NotAdmitted(Reason.BAD_TOKEN, "not a token of the gateway's")
         return proved
 
-    def proved_key(self, request: Request, token: str | None, now: float) -> str | None:
+    def proved_key(self, request: Request, token: str | None, now: float) -> KeyProof | None:
         """The key that this request proves (RFC 9449, 4.3); None: it brings no proof. Raises `NotAdmitted`."""
-        proofs = request.headers.getlist("dpop")
-        if not proofs:
-            return None
-        if len(proofs) > 1:
-            raise NotAdmitted(Reason.BAD_TOKEN, "more than one proof")
-        target = self.deps.base_url + request.url.path
-        return self.deps.verifier.proofs.check(proofs[0], request.method, target, token, now)
+        return proved_key(request, self.deps.verifier, self.deps.base_url, token, now)
 
     async def recorded(
         self,

@@ -1,7 +1,7 @@
 """The device flow (RFC 8628) for listeners that show the code themselves: SSH's keyboard-interactive login.
 
 A worker asks over the link. What it gets at the end is a gateway token for the one connection, minted and put on record as at the token
-endpoint.
+endpoint. The code is good for the connection that the person was shown, and at the token endpoint for nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Devices:
         connection, address = str(body["connection"]), str(body["address"])
         match body["do"]:
             case "begin":
-                return logins.begin_device(f"an SSH login from {address} to {connection}") or {}
+                return logins.begin_device(f"an SSH login from {address} to {connection}", connection) or {}
             case "drop":
                 logins.drop_device(str(body["code"]))
                 return {}
             case _:
-                found = logins.poll(str(body["code"]), COMMAND_LINE)
+                found = logins.poll(str(body["code"]), COMMAND_LINE, connection)
                 if isinstance(found, str):
                     return {"state": found}
         if found.subject is None or connection not in desk.deps.connections:

@@ -11,7 +11,7 @@ from ostiary.model.identity import Said, VerifiedIdentity
 
 
 class TokenEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody asked for a token, or to have one revoked."""
+    """Somebody asked for a token, or to have one revoked, or showed one that was not accepted."""
 
     action: str
     """`token.exchange`, `token.revoke`."""

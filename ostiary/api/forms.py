@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+
+from ostiary.identity.jose import strict_json
+
+Read = TypeVar("Read")
 
 MAX_BODY: Final = 64 * 1024
 """Two tokens of 16 KiB, and room for the rest."""
@@ -66,11 +70,20 @@ async def form_of(request: Request, most: int = MAX_BODY) -> Form:
     return found
 
 
-async def json_of(request: Request) -> bytes:
+async def json_of(request: Request, most: int = MAX_BODY) -> bytes:
     """The request's JSON, not read yet; raises `FormRefused`."""
     if _JSON.fullmatch(request.headers.get("content-type", "")) is None:
         raise FormRefused("send application/json", 415)
-    return await body_of(request)
+    return await body_of(request, most)
+
+
+def read_json(body: bytes, kind: type[Read]) -> Read:
+    """A body as `kind`, read as strictly as a token is: whoever reads it beside us reads the same. Raises `FormRefused`, `msgspec.ValidationError`."""
+    try:
+        value = strict_json(body)
+    except ValueError as error:
+        raise FormRefused(f"not strict JSON: {ascii(str(error))[1:97]}") from None
+    return msgspec.convert(value, kind)
 
 
 async def body_of(request: Request, most: int = MAX_BODY) -> bytes:
@@ -104,6 +117,6 @@ def read_details(text: str | None) -> list[dict[str, Any]] | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=list[dict[str, Any]])
-    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.convert(strict_json(text.encode()), list[dict[str, Any]])
+    except ValueError:
         raise Unreadable("invalid_authorization_details", "authorization_details is not a list of objects") from None

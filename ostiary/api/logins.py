@@ -10,7 +10,8 @@ A client with a key is an agent or a workload: what it is given is a *delegation
 shows, and kept until it ends or is revoked. The command line, which has no key, gets the person's own token.
 
 What is under way lives in memory, for ten minutes and `MAX_PENDING` at most; a restart of the control process asks people to begin
-again. Each is tied to the browser that began it by a cookie, so nobody can finish a login in somebody else's browser. Codes are used
+again. Each is tied to the browser that began it by a cookie, so nobody can finish a login in somebody else's browser; whoever comes
+back first is the person, and the page that they were shown is the one that is answered. Codes are used
 once, and spent by a wrong verifier, too.
 """
 
@@ -56,6 +57,8 @@ MAX_WRONG: Final = 10
 """Wrong device codes of one network in `PENDING_SECONDS`; a person mistypes a few."""
 NOT_BEGUN: Final = "This login was not begun in this browser, is too old, or was used already. Begin again."
 COOKIE: Final = "ostiary_login"
+HOST_COOKIE: Final = "__Host-ostiary_login"
+"""Over https: one that no other host of the same domain can have set (RFC 6265bis, 4.1.3.2)."""
 _USER_CODE: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """RFC 8628, 6.1: no vowels, nothing that looks like something else; 20^8 of them."""
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -89,6 +92,8 @@ class Pending:
     ticket: str = ""
     shown: str = ""
     """Who asks, where that is no client of its own."""
+    connection: str | None = None
+    """What it asks for then: the device code is good for nothing else, and at the token endpoint for nothing at all."""
 
 
 class Logins:
@@ -148,11 +153,11 @@ class Logins:
         """The token that came of a code which was traded in already: somebody else has the code, so it ends (RFC 6749, 4.1.2)."""
         return self._redeemed.pop(_mark(code), None)
 
-    def poll(self, device_code: str, client: str) -> Pending | str:
-        """RFC 8628, 3.5: what the device code stands for, once it was granted; else the error to say."""
+    def poll(self, device_code: str, client: str, connection: str | None = None) -> Pending | str:
+        """RFC 8628, 3.5: what the device code stands for, once it was granted; else the error to say. `connection`: see `Pending`."""
         pending = self._by_device.get(_mark(device_code))
         now = self._clock()
-        if pending is None or pending.client != client:
+        if pending is None or pending.client != client or pending.connection != connection:
             return "invalid_grant"
         if pending.until <= now:
             return "expired_token"
@@ -193,7 +198,7 @@ class Logins:
             return self._back(pending, error="invalid_scope")
         if (problem := self._read_details(pending, query.get("authorization_details"), query.get("expires_in"))) != "":
             return self._back(pending, error="invalid_authorization_details", error_description=problem)
-        return await self._to_issuer(pending, query.get("issuer"))
+        return await self._to_issuer(request, pending, query.get("issuer"))
 
     def _is_registered(self, client: str, redirect_uri: str) -> bool:
         if client == COMMAND_LINE:
@@ -215,7 +220,7 @@ class Logins:
             return "an agent says in authorization_details what it needs"
         return ""
 
-    async def _to_issuer(self, pending: Pending, issuer: str | None) -> Response:
+    async def _to_issuer(self, request: Request, pending: Pending, issuer: str | None) -> Response:
         """Send the browser on to the person's issuer."""
         logins = self._desk.deps.logins
         chosen = [login for login in logins if issuer in (None, login.issuer)]
@@ -231,13 +236,14 @@ class Logins:
         pending.login = chosen[0]
         try:
             url, pending.attempt = await pending.login.begin(f"{self._desk.deps.base_url}/oauth/callback")
-        except NotAdmitted:
+        except NotAdmitted as error:
+            await self._desk.recorded("login", said_by(request), None, error)
             return pages.problem("Your organisation's login page cannot be reached now. Try again.", 503)
         self._by_state[pending.attempt.state] = pending
         response = RedirectResponse(url, 303, headers=pages.HEADERS)
         secure = self._desk.deps.base_url.startswith("https:")
         response.set_cookie(
-            COOKIE, pending.browser, max_age=PENDING_SECONDS, httponly=True, samesite="lax", secure=secure, path="/"
+            cookie_name(self._desk.deps.base_url), pending.browser, max_age=PENDING_SECONDS, httponly=True, samesite="lax", secure=secure, path="/"
         )
         return response
 
@@ -268,7 +274,7 @@ class Logins:
         """The person is back from their OpenID provider."""
         query = request.query_params
         pending = self._by_state.pop(query.get("state", ""), None)
-        if pending is None or pending.until <= self._clock() or not _is_its_browser(request, pending):
+        if pending is None or not self._is_open(pending) or not self._is_its_browser(request, pending):
             return pages.problem(NOT_BEGUN)
         if not isinstance(pending.login, Login) or "code" not in query:
             return pages.problem("Your organisation's login page did not let you in.", 403)
@@ -280,7 +286,7 @@ class Logins:
         form = await form_of(request, 4 * MAX_RESPONSE)
         pending = self._by_state.pop(single(form, "RelayState") or "", None)
         response = single(form, "SAMLResponse")
-        if pending is None or pending.until <= self._clock() or isinstance(pending.login, Login) or response is None:
+        if pending is None or not self._is_open(pending) or isinstance(pending.login, Login) or response is None:
             return pages.problem(NOT_BEGUN)
         problem = await self._finish(request, pending, response, None)
         if problem is not None:
@@ -292,7 +298,7 @@ class Logins:
     async def resume(self, request: Request) -> Response:
         """Go on after a SAML login, in the browser that began it."""
         pending = self._by_state.pop(request.query_params.get("ticket", ""), None)
-        if pending is None or pending.person is None or not _is_its_browser(request, pending):
+        if pending is None or pending.person is None or not self._is_its_browser(request, pending):
             return pages.problem(NOT_BEGUN)
         return self._consent_page(pending)
 
@@ -303,23 +309,38 @@ class Logins:
                 return Response(login.metadata(), media_type="application/samlmetadata+xml")
         return pages.problem("No SAML identity provider is configured.", 404)
 
+    def _is_its_browser(self, request: Request, pending: Pending) -> bool:
+        """Whether this is the browser that began the login."""
+        shown = request.cookies.get(cookie_name(self._desk.deps.base_url), "")
+        return hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), pending.browser.encode())
+
+    def _is_open(self, pending: Pending) -> bool:
+        """Whether a person may still come back to it: whoever came back first has it."""
+        return pending.until > self._clock() and pending.person is None
+
     async def _finish(self, request: Request, pending: Pending, code: str, iss: str | None) -> Response | None:
         """Prove who came back; None: `pending.person` is set, and that is on record. Else the page to show."""
         if pending.login is None or pending.attempt is None:
             return pages.problem(NOT_BEGUN)
         refused: NotAdmitted | None = None
+        person: Proved | None = None
         try:
             provided = await pending.login.finish(pending.attempt, code, iss, self._clock())
             await self._desk.deps.returned(provided)
             self._desk.deps.verifier.check(provided.proved.identity)
-            pending.person = provided.proved
+            person = provided.proved
         except NotAdmitted as error:
             refused = error
-        except StoreFailed:
+        except (StoreFailed, LogFailed):
             return pages.problem("The login cannot be kept, so it did not happen. Try again.", 503)
-        who = None if pending.person is None else pending.person.identity
+        if pending.person is not None and refused is None:
+            refused = NotAdmitted(Reason.NOT_PERMITTED, "somebody else came back to this login first")
+        if refused is None:
+            pending.person = person
+        who = None if person is None else person.identity
         if not await self._desk.recorded("login", said_by(request), who, refused, detail=f"for {pending.client}"):
-            pending.person = None
+            if refused is None:
+                pending.person = None
             return pages.problem("The login cannot be recorded, so it did not happen. Try again.", 503)
         if refused is not None:
             unreachable = refused.reason is Reason.ISSUER_UNREACHABLE
@@ -345,12 +366,14 @@ class Logins:
     async def consent(self, request: Request) -> Response:
         """The person said yes or no."""
         form = await form_of(request)
-        pending = self._by_consent.pop(single(form, "consent") or "", None)
+        asked = single(form, "consent") or ""
+        pending = self._by_consent.pop(asked, None)
         if (
             pending is None
             or pending.person is None
+            or pending.consent != asked  # the page that was shown last is the one that is answered
             or pending.until <= self._clock()
-            or not _is_its_browser(request, pending)
+            or not self._is_its_browser(request, pending)
         ):
             return pages.problem("This page is too old, or was answered already. Begin again.")
         if single(form, "answer") != "yes":
@@ -446,14 +469,17 @@ class Logins:
             "interval": POLL_SECONDS,
         }
 
-    def begin_device(self, shown: str) -> dict[str, Any] | None:
-        """Begin the flow for a listener that shows the code itself; `shown` tells the person who asks. None: not now, or not here."""
+    def begin_device(self, shown: str, connection: str) -> dict[str, Any] | None:
+        """Begin the flow for a listener that shows the code itself; `shown` tells the person who asks, for `connection`.
+
+        None: not now, or not here.
+        """
         if not self._desk.deps.logins or not self._has_room():
             return None
         return self._show_code(
             Pending(
                 client=COMMAND_LINE, redirect_uri=None, state=None, challenge="", details=None, seconds=DELEGATION_SECONDS,
-                until=self._clock() + PENDING_SECONDS, shown=shown,
+                until=self._clock() + PENDING_SECONDS, shown=shown, connection=connection,
             )
         )  # fmt: skip
 
@@ -478,7 +504,8 @@ class Logins:
             self._wrong.setdefault(_network(request), []).append(self._clock())
         if pending is None or pending.until <= self._clock() or pending.person is not None:
             return pages.problem("There is no such code, or it is too old. Look at your device again.")
-        return await self._to_issuer(pending, single(form, "issuer"))
+        pending.browser = secrets.token_urlsafe(24)  # of whoever typed it last; a cookie that somebody else has is good no more
+        return await self._to_issuer(request, pending, single(form, "issuer"))
 
     def _guesses_too_much(self, request: Request) -> bool:
         """RFC 8628, 5.1. Where so many networks guess that they cannot be told apart, nobody's code is taken."""
@@ -503,9 +530,9 @@ class Logins:
         return not full
 
 
-def _is_its_browser(request: Request, pending: Pending) -> bool:
-    """Whether this is the browser that began the login."""
-    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), pending.browser.encode())
+def cookie_name(base_url: str) -> str:
+    """The cookie that ties a login to a browser."""
+    return HOST_COOKIE if base_url.startswith("https:") else COOKIE
 
 
 def _network(request: Request) -> str:

@@ -33,17 +33,16 @@ _WORDS: Final = {
 }
 
 
-def _page(title: str, body: str, status: int = 200, *, forms_to: str = "") -> Response:
+def _page(title: str, body: str, status: int = 200, *, forms_to: str | None = "") -> Response:
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)} - Ostiary</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body><main><h1>{html.escape(title)}</h1>{body}</main></body></html>"
     )
     # A form's redirect counts as its target, so the client's own address has to be among them.
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'{' ' * bool(forms_to)}{forms_to};"
-        " frame-ancestors 'none'; base-uri 'none'"
-    )
+    # None: to wherever the person's issuer leads, through hosts that are not known here.
+    forms = "" if forms_to is None else f" form-action 'self'{' ' * bool(forms_to)}{forms_to};"
+    policy = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}';{forms} frame-ancestors 'none'; base-uri 'none'"
     return HTMLResponse(text, status, headers=HEADERS | {"content-security-policy": policy})
 
 
@@ -77,6 +76,7 @@ def device(user_code: str, issuer: str) -> Response:
         " sent you the code would be logged in as you.</p>"
         f'<form method="post" action="/device"><input name="user_code" value="{html.escape(user_code[:16])}" required'
         f' autocomplete="off" autocapitalize="characters" aria-label="Code">{hidden} <button>Go on</button></form>',
+        forms_to=None,
     )
 
 

@@ -4,18 +4,20 @@ What we need of it is one thing: `active`. A user who is made inactive, or delet
 the service accounts they own; one who is made active again may log in again. The resource is kept as it was sent, and given back.
 
 Users only. Groups come with the issuer's tokens, and a second source of them would be a second opinion. Filters: `userName eq "…"` and
-`externalId eq "…"`, which is what providers ask before they create. PATCH: `replace` and `add` of single attributes, with or without a path.
+`externalId eq "…"`, which is what providers ask before they create. What PATCH does: `ostiary.api.scim_resources`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import hashlib
 import hmac
 import re
 import sqlite3
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -25,24 +27,18 @@ from starlette.routing import Route
 
 from ostiary.api.deps import Desk, said_by
 from ostiary.api.forms import NO_STORE, FormRefused, json_of
+from ostiary.api.scim_resources import USER, Resource, ScimRefused, checked, patched, read_object
+from ostiary.identity.people import People, Person
+from ostiary.identity.records import Ended, Refused
 from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.printable import is_visible
 from ostiary.store.database import StoreFailed
 
-USER: Final = "urn:ietf:params:scim:schemas:core:2.0:User"
 LIST: Final = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
 MAX_PAGE: Final = 200
-MAX_USERS: Final = 200_000
-_FILTER: Final = re.compile(r'\s*(userName|externalId|id)\s+eq\s+"([^"\\]{1,512})"\s*', re.IGNORECASE)
-
-
-class ScimRefused(Exception):
-    """RFC 7644, 3.12."""
-
-    def __init__(self, status: int, detail: str, kind: str = "") -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
+_NUMBER: Final = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+_FILTER: Final = re.compile(r'\s*(userName|externalId|id)\s+eq\s+("(?:[^"\\]|\\.){1,512}")\s*', re.IGNORECASE)
 
 
 Act = Callable[[Request], Awaitable[Response]]
@@ -53,6 +49,8 @@ class Scim:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._people = People(desk.deps.records)
+        self._changing = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         """Where they are; none without a configured token."""
@@ -62,12 +60,14 @@ class Scim:
         return [
             Route(f"{base}/ServiceProviderConfig", self._door(self._capabilities), methods=["GET"]),
             Route(f"{base}/ResourceTypes", self._door(self._types), methods=["GET"]),
+            Route(f"{base}/Schemas", self._door(self._schemas), methods=["GET"]),
             Route(f"{base}/Users", self._door(self._find), methods=["GET"]),
             Route(f"{base}/Users", self._door(self._create), methods=["POST"]),
             Route(user, self._door(self._read), methods=["GET"]),
             Route(user, self._door(self._replace), methods=["PUT"]),
             Route(user, self._door(self._patch), methods=["PATCH"]),
             Route(user, self._door(self._delete), methods=["DELETE"]),
+            Route(f"{base}/{{rest:path}}", self._door(self._nothing), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
 
     def _door(self, act: Act) -> Act:
@@ -84,8 +84,8 @@ class Scim:
                 return _error(error.status, str(error), error.kind)
             except (FormRefused, msgspec.MsgspecError) as error:
                 return _error(400, str(error), "invalidSyntax")
-            except sqlite3.IntegrityError:
-                return _error(409, "there is a user of that name already", "uniqueness")
+            except Refused as error:
+                return _error(507, str(error))
             except StoreFailed as error:
                 if "UNIQUE" in str(error):
                     return _error(409, "there is a user of that name already", "uniqueness")
@@ -94,7 +94,8 @@ class Scim:
         return handle
 
     def _check(self, request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        shown = request.headers.getlist("authorization")
+        scheme, _, token = (shown[0] if len(shown) == 1 else "").partition(" ")
         given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         wanted = self._desk.deps.scim_token or ""
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, wanted):
@@ -123,6 +124,20 @@ class Scim:
         kind = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:ResourceType"], "id": "User", "name": "User"}
         return _list([kind | {"endpoint": "/Users", "schema": USER}], 1, 1)
 
+    async def _schemas(self, _: Request) -> Response:
+        """RFC 7643, 7: the attributes that matter here. All others are kept as they are sent."""
+        text = {"type": "string", "multiValued": False, "mutability": "readWrite", "returned": "default"}
+        attributes = [
+            text | {"name": "userName", "required": True, "caseExact": False, "uniqueness": "server"},
+            text | {"name": "externalId", "required": self._desk.deps.scim_subject == "externalId", "caseExact": True, "uniqueness": "server"},
+            text | {"name": "active", "type": "boolean", "required": False, "caseExact": False, "uniqueness": "none"},
+        ]
+        schema = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Schema"], "id": USER, "name": "User", "attributes": attributes}
+        return _list([schema], 1, 1)
+
+    async def _nothing(self, _: Request) -> Response:
+        raise ScimRefused(404, "there is nothing here: users alone are kept")
+
     async def _find(self, request: Request) -> Response:
         query = request.query_params
         start, count = _number(query.get("startIndex"), 1), min(_number(query.get("count"), MAX_PAGE), MAX_PAGE)
@@ -135,7 +150,9 @@ class Scim:
             column = {"username": "user_name", "externalid": "json_external", "id": "id"}[found[1].lower()]
             if column == "json_external" and self._desk.deps.scim_subject != "externalId":
                 raise ScimRefused(400, "externalId is not what identifies users here", "invalidFilter")
-            where, values = f" WHERE {'sub' if column == 'json_external' else column} = ?", (found[2],)
+            # userName is compared without case (RFC 7643, 4.1.1); what stands in tokens is not.
+            where = {"user_name": " WHERE user_name = ? COLLATE NOCASE", "json_external": " WHERE sub = ?", "id": " WHERE id = ?"}[column]
+            values = (msgspec.json.decode(found[2]),)
 
         def work(connection: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
             (total,) = connection.execute(f"SELECT count(*) FROM people{where}", values).fetchone()  # noqa: S608 - our own words
@@ -162,172 +179,84 @@ class Scim:
         found: dict[str, Any] = await self._desk.deps.records.change_people(work)
         return found
 
-    # --- changing ---
+    # --- changing: one at a time, so that nothing is kept of what was read before it changed ---
 
     async def _create(self, request: Request) -> Response:
-        given = _user(await json_of(request))
-        name = str(uuid.uuid4())
-        user = await self._keep(request, name, given, is_new=True)
-        return _answer(user, 201)
+        given = checked(read_object(await json_of(request)))
+        async with self._changing:
+            if "active" not in given and await self._people.has_departed(self._desk.deps.scim_issuer, self._subject(given)):
+                given["active"] = False  # what is left out lets nobody back in
+            return _answer(await self._keep(request, str(uuid.uuid4()), given, None), 201)
 
     async def _replace(self, request: Request) -> Response:
-        given = _user(await json_of(request))
-        await self._user(request.path_params["id"])
-        return _answer(await self._keep(request, request.path_params["id"], given, is_new=False))
+        given = checked(read_object(await json_of(request)))
+        async with self._changing:
+            was = await self._user(request.path_params["id"])
+            given.setdefault("active", was["active"])  # what is left out lets nobody back in
+            return _answer(await self._keep(request, request.path_params["id"], given, was))
 
     async def _patch(self, request: Request) -> Response:
-        asked = msgspec.json.decode(await json_of(request))
-        operations = asked.get("Operations") if isinstance(asked, dict) else None
-        if not isinstance(operations, list) or not 0 < len(operations) <= 100:
-            raise ScimRefused(400, "Operations is missing", "invalidSyntax")
-        user = await self._user(request.path_params["id"])
-        for operation in operations:
-            _apply(user, operation)
-        return _answer(await self._keep(request, request.path_params["id"], _checked(user), is_new=False))
+        asked = read_object(await json_of(request))
+        async with self._changing:
+            was = await self._user(request.path_params["id"])
+            user = patched(copy.deepcopy(was), asked)
+            return _answer(await self._keep(request, request.path_params["id"], user, was))
 
     async def _delete(self, request: Request) -> Response:
-        name = request.path_params["id"]
-        user = await self._user(name)
-        # Stopped first: a user who is gone from the table and may still log in would be the wrong half.
-        await self._stand(request, user | {"active": False}, "deleted by the identity provider")
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM people WHERE id = ?", (name,))
-
-        await self._desk.deps.records.change_people(work)
+        async with self._changing:
+            was = self._person(await self._user(request.path_params["id"]))
+            ended = await self._people.drop(was, int(self._desk.deps.clock()))
+        await self._record(request, f"deleted {was.sub} of {was.iss}; {_ended([ended])}")
         return Response(status_code=204, headers=NO_STORE)
 
-    async def _keep(self, request: Request, name: str, given: dict[str, Any], *, is_new: bool) -> dict[str, Any]:
+    async def _keep(self, request: Request, name: str, given: Resource, before: Resource | None) -> dict[str, Any]:
         deps, now = self._desk.deps, int(self._desk.deps.clock())
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         created = given.get("meta", {}).get("created", stamp) if isinstance(given.get("meta"), dict) else stamp
         location = f"{deps.base_url}/scim/v2/Users/{name}"
         meta = {"resourceType": "User", "created": created, "lastModified": stamp, "location": location}
         user = given | {"id": name, "active": given.get("active", True) is True, "meta": meta}
-        subject = self._subject(user)
-        # Before it is kept: if stopping fails the provider is told so, and tries again.
-        if is_new and user["active"]:
-            await self._stand_unless_stopped(request, user)
-        else:
-            await self._leave_name(request, name, subject)
-            await self._stand(request, user, "disabled by the identity provider")
-
-        def work(connection: sqlite3.Connection) -> None:
-            if is_new and connection.execute("SELECT count(*) FROM people").fetchone()[0] >= MAX_USERS:
-                raise ScimRefused(507, "there are too many users")
-            resource = msgspec.json.encode(user)
-            values = (name, deps.scim_issuer, subject, user["userName"], int(user["active"]), resource, now, now)
-            connection.execute(
-                "INSERT INTO people (id, iss, sub, user_name, active, resource, created, changed) VALUES (?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (id) DO UPDATE SET sub = excluded.sub, user_name = excluded.user_name,"
-                " active = excluded.active, resource = excluded.resource, changed = excluded.changed",
-                values,
-            )
-
-        await deps.records.change_people(work)
+        person, was = self._person(user), None if before is None else self._person(before)
+        whom = f"{person.sub} of {person.iss}"
+        # Letting in is on record before it is done, and stopping is done before it is on record.
+        if person.active:
+            anew = was is None or not was.active or was.sub != person.sub
+            await self._record(request, f"{'created' if was is None else 'enabled' if anew else 'changed'} {whom}")
+        told = await self._people.keep(person, was, now)
+        if told.stopped:
+            await self._record(request, f"disabled {', '.join(told.stopped)} of {person.iss}; {_ended(told.ended)}")
         return user
 
-    async def _leave_name(self, request: Request, name: str, subject: str) -> None:
-        """Stop whom a user was, where the change makes somebody else of them: nobody would tell of that one any more."""
-        issuer = self._desk.deps.scim_issuer
-
-        def work(connection: sqlite3.Connection) -> None:
-            taken = "SELECT 1 FROM people WHERE iss = ? AND sub = ? AND id <> ?"
-            if connection.execute(taken, (issuer, subject, name)).fetchone() is not None:
-                raise ScimRefused(409, "there is a user of that name already", "uniqueness")
-
-        await self._desk.deps.records.change_people(work)
-        was = await self._user(name)
-        if self._subject(was) != subject:
-            await self._stand(request, was | {"active": False}, "is somebody else at the identity provider now")
-
-    async def _stand_unless_stopped(self, request: Request, user: dict[str, Any]) -> None:
-        """A new user is not stopped, and nobody is let back in by being created: an administrator may have isolated them."""
-        if not await self._desk.recorded(
-            "scim.user", said_by(request), None, None, detail=f"created {self._subject(user)}"
-        ):
-            raise ScimRefused(503, "this cannot be recorded now")
-
-    async def _stand(self, request: Request, user: dict[str, Any], why: str) -> None:
-        """Stop or release whoever this is; a stop that an administrator made is not the provider's to lift."""
-        records, subject, issuer = self._desk.deps.records, self._subject(user), self._desk.deps.scim_issuer
-        held = next((s for s in records.stopped() if (s.get("iss"), s.get("sub")) == (issuer, subject)), None)
-        ours = held is not None and held.get("reason") == Reason.LOST_OWNER.name
-        detail = f"{subject} of {issuer}"
-        if user["active"] and ours:
-            await records.release(issuer, subject)
-            detail = f"enabled {detail}"
-        elif not user["active"] and held is None:
-            ended = await records.stop(issuer, subject, Reason.LOST_OWNER, why, int(self._desk.deps.clock()))
-            detail = f"disabled {detail}; ended {len(ended.delegations)} delegations and {len(ended.accounts)} accounts"
+    async def _record(self, request: Request, detail: str) -> None:
         if not await self._desk.recorded("scim.user", said_by(request), None, None, detail=detail):
             raise ScimRefused(503, "this cannot be recorded now")
 
-    def _subject(self, user: dict[str, Any]) -> str:
+    def _person(self, user: Resource) -> Person:
+        issuer, resource = self._desk.deps.scim_issuer, msgspec.json.encode(user)
+        return Person(
+            id=user["id"], iss=issuer, sub=self._subject(user), user_name=user["userName"], active=user["active"], resource=resource
+        )
+
+    def _subject(self, user: Resource) -> str:
         subject = user.get(self._desk.deps.scim_subject)
-        if not isinstance(subject, str) or not 0 < len(subject) <= 512:
+        # As tokens name people (`ostiary.identity.chain`): under a name that no token can have, nobody would ever be stopped.
+        if not isinstance(subject, str) or not 0 < len(subject) <= 512 or not is_visible(subject) or subject != subject.strip():
             raise ScimRefused(
-                400, f"{self._desk.deps.scim_subject} is missing: it names the person in tokens", "invalidValue"
+                400, f"{self._desk.deps.scim_subject} is missing, or no name: it names the person in tokens", "invalidValue"
             )
         return subject
 
 
-def _user(body: bytes) -> dict[str, Any]:
-    found = msgspec.json.decode(body)
-    if not isinstance(found, dict):
-        raise ScimRefused(400, "not a resource", "invalidSyntax")
-    return _checked(found)
-
-
-def _checked(user: dict[str, Any]) -> dict[str, Any]:
-    if USER not in user.get("schemas", []):
-        raise ScimRefused(400, f"schemas does not name {USER}", "invalidValue")
-    if not isinstance(user.get("userName"), str) or not 0 < len(user["userName"]) <= 512:
-        raise ScimRefused(400, "userName is missing", "invalidValue")
-    active = user.get("active", True)
-    if isinstance(active, str) and active.lower() in ("true", "false"):
-        active = active.lower() == "true"  # one large provider sends text
-    if not isinstance(active, bool):
-        raise ScimRefused(400, "active is neither true nor false", "invalidValue")
-    user["active"] = active
-    return user
-
-
-def _apply(user: dict[str, Any], operation: object) -> None:
-    """RFC 7644, 3.5.2, for single attributes."""
-    if not isinstance(operation, dict) or str(operation.get("op", "")).lower() not in ("replace", "add", "remove"):
-        raise ScimRefused(400, "op is none of replace, add, remove", "invalidSyntax")
-    path, value, op = operation.get("path"), operation.get("value"), str(operation["op"]).lower()
-    changes: dict[str, Any]
-    if path is None and op != "remove":
-        if not isinstance(value, dict):
-            raise ScimRefused(400, "value is not an object", "invalidValue")
-        changes = value
-    elif isinstance(path, str) and re.fullmatch(r"[A-Za-z$][\w$-]*(\.[A-Za-z$][\w$-]*)?", path):
-        changes = {path: value}
-    else:
-        # Attributes that are lists do not matter here, and a path that is not understood changes nothing that does.
-        if isinstance(path, str) and path.lower().startswith(("active", "username", "externalid")):
-            raise ScimRefused(400, "that path is not understood", "invalidPath")
-        return
-    for name, each in changes.items():
-        # Names are compared without case (RFC 7643, 2.1): `Active` must not be another attribute than `active`.
-        spelt: dict[str, str] = {"active": "active", "username": "userName", "externalid": "externalId"} | {
-            key.lower(): key for key in user
-        }
-        written: str = spelt.get(name.lower(), name)
-        if written in ("id", "meta", "schemas"):
-            continue
-        if op == "remove":
-            user.pop(written, None)
-        else:
-            user[written] = each
+def _ended(ended: Iterable[Ended]) -> str:
+    found = list(ended)
+    delegations, accounts = sum(len(each.delegations) for each in found), sum(len(each.accounts) for each in found)
+    return f"ended {delegations} delegations and {accounts} accounts"
 
 
 def _number(text: str | None, default: int) -> int:
     if text is None:
         return default
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10):
+    if _NUMBER.fullmatch(text) is None:
         raise ScimRefused(400, "startIndex and count are numbers", "invalidValue")
     return int(text)
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary.api.deps import Desk, answer, refused_json, said_by
+from ostiary.api.forms import FormRefused, json_of, read_json
 from ostiary.identity.exchange import Wanted, exchange
 from ostiary.identity.gateway import Minted
 from ostiary.identity.ssh import UserKey, read_user_key, thumbprint, user_certificate
@@ -62,6 +63,8 @@ class SshCertificates:
         """Certify a key. The certificate carries a token that is exchanged from the one shown, bound to that key."""
         try:
             asked, key = await _read(request)
+        except FormRefused as exc:
+            return refused_json(str(exc), exc.status)
         except ValueError as exc:
             return refused_json(str(exc), 400)
         desk, deps = self._desk, self._desk.deps
@@ -96,13 +99,8 @@ class SshCertificates:
 
 
 async def _read(request: Request) -> tuple[Asked, UserKey]:
-    """Raises `ValueError`, whose sentence is fit for the caller."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise ValueError("the request is too long")
-    asked = msgspec.json.decode(body, type=Asked)
+    """Raises `ValueError` and `FormRefused`, whose sentences are fit for the caller."""
+    asked = read_json(await json_of(request, MAX_BODY), Asked)
     if not asked.connections:
         raise ValueError("connections: name at least one")
     if len(asked.sources) > MAX_SOURCES:

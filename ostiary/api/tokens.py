@@ -18,6 +18,7 @@ from starlette.routing import Route
 from ostiary.api.deps import Desk, answer, said_by
 from ostiary.api.forms import NO_STORE, Form, Unreadable, form_of, oauth_error, read_details, single
 from ostiary.api.logins import Logins, Pending
+from ostiary.api.showing import certificate_of
 from ostiary.api.words import (
     ACCESS_TOKEN,
     ASSERTION,
@@ -34,6 +35,8 @@ from ostiary.api.words import (
     TOKEN_TYPES,
 )
 from ostiary.identity.aws import NONCE_SECONDS
+from ostiary.identity.bound import bound_to
+from ostiary.identity.dpop import KeyProof
 from ostiary.identity.exchange import DetailsRefused, TargetRefused, Wanted, exchange
 from ostiary.identity.gateway import Minted
 from ostiary.identity.jose import parse_compact
@@ -123,10 +126,13 @@ class Tokens:
         actor: Proved | None = None
         minted: Minted | None = None
         refused: NotAdmitted | None = None
-        bound: str | None = None
+        proof: KeyProof | None = None
         try:
-            bound = desk.proved_key(request, None, now)
+            proof = desk.proved_key(request, None, now)
+            bound = certificate_of(request) if proof is None else proof.key
             subject, actor = await self._proved(form, kind, now, bound)
+            if proof is not None:
+                desk.deps.verifier.proofs.spend(proof, now)
             minted = await self._mint(subject, actor, asked, said, bound, now)
         except NotAdmitted as error:
             refused = error
@@ -149,7 +155,7 @@ class Tokens:
         given = {
             "access_token": minted.token,
             "issued_token_type": ACCESS_TOKEN,
-            "token_type": "Bearer" if bound is None else "DPoP",
+            "token_type": "Bearer" if proof is None else "DPoP",  # RFC 8705, 3: one that is bound to a certificate is Bearer
             "expires_in": seconds,
         }
         return answer(given)
@@ -174,6 +180,8 @@ class Tokens:
             if single(form, "client_assertion_type") != ASSERTION:
                 raise Unreadable("invalid_client", f"client_assertion_type must be {ASSERTION}")
             client = await deps.clients.authenticate(assertion, now)
+            if single(form, "client_id") not in (None, client.identity.subject):  # RFC 7521, 4.2
+                raise Unreadable("invalid_client", "client_id is not the client that proved itself")
         match kind:
             case "exchange":
                 subject = await self._subject(form, now, bound)
@@ -203,8 +211,8 @@ class Tokens:
 
     async def _logged_in(self, form: Form, kind: str, client: Proved | None) -> tuple[Proved, Proved | None]:
         name = single(form, "client_id") or (client.identity.subject if client is not None else None)
-        if name is None or (client is not None and client.identity.subject != name):
-            raise Unreadable("invalid_client", "client_id is missing, or is not the client that proved itself")
+        if name is None:
+            raise Unreadable("invalid_client", "client_id is missing")
         configured = self._desk.deps.clients.find(name)
         if configured is not None and client is None:
             raise Unreadable("invalid_client", "this client has a key: send client_assertion")
@@ -308,12 +316,11 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 def _any_key(token: str) -> str | None:
-    """The key that a token says it is bound to: ending or looking at a token takes no proof of it."""
+    """What a token says it is bound to: ending or looking at a token takes no proof of it."""
     try:
-        cnf = _claims(token).get("cnf")
+        return bound_to(_claims(token).get("cnf"))
     except NotAdmitted:
         return None
-    return cnf.get("jkt") if isinstance(cnf, dict) else None
 
 
 def _at_keyboard(subject: Proved | None, actor: Proved | None) -> VerifiedIdentity | None:

@@ -13,9 +13,10 @@ from starlette.routing import Route
 
 from ostiary.alerts.engine import Engine, Notify, Place
 from ostiary.api.approvals import Approving
+from ostiary.api.events import Record
 from ostiary.api.slack import SlackDoor
 from ostiary.app.approving import open_office, slack_door, sweep
-from ostiary.app.common import record
+from ostiary.app.common import record, writer_of
 from ostiary.approvals.office import Office
 from ostiary.approvals.outlets import Outlets
 from ostiary.audit import walreader
@@ -44,7 +45,7 @@ def read_logs(state: Path, places: dict[str, Place]) -> tuple[list[dict[str, Any
     following: dict[str, Place] = {}
     for folder in walreader.origins(state):
         origin = folder.relative_to(state / "audit").as_posix()
-        start = walreader.Place(*places[origin]) if origin in places else None
+        start = walreader.resumed(folder, walreader.Place(*places[origin])) if origin in places else None
         for place, data in walreader.read_from(folder, start):
             entries.append(msgspec.json.decode(data))
             after = walreader.after(place, data)
@@ -90,14 +91,15 @@ class Controls:
         outlets = Outlets(config.approvals, scrub=scrub, spawn=spawn, page=config.api.base_url)
         office = open_office(config, database, board, log, standing, outlets.tell)
         await office.load()
+        await office.dismiss(map(writer_of, range(1, config.gateway.workers + 1)))
         tasks = [spawn(sweep(office), "approvals")]
         if config.alerts:
             tasks.append(spawn(watch(config, database, board, records, log, outlets.tell), "alerts"))
         return cls(office, outlets, slack_door(config), tasks)
 
-    def routes(self, believes: Verifier) -> list[Route]:
-        """Return what the API serves of them."""
-        return Approving(self.office, believes, self._slack).routes()
+    def routes(self, believes: Verifier, refused: Record) -> list[Route]:
+        """Return what the API serves of them. `refused`: puts a token that was not accepted on record."""
+        return Approving(self.office, believes, self._slack, refused).routes()
 
     async def close(self) -> None:
         """End."""

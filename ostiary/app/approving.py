@@ -22,8 +22,8 @@ from ostiary.model.errors import OstiaryError
 from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
 from ostiary.store.database import Database
 from ostiary.store.news import NewsBoard
-from ostiary.vault.keys import load_key_file
 from ostiary.vault.references import parse_ref, resolve
+from ostiary.vault.ring import load_ring
 
 SWEEP_SECONDS: Final = 1.0
 """How often what has expired is closed, and whoever waits is told."""
@@ -49,7 +49,7 @@ def open_office(
         return "" if why is None else str(why)
 
     return Office(
-        database, board, settings=config.approvals, key=load_key_file(Path(config.gateway.state_dir) / "keys" / "kek-1.key"),
+        database, board, settings=config.approvals, keys=load_ring(Path(config.gateway.state_dir), config.recordings.keys),
         new_id=log.ids.next, record=record, stopped=stopped, notify=notify, connections=frozenset(config.connections),
         clock=Clock(),
     )  # fmt: skip

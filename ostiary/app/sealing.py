@@ -31,14 +31,24 @@ class Sealing:
         self._process = self._start()
         log.writer.attach_sealer(ours)
         self._watching = spawn(self._watch(), "sealer")
-        for earlier in log.finished:
-            asyncio.get_running_loop().run_in_executor(None, seal_once, earlier)
+        self._finishing = spawn(self._finish(), "sealing earlier logs")
 
     def _start(self) -> subprocess.Popen[bytes]:
         return start_sealer(
             self._log.origin, self._theirs.fileno(), interval=self._interval,
             witnesses=self._witnesses, witness_lag=self._witness_lag,
         )  # fmt: skip
+
+    async def _finish(self) -> None:
+        """Have the ends of earlier logs signed, and witnessed; what fails is tried again at the next start."""
+        for earlier in self._log.finished:
+            code = await asyncio.get_running_loop().run_in_executor(None, seal_once, earlier, self._witnesses)
+            if code:
+                _log.error("the end of an earlier log could not be signed", log=earlier.name, code=code)
+
+    async def finished(self) -> None:
+        """Wait until the ends of earlier logs were looked after."""
+        await self._finishing
 
     async def _watch(self) -> None:
         while True:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import importlib
-import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -17,115 +15,176 @@ import msgspec
 import structlog
 
 from ostiary.alerts.budgets import KEEP_SECONDS, Budgets
-from ostiary.alerts.heard import ENDED, Demands
+from ostiary.alerts.heard import DEMANDED, ENDED, Demands, credential_key, ending_of
 from ostiary.alerts.mandates import Ledger
-from ostiary.app.common import on_signals, open_own_log, policies, record, verifier
+from ostiary.alerts.till import Till
+from ostiary.app.common import (
+    HABITS,
+    PURSES,
+    USED,
+    listeners,
+    no_core_dumps,
+    on_signals,
+    open_own_log,
+    record,
+    verifier,
+    writer_of,
+)
+from ostiary.app.orders import Post
+from ostiary.app.policies import read_policies
+from ostiary.app.reloading import Reloading
 from ostiary.approvals.desk import Desk
 from ostiary.audit.log import Log
-from ostiary.config.types import AwsListener, Config, HttpListener, Listener, SshListener
+from ostiary.config.types import AwsListener, Config, HttpListener, Listener, Misuse, SshListener
 from ostiary.driver.admission import Alertable, Gate, Reception
 from ostiary.driver.devices import Devices
 from ostiary.driver.http_gate import HttpGate
 from ostiary.driver.http_target import HttpDestination
+from ostiary.driver.neighbours import Neighbours
 from ostiary.driver.postgres_gate import PostgresGate
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import Destination, Destinations, PostgresDestination
+from ostiary.identity.aws_keys import is_first
 from ostiary.identity.aws_keys import load_or_create as load_aws_keys
-from ostiary.identity.habits import Habits, credential
+from ostiary.identity.dpop import KeyProofs
+from ostiary.identity.habits import Habits, SharedMemory, credential
 from ostiary.identity.keys import load_or_create_token_key
 from ostiary.identity.standing import Standing
 from ostiary.listener.accept import bind
 from ostiary.masking import scrub
+from ostiary.model.commands import Count, Hold, Take
 from ostiary.model.connections import AwsConnection, Connection, HttpConnection, PostgresConnection, SshConnection
-from ostiary.model.errors import ConfigError, LogFailed, NotAdmitted, OstiaryError, Reason
+from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import VerifiedIdentity
+from ostiary.store.commons import Commons
 from ostiary.store.link import Link, LinkDown
 from ostiary.store.news import News
-from ostiary.vault.keeping import newest_key
+from ostiary.store.once import SharedOnce
+from ostiary.vault.keys import KeyEncryptionKey
 from ostiary.vault.payloads import PayloadStream
+from ostiary.vault.quotas import Limits, Quotas
 from ostiary.vault.references import resolve
+from ostiary.vault.ring import load_ring
 
-WRITER: Final = "worker-1"
 LINK_SECONDS: Final = 10.0
 """How long the start waits for the control process, which starts beside it. Without it nobody is let in yet."""
 LONGEST_TOKEN: Final = 31 * 24 * 3600
 """Seconds after which nothing that a credential was made into can still be good."""
 FORGET_SECONDS: Final = 60.0
+RECOUNT_SECONDS: Final = 60.0
+"""How often recordings are counted anew."""
 
 _log = structlog.get_logger("ostiary")
 
 
-async def run(config: Config, ready: Callable[[Mapping[str, str]], None], stop: asyncio.Event) -> None:
+async def run(config: Config, post: Post, stop: asyncio.Event) -> None:
     """Serve until `stop`. Raises `OstiaryError` when it cannot start or cannot go on."""
     no_core_dumps()
     if not listeners(config):
         raise ConfigError("listen", "is empty: there is nothing to listen on; write [listen.postgresql], for example")
-    in_force = policies(config)
-    kek = newest_key(Path(config.gateway.state_dir) / "keys")
-    log, sealing = open_own_log(config, WRITER)
-    folder = log.origin.folder / "payloads"
-    link = Link(Path(config.gateway.state_dir), spawn)
+    in_force = read_policies(post.orders.policies)
+    state, commons = Path(config.gateway.state_dir), post.commons
+    writer = writer_of(post.orders.worker)
+    log, sealing = open_own_log(config, writer)
+    commons.begin()
+    link = Link(state, spawn)
     standing = Standing(lambda: link.is_current)
 
-    known = [destination(c, partial(_reads_catalogue, log)) for c in config.connections.values()]
+    quotas = await _quotas(config)
+    known = [destination(c, partial(_reads_catalogue, log), commons) for c in config.connections.values()]
     destinations = Destinations(known)
+    ring = load_ring(state, config.recordings.keys)
     desk = Desk(
-        link, key=kek, worker=f"{WRITER} {log.encoder.boot}", new_id=log.ids.next, scrub=scrub, spawn=spawn,
+        link, keys=ring, worker=f"{writer} {log.encoder.boot}", new_id=log.ids.next, scrub=scrub, spawn=spawn,
         page=config.api.base_url,
     )  # fmt: skip
     link.listen(desk.heard)
-    budgets, demands = Budgets(config.budgets, Path(config.gateway.state_dir) / "budgets.json"), Demands()
-    ledger = Ledger(Path(config.gateway.state_dir) / "mandates.db")
+    till = Till(commons.table(PURSES)) if commons.is_shared else None
+    budgets, demands = Budgets(config.budgets, state / "budgets.json", till, post.orders.worker), Demands()
+    ledger = Ledger(state / "mandates.db")
+    neighbours = Neighbours(state, post.orders.worker, commons.workers)
     reception = Reception(
         devices=Devices(link.ask),
-        habits=Habits(msgspec.structs.asdict(config.misuse)),
+        habits=Habits(
+            msgspec.structs.asdict(config.misuse), standing.after_its_job, SharedMemory(commons.table(HABITS)) if commons.is_shared else None
+        ),
         stop=partial(_end_credential, link),
-        verifier=verifier(config, standing),
+        demand=partial(_demand_approval, link, demands, config.misuse),
+        verifier=verifier(config, standing, proofs=KeyProofs(SharedOnce(commons.table(USED)), since=int(time.time())) if commons.is_shared else None),
         targets=destinations,
         policies=in_force,
         writer=log.writer,
         encoder=log.encoder,
         ids=log.ids,
-        open_stream=lambda session: PayloadStream.create(folder / f"{session}.osp", session, kek),
+        open_stream=partial(_recorded, log.origin.folder / "payloads", ring.current, quotas),
         desk=desk,
         budgets=budgets,
         demands=demands,
-        count=ledger.count,
+        counting={Count: ledger.count} | ({} if till is None else {Hold: till.hold, Take: till.take}),
         waits_inside=config.approvals.in_transaction_seconds,
+        commons=commons,
+        neighbours=neighbours,
     )
-    keys = Path(config.gateway.state_dir) / "keys"
-    gates = {protocol: gate(protocol, settings, reception, keys, known) for protocol, settings in listeners(config).items()}
+    gates = {name: gate(name, settings, reception, state / "keys", known) for name, settings in listeners(config).items()}
     await record(log, "config", {"config": {
         "action": "start", "digest": config.digest, "policy": in_force.digest, "dangers": list(config.dangers()),
     }})  # fmt: skip
     for danger in config.dangers():
         _log.warning("a safety is off", key=danger)
-    socks = {name: bind(each.host, each.port, shared=False) for name, each in listeners(config).items()}
+    await neighbours.start()
+    socks = {name: bind(each.host, each.port, shared=commons.is_shared) for name, each in listeners(config).items()}
     serving = [spawn(gates[name].serve(sock), f"accept {name}") for name, sock in socks.items()]
 
     link.listen(partial(_heard, standing, demands, reception, gates))
     await link.start(LINK_SECONDS)
-    watching = spawn(_forget(standing), "forget")
-    keeping = spawn(_keep(budgets), "budgets")
+    beside = [spawn(_forget(standing), "forget"), spawn(_keep(budgets), "budgets"), spawn(_recount(quotas), "recordings")]
     spawn(_begin(desk), "approvals")
 
-    def reload() -> None:
-        spawn(_reload(config, reception, gates.values(), log), "reload")
-
-    on_signals(stop, reload)
-    ready({name: "{}:{}".format(*sock.getsockname()[:2]) for name, sock in socks.items()})
+    reloading = Reloading(reception, gates.values(), log)
+    post.reloads(read_policies, reloading.take, reloading.leave)
+    on_signals(stop)
+    post.ready({name: "{}:{}".format(*sock.getsockname()[:2]) for name, sock in socks.items()})
     await stop.wait()
     budgets.keep()
-    for task in (*serving, watching, keeping):
+    for task in (*serving, *beside):
         task.cancel()
     link.close()
     for sock in socks.values():
         sock.close()
     for each in gates.values():
         each.close()
+    await neighbours.close()
     await destinations.close()
     ledger.close()
     await sealing.close()
+
+
+async def _quotas(config: Config) -> Quotas:
+    """See how much is recorded; in a thread, as there may be very many recordings."""
+    limits = config.recordings
+    quotas = Quotas(
+        Limits(limits.session_bytes, limits.identity_day_bytes, limits.day_bytes, limits.store_bytes), Path(config.gateway.state_dir)
+    )
+    await asyncio.to_thread(quotas.start, time.time_ns() // 1_000_000)
+    return quotas
+
+
+async def _recount(quotas: Quotas) -> None:
+    """Notice what was pruned."""
+    while True:
+        await asyncio.sleep(RECOUNT_SECONDS)
+        without = quotas.begin_look()
+        quotas.found(await asyncio.to_thread(quotas.look, without))
+
+
+def _recorded(folder: Path, key: KeyEncryptionKey, quotas: Quotas, session: str, who: VerifiedIdentity) -> PayloadStream:
+    """Begin a session's recording. Raises `PayloadError`."""
+    allowance = quotas.allow(session, f"{len(who.issuer)}:{who.issuer}{who.subject}")
+    try:
+        return PayloadStream.create(folder / f"{session}.osp", session, key, allowance=allowance)
+    except BaseException:
+        allowance.settle(0)
+        raise
 
 
 async def _end_credential(link: Link, who: VerifiedIdentity, why: str) -> None:
@@ -134,6 +193,17 @@ async def _end_credential(link: Link, who: VerifiedIdentity, why: str) -> None:
         await link.ask("revoke", body)
     except LinkDown as exc:
         _log.error("a misused credential could not be ended", error=str(exc))
+
+
+async def _demand_approval(link: Link, demands: Demands, misuse: Misuse, who: VerifiedIdentity, why: str) -> None:
+    """Have everything take approval that is done with this credential. Raises `NotAdmitted` where that cannot be told to everybody."""
+    key, until = credential_key(credential(who)), int(time.time()) + misuse.approval_minutes * 60
+    body = {"rule": why, "groups": list(misuse.approvers)}
+    try:
+        await link.ask("demand", {"key": key, "until": until} | body)
+    except LinkDown as exc:
+        raise NotAdmitted(Reason.CONTROL_UNREACHABLE, str(exc), "try again in a moment") from None
+    demands.heard(News(0, DEMANDED, key, body, until))  # the session that is about to begin need not wait to hear of it
 
 
 def _reads_catalogue(log: Log, connection: str) -> None:
@@ -154,7 +224,7 @@ def _heard(
             each.restrain(reception.demand)
     elif news.topic == ENDED and news.body is not None:
         for each in alerted:
-            each.end(news.key, NotAdmitted(Reason.ENDED_BY_ALERT, str(news.body.get("why", ""))))
+            each.end(news.key, NotAdmitted(ending_of(news.body), str(news.body.get("why", ""))))
 
 
 async def _keep(budgets: Budgets) -> None:
@@ -180,32 +250,14 @@ async def _begin(desk: Desk) -> None:
             return
 
 
-async def _reload(config: Config, reception: Reception, gates: Iterable[Gate], log: Log) -> None:
-    """Load the policies anew, all or none: one fault in one file, and the old ones stay whole. Both are on record."""
-    in_force = reception.policies.digest
-    try:
-        fresh = policies(config)
-        await record(log, "config", {"config": {"action": "reload", "policy": fresh.digest, "was": in_force}})
-    except OstiaryError as exc:
-        _log.error("policies were not loaded; the old ones stay in force", error=str(exc))
-        if not isinstance(exc, LogFailed):
-            refused = {"action": "reload", "policy": in_force, "refused": log.encoder.free(str(exc))}
-            await record(log, "config", {"config": refused})
-        return
-    reception.policies = fresh
-    for each in gates:
-        each.use(fresh)
-    _log.info("policies loaded", digest=fresh.digest)
-
-
-def listeners(config: Config) -> dict[str, Listener]:
-    """What there is to listen on, by protocol."""
-    listen = config.listen
-    return {name: each for name in listen.__struct_fields__ if (each := getattr(listen, name)) is not None}
-
-
-def destination(connection: Connection, reads_catalogue: Callable[[str], None]) -> Destination:
+def destination(connection: Connection, reads_catalogue: Callable[[str], None], commons: Commons) -> Destination:
     """What the sessions on one connection share. `reads_catalogue` puts on record that the gateway looks there itself."""
+    made = _destination(connection, reads_catalogue)
+    made.share(commons)
+    return made
+
+
+def _destination(connection: Connection, reads_catalogue: Callable[[str], None]) -> Destination:
     match connection:
         case PostgresConnection():
             return PostgresDestination(connection, resolve, reads_catalogue)
@@ -243,18 +295,9 @@ def gate(protocol: str, settings: Listener, reception: Reception, keys: Path, kn
         return cast(Gate, _ssh().SshGate(reception, settings, keys))
     if isinstance(settings, AwsListener):
         accounts = [each for each in known if isinstance(each.connection, AwsConnection)]
-        return cast(Gate, _aws("aws_gate").AwsGate(reception, settings, accounts, load_aws_keys(keys / "aws.key")))
+        aws_keys = load_aws_keys(keys / "aws.key")
+        return cast(Gate, _aws("aws_gate").AwsGate(reception, settings, accounts, aws_keys, first=is_first(keys / "aws.key")))
     if isinstance(settings, HttpListener):
         signer = load_or_create_token_key(keys / "actor.key")
         return HttpGate(reception, settings, [each for each in known if type(each) is HttpDestination], signer)
     raise ConfigError(f"listen.{protocol}", "has no listener")
-
-
-def no_core_dumps() -> None:
-    """Keep secrets in memory out of core dumps, and other processes of this user out of this memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    pr_set_dumpable = 4  # prctl(2)
-    ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -24,7 +24,7 @@ from ostiary.model.errors import OstiaryError
 from ostiary.model.identity import Said, VerifiedIdentity
 from ostiary.store.link import Link
 from ostiary.store.news import News
-from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.ring import KeyRing
 
 MAX_WAITING: Final = 1000
 """Sessions of one worker that wait for an answer at once."""
@@ -49,7 +49,7 @@ class Desk:
         self,
         link: Link,
         *,
-        key: KeyEncryptionKey,
+        keys: KeyRing,
         worker: str,
         new_id: Callable[[], str],
         scrub: Callable[[str], str],
@@ -58,7 +58,7 @@ class Desk:
     ) -> None:
         """`worker`: which worker's, of which boot. `page`: how people reach the API."""
         self._link = link
-        self._key = key
+        self._keys = keys
         self._worker = worker
         self._new_id = new_id
         self._scrub = scrub
@@ -81,14 +81,21 @@ class Desk:
             if news.body is None:
                 was = held.pop(news.key, None)
                 if was is not None and was.body is not None:
-                    for taken_back in self._taken_back:
-                        taken_back(str(was.body["id"]))
+                    self._tell_taken_back(was.body)
             else:
+                was = held.get(news.key)
                 held[news.key] = news
+                # What another takes the place of can be taken back by nobody any more: its sessions end with it.
+                if was is not None and was.body is not None and was.body["id"] != news.body["id"]:
+                    self._tell_taken_back(was.body)
         elif news.topic == TOPIC and news.body is not None:
             for waiting in self._waiting.get(news.key, {}).values():
                 if not waiting.done():
                     waiting.set_result(str(news.body.get("why", "")))
+
+    def _tell_taken_back(self, body: dict[str, Any]) -> None:
+        for taken_back in self._taken_back:
+            taken_back(str(body["id"]))
 
     async def begin(self) -> None:
         """Say that this worker has started: what its predecessor had asked is over."""
@@ -138,7 +145,7 @@ class Desk:
             worker=self._worker, needed=question.approvers, policies=question.grounds.because,
             message=question.grounds.message, action=facts.action.value, name=facts.name,
             objects=tuple(sorted({f"{each.action.value} {each.kind} {each.name}" for each in facts.resources}))[:100],
-            head=self._scrub(facts.head), sealed=self._key.wrap(msgspec.json.encode(held), digest.encode()),
+            head=self._scrub(facts.head), sealed=self._keys.wrap(msgspec.json.encode(held), digest.encode()),
             said=self._scrub(" ".join(filter(None, (said.purpose, said.ticket))))[:500],
         )  # fmt: skip
         try:

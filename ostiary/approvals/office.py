@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +31,7 @@ from ostiary.model.errors import OstiaryError
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.database import Database
 from ostiary.store.news import NewsBoard
-from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.ring import KeyRing
 
 MAX_LISTED: Final = 200
 HOUR: Final = 3600
@@ -63,7 +63,7 @@ class Office:
         board: NewsBoard,
         *,
         settings: Approvals,
-        key: KeyEncryptionKey,
+        keys: KeyRing,
         new_id: Callable[[], str],
         record: Record,
         stopped: Stopped,
@@ -74,7 +74,7 @@ class Office:
         self._database = database
         self._board = board
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._new_id = new_id
         self._record = record
         self._stopped = stopped
@@ -86,6 +86,13 @@ class Office:
         """Take up where the process before left off."""
         self._clock.remember(await self._database.transact(tables.latest))
         await self.sweep()
+
+    async def dismiss(self, workers: Iterable[str]) -> None:
+        """Close what sessions have asked of workers that are none of these: there are fewer than before."""
+        known = tuple(workers)
+        gone = await self._database.transact(lambda db: tables.close_strangers(db, known, State.ORPHANED))
+        for number in gone:
+            await self._close(number, State.ORPHANED, "the session that asked is over")
 
     async def sweep(self) -> None:
         """Close what has expired, and tell whoever waits."""
@@ -236,7 +243,7 @@ class Office:
             ]
         }  # fmt: skip
         if kept.asked.sealed:
-            held = msgspec.json.decode(self._key.unwrap(kept.asked.sealed, kept.asked.digest.encode()), type=Contents)
+            held = msgspec.json.decode(self._keys.unwrap(kept.asked.sealed, kept.asked.digest.encode()), type=Contents)
             statement, parameters, flags = shown(held)
             found |= {"statement": statement, "parameters": parameters, "flags": flags}
         return found
@@ -316,6 +323,8 @@ class Office:
         if not reason.strip():
             raise NotAnswered("say why you need it")
         asker = party(who)
+        if why := self._has_already(GRANTS, asker, connection):
+            raise NotAnswered(why)
         number = self._new_id()
         digest = hashlib.sha256(msgspec.json.encode(("ostiary grant v1", asker, connection, minutes, number))).hexdigest()
         needed = tuple(sorted(_places(settings.grant_groups).items()))
@@ -326,6 +335,11 @@ class Office:
         )  # fmt: skip
         expires = await self._keep(asked, "grant", self._clock.now())
         return {"id": number, "expires": expires}
+
+    def _has_already(self, topic: str, asker: Party, connection: str) -> str:
+        """Why nothing more is given: one thing at a time is in force, so that taking it back leaves nothing behind."""
+        news = self._board.lookup(topic, _grant_key(asker, connection))
+        return "" if news is None or news.body is None else f"you have that already, as {news.body['id']}: revoke it first, or wait for its end"
 
     async def _grant(self, kept: Kept) -> None:
         asked = kept.asked
@@ -391,6 +405,7 @@ class Office:
         open_ = await self._database.transact(lambda db: tables.broken(db, unreviewed=True))
         if not why and any(each.who.key == (who.issuer, who.subject) and each.until <= now for each in open_):
             why = "nobody has reviewed the last time that you did: that comes first"
+        why = why or self._has_already(GLASS, party(who), connection)
         said: dict[str, Any] = {"connection": connection, "reason": reason[:MAX_REASON]}
         if why:
             await self._record("break-glass refused", said | {"why": why}, who)

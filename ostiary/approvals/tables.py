@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -165,6 +165,13 @@ def listed(connection: sqlite3.Connection, states: tuple[State, ...], limit: int
     return [_kept(row) for row in rows]
 
 
+def sealed(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
+    """What is sealed in questions that may still be answered, each with the digest that it is sealed for."""
+    rows = connection.execute("SELECT body FROM approval_questions WHERE state IN (?, ?)", LIVE)
+    found = (msgspec.json.decode(body, type=Asked) for (body,) in rows)
+    return [(asked.digest, asked.sealed) for asked in found if asked.sealed]
+
+
 def counts(connection: sqlite3.Connection, asker: str, since: int) -> tuple[int, int]:
     """How many questions of this asker are open, and how many there were since then."""
     row = connection.execute(
@@ -193,10 +200,24 @@ def move(connection: sqlite3.Connection, number: str, was: State, becomes: State
 
 def close_all(connection: sqlite3.Connection, where: str, value: str, becomes: State) -> list[str]:
     """Close the live questions of one session, or of what was another boot of this worker; their ids."""
-    condition = {"session": "session = ? AND session != ''", "boot": "worker != ? AND session != ''"}[where]
+    condition = {
+        "session": "session = ?4 AND session != ''",
+        "boot": "worker != ?4 AND substr(worker, 1, instr(worker, ' ')) = substr(?4, 1, instr(?4, ' ')) AND session != ''",
+    }[where]
     rows = connection.execute(
-        f"UPDATE approval_questions SET state = ? WHERE state IN (?, ?) AND {condition} RETURNING id",  # noqa: S608 - one of two above
+        f"UPDATE approval_questions SET state = ?1 WHERE state IN (?2, ?3) AND {condition} RETURNING id",  # noqa: S608 - one of two above
         (becomes, *LIVE, value),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def close_strangers(connection: sqlite3.Connection, workers: Iterable[str], becomes: State) -> list[str]:
+    """Close the live questions of sessions of workers that are none of these; their ids."""
+    known = tuple(workers)
+    rows = connection.execute(
+        f"UPDATE approval_questions SET state = ? WHERE state IN (?, ?) AND session != ''"  # noqa: S608 - places for words
+        f" AND substr(worker, 1, instr(worker, ' ') - 1) NOT IN ({', '.join('?' * len(known))}) RETURNING id",
+        (becomes, *LIVE, *known),
     ).fetchall()
     return [row[0] for row in rows]
 

@@ -149,6 +149,13 @@ class WitnessPolicy:
             case _:
                 raise ValueError("not understood, or said twice")
 
+    def is_cosigned(self, text: str, note: str) -> bool:
+        """Whether the cosignatures in a note make up the quorum for a checkpoint's text."""
+        lines = [line for line in note.split("\n") if line.startswith(DASH)]
+        return self.is_satisfied({
+            name for name, each in self.witnesses.items() if any(each.key.is_signed(text, line) for line in lines)
+        })  # fmt: skip
+
     def is_satisfied(self, signed: set[str], name: str = "") -> bool:
         """Whether these witnesses, by the policy's names, make up the quorum."""
         name = name or self._quorum

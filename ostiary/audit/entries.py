@@ -185,7 +185,7 @@ class Encoder:
             login["reason"] = reason
         members: dict[str, Json] = {"client": self.client(said), "login": login}
         if who is not None:
-            members |= {"auth": _auth(who), "who": _who(who)}
+            members |= {"auth": _auth(who), "who": _who(who)} | ({"task": text(who.task)} if who.task else {})
         full = login | {"connection": self.free(connection)} | ({"detail": self.free(detail)} if detail else {})
         try:
             return self.entry("login", entry_id, t, mono, members | {"login": full})
@@ -475,6 +475,7 @@ def _op(facts: Facts, free: Callable[[str], Json]) -> Json:
     for name, values in (
         ("functions", facts.functions),
         ("opaque", facts.opaque),
+        ("session", facts.session),
         ("unmask", facts.unmask),
         ("infer", facts.infer),
     ):
@@ -527,6 +528,8 @@ def _grounds(grounds: Grounds, verdict: str, free: Callable[[str], Json]) -> dic
         shaped["limit"] = grounds.row_limit
     if grounds.duties is not None:
         shaped["duties"] = _duties(grounds.duties, free)
+    if grounds.approvers and verdict == "deny":
+        shaped["approvers"] = [[text(group), count] for group, count in grounds.approvers]
     if grounds.approval:
         shaped["approval"] = text(grounds.approval)
         shaped["approved_by"] = _texts(sorted(grounds.approved_by))
@@ -545,6 +548,10 @@ def _duties(duties: Duties, free: Callable[[str], Json]) -> Json:
     shaped: dict[str, Json] = {} if duties.rows is None else {"rows": duties.rows}
     if duties.filters:
         shaped["filters"] = [[free(relation), free(condition)] for relation, condition in duties.filters]
+    if duties.instead:
+        shaped["instead"] = [[text(kind), free(name), free(other)] for kind, name, other in duties.instead]
+    if duties.parameters:
+        shaped["parameters"] = [free(each.text) for each in duties.parameters]
     if duties.read_only:
         shaped["read_only"] = True
     if duties.timeout is not None:

@@ -15,8 +15,10 @@ import msgspec
 
 from ostiary.audit import index, walreader
 from ostiary.audit.index import text_of
+from ostiary.audit.recovery import pruned
 from ostiary.audit.walreader import Place
 from ostiary.model.errors import OstiaryError
+from ostiary.model.printable import printable_json
 
 OCSF_VERSION: Final = "1.3.0"
 _DATASTORE: Final = (6005, "Datastore Activity", 6, "Application Activity")
@@ -42,10 +44,14 @@ class UnknownFormat(OstiaryError):
     """There is no such export format; the sentence names those that there are."""
 
 
-def export(state_dir: str | Path, form: str = "jsonl", resume: Mapping[str, int] | None = None) -> Iterator[Exported]:
+def export(
+    state_dir: str | Path, form: str = "jsonl", resume: Mapping[str, int] | None = None,
+    gone: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Exported]:  # fmt: skip
     """Yield the entries of every origin under `state_dir`, origin by origin, from `resume[origin]` on.
 
-    `form`: `jsonl` (`{"entry": …, "index": …, "origin": …}`) or `ocsf`. An origin is `<writer>/<year>`.
+    `form`: `jsonl` (`{"entry": …, "index": …, "origin": …}`) or `ocsf`. An origin is `<writer>/<year>`. `gone` hears of what was
+    pruned before it was exported: origin, the first index, the one behind the last.
     """
     convert = FORMATS.get(form)
     if convert is None:
@@ -54,9 +60,13 @@ def export(state_dir: str | Path, form: str = "jsonl", resume: Mapping[str, int]
     for folder in walreader.origins(state):
         origin = folder.relative_to(state / "audit").as_posix()
         start = (resume or {}).get(origin, 0)
+        first = min(walreader.segments(folder), default=pruned(folder).segment)
+        if first > start and gone is not None:
+            gone(origin, start, first)
         for place, data in walreader.read_from(folder, _segment_of(folder, start)):
             if place.index >= start:
-                yield Exported(origin, place.index, convert(origin, place.index, data))
+                # U+2028, U+0085 and their like end a line for many readers: one entry is one line for all of them.
+                yield Exported(origin, place.index, printable_json(convert(origin, place.index, data).decode()).encode())
 
 
 def _segment_of(folder: Path, start: int) -> Place | None:

@@ -11,7 +11,7 @@ an entry, and entries hold no protected value.
     value      (field, text): a term, once
     posting    (value, n): the inverted index
     words      FTS5, contentless, rowid n: normalised statements, names, messages
-    recording  one row a session that is recorded: whether its values were read yet (`ostiary.audit.touched`)
+    recording  one row a session that is recorded: what it speaks, and whether its values were read yet (`ostiary.audit.touched`)
     token      (keyed token of a value, n)
     wide       n of operations with too many values for tokens
 
@@ -37,7 +37,7 @@ from ostiary.audit import walreader
 from ostiary.audit.walreader import Place
 from ostiary.model.errors import OstiaryError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 FILE: Final = "index.sqlite"
 _BATCH: Final = 5000
 _BUSY_MS: Final = 30_000
@@ -49,6 +49,8 @@ LAST_MICROS: Final = (1 << 53) - 1
 """In the year 2255."""
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+READABLE: Final = frozenset({"postgresql", "ssh"})
+"""Protocols whose recordings are read for what they hold."""
 OPEN, ENDED, READ, ERASED = range(4)
 """States of a recording: still written; whole, but not read yet; read; its key destroyed."""
 
@@ -63,7 +65,8 @@ CREATE INDEX entry_place ON entry (origin, idx);
 CREATE TABLE closing (ref BLOB NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (ref, entry)) WITHOUT ROWID;
 CREATE TABLE value (n INTEGER PRIMARY KEY, field TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (field, text));
 CREATE TABLE posting (value INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (value, entry)) WITHOUT ROWID;
-CREATE TABLE recording (session TEXT PRIMARY KEY, origin INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE recording (session TEXT PRIMARY KEY, origin INTEGER NOT NULL, state INTEGER NOT NULL,
+    type TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX recording_state ON recording (state) WHERE state < 2;
 CREATE TABLE token (token INTEGER NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (token, entry)) WITHOUT ROWID;
 CREATE TABLE wide (entry INTEGER PRIMARY KEY, session TEXT NOT NULL);
@@ -216,7 +219,7 @@ class _Writer:
         self._closing: list[tuple[bytes, int]] = []
         self._postings: list[tuple[int, int]] = []
         self._words: list[tuple[int, str]] = []
-        self._begun: list[tuple[str, int, int]] = []
+        self._begun: list[tuple[str, int, int, str]] = []
         self._ended: list[tuple[int, str, int]] = []
         self._erased: list[tuple[str, int]] = []
 
@@ -242,11 +245,11 @@ class _Writer:
         self._db.executemany("INSERT OR IGNORE INTO closing VALUES (?, ?)", self._closing)
         self._db.executemany("INSERT OR IGNORE INTO posting VALUES (?, ?)", sorted(self._postings))
         self._db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", sorted(self._words))
-        self._db.executemany("INSERT OR IGNORE INTO recording VALUES (?, ?, ?)", self._begun)
+        self._db.executemany("INSERT OR IGNORE INTO recording VALUES (?, ?, ?, ?)", self._begun)
         self._db.executemany("UPDATE recording SET state = ? WHERE session = ? AND state = ?", self._ended)
         for session, origin in self._erased:
             forget_values(self._db, session)
-            self._db.execute("INSERT OR REPLACE INTO recording VALUES (?, ?, ?)", (session, origin, ERASED))
+            self._db.execute("INSERT OR REPLACE INTO recording VALUES (?, ?, ?, '')", (session, origin, ERASED))
 
     def _number(self, entry: dict[str, Any]) -> int:
         """Number an entry by its time. One without a time (damage; the verifier says so) follows the one read before it."""
@@ -272,11 +275,11 @@ class _Writer:
         return number
 
     def _recording(self, entry: dict[str, Any]) -> None:
-        """Keep which sessions of PostgreSQL are there to be read for their values, and which recordings were erased."""
+        """Keep which sessions are there to be read for what they hold, and which recordings were erased."""
         session = text_of(entry.get("session"))
         match entry.get("kind"):
-            case "session.start" if _object(entry, "target").get("type") == "postgresql":
-                self._begun.append((session, self._origin, OPEN))
+            case "session.start" if (spoken := _object(entry, "target").get("type")) in READABLE:
+                self._begun.append((session, self._origin, OPEN, spoken))
             case "session.end":
                 self._ended.append((ENDED, session, OPEN))
             case "redact" if erased := text_of(_object(entry, "redact").get("session")):

@@ -15,8 +15,6 @@ cdef class Written:
     cdef public bint given_up
     cdef public long long index
     cdef public tuple proofs
-    cdef public list stored
-    cdef public bint stream_first
 
 
 @cython.final
@@ -32,10 +30,11 @@ cdef class Journal:
     cdef public object _start
     cdef public long long _operations
     cdef public object stream
-    cpdef Written write(self, tuple decisions)
     @cython.locals(now=cython.longlong, mono=cython.longlong, entries=list, proofs=list, stored=tuple)
-    cpdef append(self, Written written)
+    cpdef Written write(self, tuple decisions)
+    cpdef bint is_durable(self, Written written) except -1
     cpdef tuple proofs(self, Written written)
+    cpdef _bring_stream(self)
     @cython.locals(now=cython.longlong, mono=cython.longlong, outcome=Outcome)
     cpdef outcomes(self, tuple outcomes)
     @cython.locals(keeps=bint, stored=list)

@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 `write` puts a batch of decisions into the session's payload stream (one chunk) and into the log's tail (one entry each), and says
 what has to become durable. `proofs` hands out the proofs, and refuses to while it has not. In `buffered` durability that is at once:
-the tail and the stream are with the kernel. In `strict` the stream's fdatasync comes first, so that no leaf names a blob that a power cut
-took, then the entries', which all sessions that wait share.
+the tail and the stream are with the kernel. In `strict` the disk has what the stream was given first, so that no leaf names a blob that a
+power cut took, then the entries; all sessions that wait share both syncs (`ostiary.audit.redo`).
 
 A denial always keeps the complete bytes that were refused: where a connection records events only, its stream is opened when
 the first denial comes.
@@ -13,14 +13,13 @@ the first denial comes.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
 from ostiary.audit.entries import SessionEntries
 from ostiary.audit.ids import Ids
-from ostiary.audit.writer import Writer
+from ostiary.audit.writer import Durable, Writer
 from ostiary.model.connections import Durability, Recording
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import LogFailed
@@ -39,17 +38,14 @@ Stored = tuple[Permit | Refusal, str, Kept]
 class Written:
     """A batch of decisions that is on its way to being durable."""
 
-    __slots__ = ("given_up", "index", "proofs", "stored", "stream_first")
+    __slots__ = ("given_up", "index", "proofs")
 
-    def __init__(self, stored: list[Stored], stream_first: bool) -> None:
-        self.stored = stored
-        self.stream_first = stream_first
-        """The payload stream has to be synced before the entries are appended."""
-        self.index = -1
-        """Log index of the last entry; -1: not appended yet."""
-        self.proofs: tuple[Intended | Denied, ...] = ()
+    def __init__(self, index: int, proofs: tuple[Intended | Denied, ...]) -> None:
+        self.index = index
+        """Log index of the last entry."""
+        self.proofs = proofs
         self.given_up = False
-        """Nobody waits for it any more: it is not to be appended."""
+        """Nobody waits for it any more."""
 
 
 class Journal:
@@ -70,7 +66,9 @@ class Journal:
         """Monotonic nanoseconds; what a stream's times count from."""
         self._start = ""
         self._operations = 0
-        self.stream: PayloadStream | None = open_stream() if self.is_full else None
+        self.stream: PayloadStream | None = None
+        if self.is_full:
+            self._begin_stream()
 
     def elapsed_us(self) -> int:
         """Microseconds since the session began."""
@@ -80,29 +78,18 @@ class Journal:
         """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
         entry_id = self._ids.next()
         entry = self._entries.start(entry_id, time.time_ns(), self.began, policy=policy, grounds=admitted.grounds)
-        written = Written([], False)
-        written.index = self._writer.append(entry)
+        self._bring_stream()
+        index = self._writer.append(entry)
         self._start = entry_id
-        written.proofs = (Intended(admitted, entry_id, self.began),)
-        return written
+        return Written(index, (Intended(admitted, entry_id, self.began),))
 
     def write(self, decisions: tuple[Permit | Refusal, ...]) -> Written:
         """Put decisions on their way. Raises `LogFailed`, and the stream's errors: then nothing of them may run."""
-        written = Written(self._store(decisions), self.strict and self.stream is not None)
-        if not written.stream_first:
-            self.append(written)
-        return written
-
-    def append(self, written: Written) -> None:
-        """Append a batch's entries, after its payloads were synced where that comes first.
-
-        They get their time here, and not before: the clock goes forward along the log.
-        """
         now = _now()
         mono = _clock()
         entries: list[bytes] = []
         proofs: list[Intended | Denied] = []
-        for stored in written.stored:
+        for stored in self._store(decisions):
             decision, entry_id, kept = stored
             if isinstance(decision, Permit):
                 entries.append(self._entries.intent(decision, entry_id, now, mono, kept))
@@ -111,40 +98,45 @@ class Journal:
             else:
                 entries.append(self._entries.deny(decision, entry_id, now, mono, kept))
                 proofs.append(Denied(decision, entry_id))
+        self._bring_stream()
         # All or none: an intent that is written while the next one finds no room would wait for an outcome for nothing.
-        written.index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
-        written.proofs = tuple(proofs)
+        index = self._writer.append(entries[0]) if len(entries) == 1 else self._writer.append_all(entries)
+        return Written(index, tuple(proofs))
 
     def give_up(self, written: Written) -> None:
         """Close the intents of a batch whose proofs nobody got: what they intended was never sent."""
         written.given_up = True
-        if written.index >= 0:
-            skipped = [
-                Outcome(
-                    intended=proof, status="skipped", tag="", rows=0, bytes=0, error="", error_text="", masked=(), columns=()
-                )
-                for proof in written.proofs
-                if isinstance(proof, Intended)
-            ]
-            self.outcomes(tuple(skipped))
+        skipped = [
+            Outcome(
+                intended=proof, status="skipped", tag="", rows=0, bytes=0, error="", error_text="", masked=(), columns=()
+            )
+            for proof in written.proofs
+            if isinstance(proof, Intended)
+        ]
+        self.outcomes(tuple(skipped))
+
+    def is_durable(self, written: Written) -> bool:
+        """Whether the disk has what it has to have, by now."""
+        return not self.strict or self._writer.durable > written.index
+
+    def when_durable(self, written: Written, done: Durable) -> None:
+        """Call `done` once the disk has a batch, or after the patience has passed, with the reason: later, never at once."""
+        self._writer.when_durable(written.index, done)
 
     async def wait_durable(self, written: Written) -> None:
-        """Wait for the disk: first the payloads', where they come first, then the entries'.
-
-        Raises `LogFailed` when it takes too long, or cannot, or when nobody wants the batch any more.
-        """
-        if written.index < 0 and self.stream is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.stream.sync)
-            _is_wanted(written)
-            self.append(written)
+        """Wait for the disk. Raises `LogFailed` when it takes too long, or cannot; the stream's error where it has failed."""
         if self.strict:
             await self._writer.wait_durable(written.index)
-        _is_wanted(written)
+        self.proofs(written)
 
     def proofs(self, written: Written) -> tuple[Intended | Denied, ...]:
-        """Hand out the proofs of a batch that is durable. Raises `LogFailed` if it is not."""
-        if written.index < 0 or (self.strict and self._writer.durable <= written.index):
+        """Hand out the proofs of a batch that is durable. Raises `LogFailed` if it is not, or if nobody wants it any more."""
+        if not self.is_durable(written):
             raise LogFailed("the entries are not durable")
+        if written.given_up:
+            raise LogFailed("the session has ended")
+        if self.strict and (trouble := self.trouble()) is not None:
+            raise trouble
         return written.proofs
 
     def outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
@@ -168,7 +160,21 @@ class Journal:
         )  # fmt: skip
         self._writer.append(entry, True)
 
+    def trouble(self) -> Exception | None:
+        """Why the session's recording cannot go on, if it cannot: nothing more can be put on record in this session."""
+        return None if self.stream is None else self.stream.trouble
+
     # --- payloads ---
+
+    def _begin_stream(self) -> PayloadStream:
+        self.stream = stream = self._open_stream()
+        stream.keeps_loose = self.strict
+        return stream
+
+    def _bring_stream(self) -> None:
+        """Have what the stream was given on the disk before the entries that follow."""
+        if self.strict and self.stream is not None:
+            self._writer.beside(self.stream.loose())
 
     def _store(self, decisions: tuple[Permit | Refusal, ...]) -> list[Stored]:
         """Give each decision its entry's id, and put what is kept of it into the payload stream."""
@@ -202,18 +208,12 @@ class Journal:
                 params = len(items)
                 items.append((PayloadKind.PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
             places.append((statement, params, asked))
-        if self.stream is None:
-            self.stream = self._open_stream()
-        refs = self.stream.write(items)
+        stream = self.stream or self._begin_stream()
+        refs = stream.write(items)
         return [
             (decision, entry_id, Kept(*(refs[at] if at >= 0 else None for at in place)))
             for decision, entry_id, place in zip(decisions, ids, places, strict=True)
         ]
-
-
-def _is_wanted(written: Written) -> None:
-    if written.given_up:
-        raise LogFailed("the session has ended")
 
 
 def parameter_bytes(parameters: Parameters) -> bytes:

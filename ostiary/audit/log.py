@@ -33,11 +33,13 @@ from ostiary.audit.recovery import (
     VERIFY_ENTRIES,
     Opened,
     Recovered,
+    is_unsigned,
     kernel_boot,
     last_checkpoint,
     recover,
     write_entries,
 )
+from ostiary.audit.redo import REDO_BYTES, Redo, settle
 from ostiary.audit.tail import DEFAULT_SIZE, TailFile, is_tmpfs
 from ostiary.audit.wal import SEGMENT_BYTES, Damaged, Segments, sync_folder
 from ostiary.audit.writer import PATIENCE_SECONDS, STALL_SECONDS, Writer
@@ -57,7 +59,7 @@ class Log(msgspec.Struct, frozen=True):
     ids: Ids
     report: Recovered
     finished: tuple[Origin, ...] = ()
-    """Earlier origins that this start closed: their last entries are not signed yet."""
+    """Earlier origins, closed by this start or one before, whose last entries are not signed yet."""
 
 
 def open_log(
@@ -71,6 +73,7 @@ def open_log(
     tail_dir: Path = DEFAULT_TAIL_DIR,
     tail_bytes: int = DEFAULT_SIZE,
     segment_bytes: int = SEGMENT_BYTES,
+    redo_bytes: int = REDO_BYTES,
     verify_entries: int = VERIFY_ENTRIES,
     patience: float = PATIENCE_SECONDS,
     stall: float = STALL_SECONDS,
@@ -90,8 +93,12 @@ def open_log(
         raise LogFailed(f"{origin.name} has ended, because a sync failed or it was given up: start the gateway again")
     finished = []
     for earlier in origins(state_dir, gateway, writer):
-        if earlier.term < origin.term and not any((earlier.folder / ended).exists() for ended in ("closed", ABANDONED)):
+        if earlier.term >= origin.term or (earlier.folder / ABANDONED).exists():
+            continue
+        if not (earlier.folder / "closed").exists():
             _finish(earlier, origin, hold, scrub)
+            finished.append(earlier)
+        elif _is_unsigned(earlier):
             finished.append(earlier)
     started = hold.take(origin, scrub)
     marker = origin.folder / "open"
@@ -104,6 +111,7 @@ def open_log(
         patience=patience,
         stall=stall,
         unsigned=unsigned,
+        redo=Redo(origin.folder, redo_bytes),
         fence=started.report.fence,
         read_fence=lambda: read_fence(origin.folder),
         on_clean=lambda: _settle(origin, opened_at, marker),
@@ -175,6 +183,15 @@ def _finish(origin: Origin, following: Origin, hold: _Hold, scrub: Scrub) -> Non
         os.close(started.lock)
 
 
+def _is_unsigned(origin: Origin) -> bool:
+    """Whether a closed log was left without its last signature. One that is damaged hinders no start: its verifier says so."""
+    try:
+        return is_unsigned(origin)
+    except (Damaged, OSError) as problem:
+        _log.warning("%s is closed, and cannot be looked at: %s", origin.name, problem)
+        return False
+
+
 def _entry(started: _Started, kind: str, members: dict[str, Json]) -> bytes:
     now = time.time_ns()
     return started.encoder.entry(kind, started.ids.next(now), now, time.monotonic_ns(), members)
@@ -208,15 +225,7 @@ def _previous(origin: Origin) -> Json:
 
 def _settle(origin: Origin, since: float, marker: Path) -> None:
     """Bring recordings to the disk, then say that the log was closed: their ends were not waited for while sessions ended."""
-    folder = origin.folder / "payloads"
-    for path in folder.iterdir():
-        if path.stat().st_mtime > since - 60:  # clocks of file systems are coarse, and may have been set
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-    sync_folder(folder)
+    settle(origin.folder, since)
     marker.unlink(missing_ok=True)
     sync_folder(marker.parent)
 

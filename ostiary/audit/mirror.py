@@ -8,11 +8,14 @@ they cannot exceed, and a longer answer is cut off and refused. What is fetched 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import mmap
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,6 +29,8 @@ TIMEOUT_SECONDS: Final = 20.0
 MAX_ENTRIES: Final = 1 << 32
 MAX_BYTES: Final = 1 << 40
 _AT_ONCE: Final = 8
+_BATCH: Final = 256
+"""Files that are asked for before the next are thought of."""
 _NOTE_BYTES: Final = 1 << 12
 """A checkpoint with its cosignatures, at most; for the list of them."""
 
@@ -43,7 +48,10 @@ def mirror(
 ) -> None:
     """Fetch the published log at `url` into an empty folder. Raises `NotFetched`; nothing is believed that the policy does not name."""
     base = url.rstrip("/")
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError:
+        raise NotFetched("not a URL") from None
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         raise NotFetched("expected an http or https URL without a user")
     note = _get(base, "checkpoint", MAX_NOTE)
@@ -59,24 +67,33 @@ def mirror(
         raise NotFetched(f"{newest.size} entries are more than can be fetched")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not tree_only:
-        listed = _get(base, "checkpoints", _NOTE_BYTES * (newest.size + 64))
-        (folder / "checkpoints").write_bytes(_up_to(listed, newest.text))
+        with (folder / "checkpoints").open("wb") as file:
+            file.writelines(_parts(base, "checkpoints", _NOTE_BYTES * (newest.size + 64)))
+        _cut_behind(folder / "checkpoints", newest.text)
     done = 0
     with ThreadPoolExecutor(_AT_ONCE, "mirror") as pool:
-        for _ in pool.map(lambda file: _fetch(base, folder, *file), _files(newest.size)):
-            done += 1
-            if progress is not None:
-                progress(done)
+        files = _files(newest.size)
+        while some := list(islice(files, _BATCH)):
+            for _ in pool.map(lambda file: _fetch(base, folder, *file), some):
+                done += 1
+                if progress is not None:
+                    progress(done)
     (folder / "checkpoint").write_bytes(note)
 
 
-def _up_to(listed: bytes, text: bytes) -> bytes:
+def _cut_behind(path: Path, text: bytes) -> None:
     """Cut the list of checkpoints behind the one with this text: the log may have grown since that was fetched."""
-    at = listed.rfind(b"\n" + text + b"\n") + 1
-    end = at + len(text) + 1
-    while listed.startswith("\u2014 ".encode(), end):
-        end = listed.find(b"\n", end) + 1 or len(listed)
-    return listed[:end] if at or listed.startswith(text) else listed
+    if not path.stat().st_size:
+        return
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as listed:
+            at = listed.rfind(b"\n" + text + b"\n") + 1
+            end = at + len(text) + 1
+            while listed[end : end + 4] == "\u2014 ".encode():
+                end = listed.find(b"\n", end) + 1 or len(listed)
+            is_there = at or listed[: len(text)] == text
+        if is_there:
+            file.truncate(end)
 
 
 def _files(size: int) -> Iterator[tuple[str | int, int, int, int]]:
@@ -112,22 +129,25 @@ _OPENER: Final = urllib.request.build_opener(_NoRedirect)
 
 
 def _get(base: str, name: str, most: int) -> bytes:
+    return b"".join(_parts(base, name, most))
+
+
+def _parts(base: str, name: str, most: int) -> Iterator[bytes]:
     """Fetch one file. Raises `FileNotFoundError` where there is none, `NotFetched` for anything else."""
     request = urllib.request.Request(f"{base}/{name}")  # noqa: S310 - the scheme was checked
     most = min(most, MAX_BYTES)
-    parts, held = [], 0
+    held = 0
     try:
         with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
             while part := answer.read(min(1 << 20, most + 1 - held)):
-                parts.append(part)
                 held += len(part)
                 if held > most:
                     raise NotFetched(f"{name} is longer than it can be")
+                yield part
     except urllib.error.HTTPError as refused:
         with refused:
             if refused.code in {404, 410} and name.startswith("tile/"):
                 raise FileNotFoundError(os.strerror(2)) from None
             raise NotFetched(f"{name} cannot be fetched: HTTP {refused.code}") from None
-    except (OSError, ValueError) as problem:
-        raise NotFetched(f"{name} cannot be fetched: {problem}") from None
-    return b"".join(parts)
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        raise NotFetched(f"{name} cannot be fetched: {problem!r}") from None

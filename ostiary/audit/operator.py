@@ -7,6 +7,7 @@ and while none does. The entry is durable before the thing is done. Who did it i
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 
 from ostiary.audit.entries import Scrub
 from ostiary.audit.jcs import Json
-from ostiary.audit.keys import ensure_origin
+from ostiary.audit.keys import Origin, ensure_origin
 from ostiary.audit.log import DEFAULT_TAIL_DIR, open_log
 from ostiary.audit.sealer import seal_once
 from ostiary.model.errors import LogFailed
@@ -22,6 +23,7 @@ from ostiary.model.errors import LogFailed
 WRITER: Final = "operator"
 PATIENCE_SECONDS: Final = 10.0
 _TAIL_BYTES: Final = 1 << 16
+_log = logging.getLogger(__name__)
 
 
 def record(
@@ -39,20 +41,24 @@ def record(
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            made = asyncio.run(_record(state_dir, gateway, scrub, kind, members, tail_dir))
+            made, finished = asyncio.run(_record(state_dir, gateway, scrub, kind, members, tail_dir))
         except LogFailed as problem:
             # Somebody else's command has the log open for its own entry.
             if "another writer" not in str(problem) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:
-            seal_once(origin, witnesses)
+            for earlier in finished:
+                if seal_once(earlier, witnesses):
+                    _log.error("the end of %s could not be signed", earlier.name)
+            if seal_once(origin, witnesses):
+                raise LogFailed(f"entry {made} is durable but could not be signed, so nothing is done")
             return made
 
 
 async def _record(
     state_dir: Path, gateway: str, scrub: Scrub, kind: str, members: dict[str, Json], tail_dir: Path
-) -> str:
+) -> tuple[str, tuple[Origin, ...]]:
     log = open_log(
         state_dir, gateway, WRITER, scrub=scrub, loop=asyncio.get_running_loop(), tail_dir=tail_dir,
         tail_bytes=_TAIL_BYTES, patience=PATIENCE_SECONDS,
@@ -64,7 +70,7 @@ async def _record(
         await log.writer.wait_durable(log.writer.append(entry))
     finally:
         await log.writer.close()
-    return entry_id
+    return entry_id, log.finished
 
 
 def _user() -> str:

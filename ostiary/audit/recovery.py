@@ -5,8 +5,8 @@ Theory of operation. Three things survive a writer: the WAL, the tail, and the s
     checkpoint's size  <=  entries that the tail calls drained  <=  good frames in the WAL    (else: damage, refuse)
     tail's undrained entries continue the WAL, and agree with it where they overlap           (else: damage, refuse)
 
-What a checkpoint covers is compared with the tiles leaf by leaf, so a flipped bit is named by its index; the root over it must be the
-signed one. What is behind the last good frame was never acknowledged: its bytes are kept aside and cut off. Everything from
+First recordings get back what a power cut took of them (`ostiary.audit.redo`). What a checkpoint covers is compared with the tiles
+leaf by leaf, so a flipped bit is named by its index; the root over it must be the signed one. What is behind the last good frame was never acknowledged: its bytes are kept aside and cut off. Everything from
 the drained position on is written again, even what seems to be there: after a failed fsync the kernel may show pages
 that never reached the disk.
 
@@ -37,6 +37,7 @@ from ostiary.audit.ids import Ids
 from ostiary.audit.jcs import Json
 from ostiary.audit.keys import Origin, replace
 from ostiary.audit.note import BadNote, Checkpoint, Verifier, last_note, read_checkpoint
+from ostiary.audit.redo import restore, settle
 from ostiary.audit.tail import FRAME, Remains
 from ostiary.audit.tiles import TileFolder
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash
@@ -165,26 +166,57 @@ def pruned(folder: Path) -> Pruned:
 def last_checkpoint(origin: Origin) -> Checkpoint:
     """Read the newest checkpoint that this log published. Raises `Damaged` for one that is not signed by its key."""
     found = Checkpoint(origin.name, 0, EMPTY_ROOT)
-    verifier = Verifier(origin.vkey)
-    listed = origin.folder / "log" / "checkpoints"
-    notes = []
-    if listed.exists():
-        with listed.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_NOTE_TAIL))
-            notes.append(last_note(file.read().decode(errors="replace")))
-    with contextlib.suppress(FileNotFoundError):
-        notes.append((origin.folder / "log" / "checkpoint").read_text(encoding="utf-8", errors="replace"))
-    for note in notes:
-        if not note:
-            continue
-        try:
-            checkpoint = read_checkpoint(note, verifier)
-        except BadNote as problem:
-            raise Damaged(found.size, f"a checkpoint is not good: {problem}") from None
+    listed = last_note(_end_of_list(origin))
+    for note in [*([listed] if listed else []), *_published(origin)]:
+        checkpoint = _read(origin, note, found.size)
         if checkpoint.size == found.size and checkpoint.root != found.root:
             raise Damaged(found.size, "there are two checkpoints of this size with different roots")
         found = max(found, checkpoint, key=lambda each: each.size)
     return found
+
+
+def published_notes(origin: Origin) -> Iterator[tuple[Checkpoint, str]]:
+    """Yield the newest checkpoints of a log and their notes, the newest first. Raises `Damaged` as `last_checkpoint` does."""
+    for note in _published(origin):
+        yield _read(origin, note, 0), note
+    left = _end_of_list(origin)
+    while note := last_note(left):
+        yield _read(origin, note, 0), note
+        left = left[: left.rindex(note)]
+
+
+def _read(origin: Origin, note: str, size: int) -> Checkpoint:
+    try:
+        return read_checkpoint(note, Verifier(origin.vkey))
+    except BadNote as problem:
+        raise Damaged(size, f"a checkpoint is not good: {problem}") from None
+
+
+def _published(origin: Origin) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        note = (origin.folder / "log" / "checkpoint").read_text(encoding="utf-8", errors="replace")
+        return [note] if note else []
+    return []
+
+
+def _end_of_list(origin: Origin) -> str:
+    listed = origin.folder / "log" / "checkpoints"
+    if not listed.exists():
+        return ""
+    with listed.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_NOTE_TAIL))
+        return file.read().decode(errors="replace")
+
+
+def end_of_wal(folder: Path) -> int:
+    """Tell how many entries a log has that nobody writes, signed or not."""
+    files = segments(folder / "wal")
+    return files[-1].first + sum(1 for _ in frames(files[-1].path)) if files else 0
+
+
+def is_unsigned(origin: Origin) -> bool:
+    """Whether a log that nobody writes has entries beyond its last checkpoint. Raises `Damaged`."""
+    return end_of_wal(origin.folder) > last_checkpoint(origin).size
 
 
 def kernel_boot() -> str:
@@ -211,11 +243,14 @@ def recover(
     Raises `Damaged`, which names the first bad index: such a log must not be extended.
     """
     began = time.monotonic()
+    left = _opened(origin)
+    if left is not None:
+        restore(origin.folder)
+        settle(origin.folder, (origin.folder / "open").stat().st_mtime)
     last = last_checkpoint(origin)
     scan = _Scan(origin, last, verify_entries)
     scan.run()
     found = scan.size
-    left = _opened(origin)
     again = _beyond(scan, origin, remains, last)
     cut = _cut_off(scan, origin, clean=left is None)
     out = Segments(origin.folder / "wal", scan.size, segment_bytes)

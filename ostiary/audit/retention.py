@@ -9,29 +9,41 @@ that entries are kept. Times go forward along a log, so what stood before it was
 sees it without having what is gone. The price: up to a segment of entries more than necessary stays, and in a quiet log more.
 
 A hold keeps the entries that it finds, and all behind them in the same log: pruning goes from the front. Holds are kept in `holds.json`, set
-and released on record.
+and released on record. What is searched is the write-ahead log, so no segment goes of which a hold finds an entry; and what a prune before
+left in bundles alone (less than a tile) is looked through by itself. A write-ahead log that cannot be read to where it was signed
+could hide what is held: then nothing is removed.
+
+Only what is signed may go, by as many witnesses as the policy asks for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ostiary.audit.index import decode, micros_of, text_of
+from ostiary.audit import walreader
+from ostiary.audit.cosignature import WitnessPolicy
+from ostiary.audit.index import decode, micros_of, term_text, text_of
 from ostiary.audit.keys import Origin, replace
-from ostiary.audit.recovery import last_checkpoint, pruned
-from ostiary.audit.search import MAX_LIMIT, Query, find
+from ostiary.audit.recovery import end_of_wal, last_checkpoint, pruned, published_notes
+from ostiary.audit.search import MAX_LIMIT, Query, find, fits
 from ostiary.audit.tiles import TileFolder, tile_path, unbundle
 from ostiary.audit.tree import WIDTH
 from ostiary.audit.wal import Damaged, segments, sync_folder
 from ostiary.model.errors import OstiaryError
+from ostiary.vault.keeping import BESIDE
 from ostiary.vault.payload_format import SUFFIX
 
 HOLDS: Final = "holds.json"
+LOCK: Final = "holds.lock"
+"""Held by whoever sets or releases a hold, and by whoever removes what a hold could keep."""
 MAX_HOLDS: Final = 1000
 DAY_MICROS: Final = 86_400 * 1_000_000
 
@@ -80,17 +92,39 @@ def holds(state: Path) -> dict[str, Hold]:
         raise HoldFailed(f"{state / HOLDS} cannot be read, so nothing is removed: {problem}") from None
 
 
+def check_room(held: Mapping[str, Hold]) -> None:
+    """Raise `HoldFailed` where no further hold can be kept."""
+    if len(held) >= MAX_HOLDS:
+        raise HoldFailed(f"there are {MAX_HOLDS} holds already: release one")
+
+
 def keep_holds(state: Path, held: Mapping[str, Hold]) -> None:
     """Write the holds down, durably."""
-    if len(held) > MAX_HOLDS:
-        raise HoldFailed(f"there are {MAX_HOLDS} holds already: release one")
     replace(state / HOLDS, msgspec.json.encode(dict(sorted(held.items()))))
 
 
-def held_from(state: Path, origin: Origin, held: Mapping[str, Hold]) -> int | None:
-    """Return the first index of a log that a hold keeps; None where there is none."""
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Keep everybody else from setting or releasing a hold, and from removing anything; waits for whoever does."""
+    fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def held_from(state: Path, origin: Origin, size: int, held: Mapping[str, Hold]) -> int | None:
+    """Return the first index of a log of this size that a hold keeps; None where there is none. Raises `HoldFailed`, `Damaged`."""
+    if not held:
+        return None
+    first = _in_bundles(origin, size, held)
+    if first is not None:
+        return first
+    # The index knows what it read once, and says nothing of what cannot be read any more.
+    if max((place.index + 1 for place, _ in walreader.read_from(origin.folder, None)), default=0) < size:
+        raise HoldFailed(f"the write-ahead log of {origin.name} cannot be read to its end, so nothing is removed")
     folder = origin.folder.relative_to(state / "audit").as_posix()
-    first: int | None = None
     for hold in held.values():
         count = 0
         for found in find(state, hold.query()):
@@ -102,38 +136,82 @@ def held_from(state: Path, origin: Origin, held: Mapping[str, Hold]) -> int | No
     return first
 
 
+def _in_bundles(origin: Origin, size: int, held: Mapping[str, Hold]) -> int | None:
+    """Return the first index that a hold keeps of what stands in bundles, and in the write-ahead log no more."""
+    first = pruned(origin.folder).below
+    stop = min((segment.first for segment in segments(origin.folder / "wal")), default=size)
+    queries = [hold.query() for hold in held.values()]
+    while first < min(stop, size):
+        entries = TileFolder(origin.folder / "log").entries(first // WIDTH, size)
+        for number, entry in enumerate(entries[: stop - first], first):
+            if any(fits(query, decode(entry)) for query in queries):
+                return number
+        first += WIDTH
+    return None
+
+
 def is_held(state: Path, session: str) -> str:
     """Return the name of a hold on a session; empty: there is none."""
+    mine = term_text(session)
     for name, hold in holds(state).items():
         query = hold.query()
-        if query.session in {None, session} and any(find(state, msgspec.structs.replace(query, session=session, limit=1))):
+        wanted = term_text("*" if query.session is None else query.session)
+        may = mine.startswith(wanted[:-1]) if wanted.endswith("*") else mine == wanted
+        if may and any(find(state, msgspec.structs.replace(query, session=session, limit=1))):
             return name
     return ""
 
 
-def plan(state: Path, origin: Origin, keep_days: int, now: float | None = None) -> Prune | None:
-    """Say what of a log is older than `keep_days` and on no hold; None: nothing. Raises `Damaged`, `HoldFailed`."""
+def signed_size(origin: Origin, witnesses: WitnessPolicy | None = None) -> int:
+    """Tell how far a log is signed, and cosigned by as many witnesses as the policy asks for. Raises `Damaged`."""
     size = last_checkpoint(origin).size
+    if witnesses is None:
+        return size
+    for checkpoint, note in published_notes(origin):
+        if witnesses.is_cosigned(checkpoint.text(), note):
+            return checkpoint.size
+    return 0
+
+
+def has_unsigned_end(origin: Origin, witnesses: WitnessPolicy | None = None) -> bool:
+    """Whether a closed log's last entries are without a signature, or without a quorum's. Raises `Damaged`."""
+    end = end_of_wal(origin.folder) if (origin.folder / "closed").exists() else 0
+    return end > signed_size(origin, witnesses)
+
+
+def plan(
+    state: Path, origin: Origin, keep_days: int, now: float | None = None, witnesses: WitnessPolicy | None = None
+) -> Prune | None:
+    """Say what of a log is older than `keep_days`, signed and on no hold; None: nothing. Raises `Damaged`, `HoldFailed`."""
+    size = signed_size(origin, witnesses)
     is_closed = (origin.folder / "closed").exists()
+    files = segments(origin.folder / "wal")
+    if not size or (is_closed and (not files or end_of_wal(origin.folder) != size)):
+        return None  # of a closed log all went that ever will, or its last entries are not signed yet
     before = pruned(origin.folder)
-    limit = held_from(state, origin, holds(state))
+    limit = held_from(state, origin, size, holds(state))
     oldest = int((time.time() if now is None else now) * 1_000_000) - keep_days * DAY_MICROS
-    tiles = TileFolder(origin.folder / "log")
     # A sealer begins at the last tile that is under way, so the WAL of a log that goes on keeps that whole.
     last = size if is_closed else size // WIDTH * WIDTH
-    ends = [segment.first for segment in segments(origin.folder / "wal")] + ([size] if is_closed else [])
-    for end in sorted(ends, reverse=True):
+    for end in sorted([*(segment.first for segment in files), *([size] if is_closed else [])], reverse=True):
         # One entry at least is kept: it shows how old those before it were.
         below = min(end, size - 1) // WIDTH * WIDTH
         if below <= before.below:
             return None
-        if end > last or (limit is not None and below > limit):
+        if end > last or (limit is not None and end > limit):
             continue
-        kept = decode(tiles.entries(below // WIDTH, size)[0])
-        micros = micros_of(kept.get("t"))
-        if micros is not None and micros <= oldest:
-            return Prune(origin, below, end, str(kept["t"]))
+        kept_from = _is_old(origin, below, min(end, size - 1), size, oldest)
+        if kept_from:
+            return Prune(origin, below, end, kept_from)
     return None
+
+
+def _is_old(origin: Origin, below: int, end: int, size: int, oldest: int) -> str:
+    """Return the time of entry `below`, if it and that of entry `end` are old enough; empty where one is not."""
+    tiles = TileFolder(origin.folder / "log")
+    both = [decode(tiles.entries(number // WIDTH, size)[number % WIDTH]).get("t") for number in (below, end)]
+    known = [micros_of(each) for each in both]
+    return str(both[0]) if all(micros is not None and micros <= oldest for micros in known) else ""
 
 
 def carry_out(prune: Prune) -> int:
@@ -159,6 +237,7 @@ def finish(folder: Path) -> int:
             for session in _ended(full):
                 recording = folder / "payloads" / f"{session}{SUFFIX}"
                 recordings += recording.exists()
+                recording.with_name(recording.name + BESIDE).unlink(missing_ok=True)
                 recording.unlink(missing_ok=True)
             full.unlink()
         if partial.is_dir():

@@ -44,11 +44,11 @@ from ostiary.audit.consistency import subtrees
 from ostiary.audit.cosignature import WitnessPolicy
 from ostiary.audit.keys import Origin, load_signer
 from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
-from ostiary.audit.recovery import pruned
+from ostiary.audit.recovery import end_of_wal, pruned
 from ostiary.audit.tiles import TileFolder, tile_file, tile_path
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash, leaf_hashes
 from ostiary.audit.unfinished import Unfinished
-from ostiary.audit.wal import Damaged, WalReader, frames, segments
+from ostiary.audit.wal import Damaged, WalReader, segments
 from ostiary.audit.witnessing import Signed, Witnesses
 from ostiary.audit.writer import MESSAGE
 from ostiary.kernel.entries import bundle
@@ -161,6 +161,14 @@ class Sealer:
         note = self._cosigned(signed)
         if note != signed.note:
             _patiently(lambda: self._tiles.publish([("checkpoint", note.encode())]), "checkpoint")
+
+    def ask_if_short(self) -> None:
+        """Ask for cosignatures of a checkpoint that was published without a quorum."""
+        if self._witnesses is None or not self.size:
+            return
+        shown = self._folder / "log" / "checkpoint"
+        if not shown.exists() or not self._witnesses.is_enough(self._signed().text, shown.read_text(encoding="utf-8")):
+            self.ask_again()
 
     def check_witnesses(self, entries: int) -> None:
         """See that no witness knows more, or another history, than a log of `entries`. Raises `WitnessSays`."""
@@ -360,11 +368,6 @@ def _witnesses(path: Path | None) -> Witnesses | None:
     return Witnesses(WitnessPolicy.read(path), lambda text: print(f"sealer: {text}", file=sys.stderr, flush=True))  # noqa: T201 - its own log
 
 
-def _end_of_wal(folder: Path) -> int:
-    files = segments(folder / "wal")
-    return files[-1].first + sum(1 for _ in frames(files[-1].path)) if files else 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a sealer: see the module's first lines."""
     parser = argparse.ArgumentParser(prog="ostiary-sealer", description="Signs an audit log's checkpoints.")
@@ -387,10 +390,10 @@ def main(arguments: list[str] | None = None) -> int:
         sealer = Sealer(options.folder, load_signer(options.key), witnesses)
         try:
             if options.check:
-                sealer.check_witnesses(_end_of_wal(options.folder))
+                sealer.check_witnesses(end_of_wal(options.folder))
             elif options.once:
-                for _ in sealer.seal(_end_of_wal(options.folder)):
-                    pass
+                if not list(sealer.seal(end_of_wal(options.folder))):
+                    sealer.ask_if_short()
             else:
                 lag = _Lag(witnesses, options.witness_lag)
                 serve(sealer, Link(options.fd), options.folder, options.interval, options.entries, lag)

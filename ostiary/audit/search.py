@@ -23,6 +23,7 @@ from ostiary.audit.touched import Touched
 from ostiary.audit.walreader import Place
 from ostiary.model.errors import OstiaryError
 from ostiary.model.printable import printable
+from ostiary.model.words import words_wanted
 
 MAX_LIMIT: Final = 1_000_000
 _FIELDS: Final = (
@@ -68,6 +69,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Words that all occur in normalised statements, names or messages."""
     value: str | None = None
     """A whole value that a client of PostgreSQL sent as a parameter or literal, or was shown."""
+    screen: str | None = None
+    """Words that all were on the screen, or in the output, of one operation of SSH."""
     row: str | None = None
     """`table/key`: an operation on that table, with that value."""
     limit: int = 100
@@ -200,6 +203,8 @@ def _streams(
         # Each word is quoted, so nothing in it is FTS5's query language; a trailing * asks for a prefix.
         yield make.words(" ".join(f'"{_quoted(term)}"' + ("*" if term.endswith("*") else "") for term in query.text.split()))
     values = [] if query.value is None else [query.value]
+    if query.screen is not None:
+        values += dict.fromkeys(word.casefold() for word in words_wanted(query.screen))
     if query.row is not None:
         table, _, key = query.row.partition("/")
         values.append(key)
@@ -249,10 +254,26 @@ def _between(db: sqlite3.Connection, since: dict[int, int], until: dict[int, int
     return [n for origin, end in until.items() for (n,) in db.execute(sql, (origin, since.get(origin, 0), end))]
 
 
+def fits(query: Query, entry: dict[str, Any]) -> bool:
+    """Whether a query by terms and times would find an entry, told without the index. Raises `BadQuery`."""
+    low, high = _bounds(query)
+    micros = index.micros_of(entry.get("t"))
+    if micros is not None and not low <= first_number(micros) <= high:
+        return False
+    held = index.terms(entry)
+    wanted = [(field, index.term_text(text)) for field in _FIELDS if (text := getattr(query, field)) is not None]
+    return all(
+        any(name == field and (term.startswith(text[:-1]) if text.endswith("*") else term == text) for name, term in held)
+        for field, text in wanted
+    )
+
+
 def check(query: Query) -> None:
     """Raise `BadQuery` for what cannot be understood."""
     if query.text is not None and not query.text.split():
         raise BadQuery("the text to look for is empty")
+    if query.screen is not None and not words_wanted(query.screen):
+        raise BadQuery("there is no word in what is looked for on screens")
     if query.row is not None and not all(query.row.partition("/")):
         raise BadQuery(f"not a row: {printable(query.row)}; write the table and the key, as in public.orders/4711")
     if not 1 <= query.limit <= MAX_LIMIT:

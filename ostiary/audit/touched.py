@@ -1,4 +1,4 @@
-"""Which operations touched a value, without the index holding any: keyed tokens of what stands in recordings.
+"""Which operations touched a value, or showed a word on a screen, without the index holding any: keyed tokens of what stands in recordings.
 
 A token is 63 bits of an HMAC of a value, under a key that lies beside the keys of the recordings (`keys/token.key` signs; this one
 is `keys/values.key`). It says nothing without that key, and whoever has the key next to it can open the recordings anyway. What was
@@ -31,8 +31,9 @@ MAX_VALUES: Final = 4096
 _FEW: Final = 200
 """Recordings of one transaction."""
 
-Reader = Callable[[Path], Iterable[tuple[str, str]]]
-"""Reads a recording: (id of the operation's entry, a value that it touched). Raises `OstiaryError` where it cannot be opened."""
+Reader = Callable[[Path, str], Iterable[tuple[str, str]]]
+"""Reads a recording of a protocol: (id of the operation's entry, a value that it touched, or a word that was on a screen). Raises `OstiaryError`
+where it cannot be opened."""
 Progress = Callable[[int, int], None]
 """Hears (recordings read, recordings in all)."""
 
@@ -122,13 +123,13 @@ class Touched:
         return None if len(self.closed) > known else found
 
     def _values(self, db: sqlite3.Connection, state: Path, session: str) -> Iterator[tuple[str, str]]:
-        sql = "SELECT o.path FROM recording r JOIN origin o ON o.id = r.origin WHERE r.session = ?"
-        for (path,) in db.execute(sql, (session,)).fetchall():
+        sql = "SELECT o.path, r.type FROM recording r JOIN origin o ON o.id = r.origin WHERE r.session = ?"
+        for path, spoken in db.execute(sql, (session,)).fetchall():
             file = state / "audit" / path / "payloads" / f"{session}.osp"
             if not file.exists():  # events alone are recorded, and nothing was refused
                 continue
             try:
-                yield from self._read(file)
+                yield from self._read(file, spoken)
             except (OstiaryError, OSError) as problem:
                 self.closed.append((session, str(problem)))
 

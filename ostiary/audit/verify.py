@@ -15,6 +15,7 @@ everything, and holds a tile a level, the operations and sessions that are open,
 5. Where the write-ahead log stands beside, it must agree. Where payloads do, every blob and every head that an entry
    names must be found in the session's file.
 6. What was pruned is on record in the operator's log, and the first entry that is kept old enough to go: so was all before it.
+   Of a gateway whose logs lie in one folder, each that the policy names is there.
 
 What is not checked here: whether the log was rolled back as a whole to an older state that was once signed (only a
 witness knows: `quorum` in the policy), and what is inside payloads (that takes the key: `ostiary.vault.payload_reading`).
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -48,6 +49,7 @@ MAX_NOTE: Final = 16_384
 MAX_PROBLEMS: Final = 50
 MAX_BLOBS_HELD: Final = 200_000
 MAX_SEALED: Final = 65_552
+MAX_PADDING: Final = 1 << 30  # zeros behind the end of a WAL, sixteen segments of them; a file of holes could be read for hours
 HOLE: Final = bytes(16)  # what a lost write leaves at least, before one that was kept; 2^-128 by chance in a ciphertext
 CHECKSUM_BUDGET: Final = 32 << 20
 """Bytes of WAL whose CRC-32C is computed without being asked: Python does about 15 MB/s."""
@@ -73,10 +75,9 @@ class Untrusted(Exception):
 class Fault(Exception):
     """Something is wrong with what is read; `tampered` False: it is missing or cut. `index`: the entry that it is, if it is one."""
 
-    def __init__(self, what: str, *, tampered: bool = True, index: int | None = None) -> None:
+    def __init__(self, what: str, *, tampered: bool = True, index: int | None = None, where: str = "log") -> None:
         super().__init__(what)
-        self.tampered = tampered
-        self.index = index
+        self.tampered, self.index, self.where = tampered, index, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,8 @@ class Report:
     @property
     def first_bad(self) -> int | None:
         """The lowest index that a sign of tampering names; without one, of what is missing."""
-        for tampered in (True, False):
-            named = [p.index for p in self.problems if p.index is not None and p.tampered is tampered]
-            if named:
-                return min(named)
-        return None
+        named = [(not p.tampered, p.index) for p in self.problems if p.index is not None]
+        return min(named)[1] if named else None
 
     def known_bad(self, low: int, high: int) -> int:
         """The lowest index from `low` below `high` that is known to be bad, or else `low`."""
@@ -243,7 +241,7 @@ class Checkpoint:
     signatures: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def parse(cls, note: bytes) -> Checkpoint:
+    def parse(cls, note: bytes, where: str = "log/checkpoint") -> Checkpoint:
         """Read a note strictly: every byte of it has to mean something."""
         try:
             match = _CHECKPOINT.fullmatch(note.decode())
@@ -251,37 +249,32 @@ class Checkpoint:
             match = None
         root = _base64(match[3]) if match else None
         if match is None or root is None:
-            raise Fault("not a checkpoint: origin, size, root, an empty line, signatures")
+            raise Fault("not a checkpoint: origin, size, root, an empty line, signatures", where=where)
         signatures: list[tuple[str, bytes]] = []
-        for line in match[4].splitlines():
+        for line in match[4].split("\n")[:-1]:
             _, name, text = line.split(" ")
             raw = _base64(text)
             if raw is None or len(raw) < 5:
-                raise Fault("a signature line is malformed")
+                raise Fault("a signature line is malformed", where=where)
             signatures.append((name, raw))
-        text_end = note.index(b"\n\n") + 1
-        return cls(match[1], int(match[2]), root, note[:text_end], tuple(signatures))
+        return cls(match[1], int(match[2]), root, note[: note.index(b"\n\n") + 1], tuple(signatures))
 
     def check(self, key: Key) -> None:
         """Raise `Fault` unless `key` signed it, under its own name."""
         if self.origin != key.name:
-            raise Fault(f"the origin is {self.origin}, not {key.name}")
+            raise Fault(f"the origin is {self.origin}, not {key.name}", where="log/checkpoint")
         found = [raw for name, raw in self.signatures if name == key.name and raw[:4] == key.id]
         if len(found) != 1 or not _is_signed(key, found[0][4:], self.text):
-            raise Fault("the log's signature does not verify with the key that is trusted")
+            raise Fault("the log's signature does not verify with the key that is trusted", where="log/checkpoint")
 
     def witnesses(self, policy: Policy) -> frozenset[str]:
         """Which of the policy's witnesses cosigned (tlog-cosignature, "Format")."""
-        good: set[str] = set()
-        for label, key in policy.witnesses.items():
-            for name, raw in self.signatures:
-                if name != key.name or raw[:4] != key.id or len(raw) != 76:
-                    continue
-                when = int.from_bytes(raw[4:12], "big")
-                message, signature = b"cosignature/v1\ntime %d\n" % when + self.text, raw[12:]
-                if _is_signed(key, signature, message):
-                    good.add(label)
-        return frozenset(good)
+
+        def is_good(key: Key, name: str, raw: bytes) -> bool:
+            message = b"cosignature/v1\ntime %d\n" % int.from_bytes(raw[4:12], "big") + self.text
+            return name == key.name and raw[:4] == key.id and len(raw) == 76 and _is_signed(key, raw[12:], message)
+
+        return frozenset(label for label, key in policy.witnesses.items() if any(is_good(key, *each) for each in self.signatures))
 
 
 def certified_policy(origin_note: bytes, root: Key) -> Policy:
@@ -301,20 +294,18 @@ def certified_policy(origin_note: bytes, root: Key) -> Policy:
 
 
 def _is_signed(key: Key, signature: bytes, message: bytes) -> bool:
-    try:
+    with contextlib.suppress(InvalidSignature):
         key.public.verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
+        return True
+    return False
 
 
 def _base64(text: str) -> bytes | None:
     """Decode RFC 4648 base64 of which there is only one spelling; None for any other."""
-    try:
+    with contextlib.suppress(ValueError):
         raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return raw if base64.b64encode(raw).decode() == text else None
+        return raw if base64.b64encode(raw).decode() == text else None
+    return None
 
 
 def _notes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
@@ -329,7 +320,7 @@ def _notes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
         lines += 1
         signed = lines > 4 and is_signature
         if len(note) > MAX_NOTE:
-            raise Fault("a checkpoint is longer than any can be")
+            raise Fault("a checkpoint is longer than any can be", where="log/checkpoints")
     if note:
         yield note, signed and note.endswith(b"\n")
 
@@ -482,9 +473,7 @@ class _Story:
         self._blobs(index, entry)
 
     def _shape(self, entry: dict[str, Any], entry_id: Any, kind: Any, boot: Any, mono: Any, when: Any) -> str:
-        if entry.get("v") is not None and entry["v"] != 1:
-            return "its version is not known here"
-        if entry.get("v") != 1 or kind not in KINDS:
+        if entry.get("v") != 1 or not isinstance(kind, str) or kind not in KINDS:
             return "its version or kind is missing or unknown"
         if not (isinstance(entry_id, str) and _UUID7.fullmatch(entry_id)):
             return "its id is not a UUIDv7"
@@ -495,8 +484,7 @@ class _Story:
         return ""
 
     def _pair(self, index: int, entry: dict[str, Any], entry_id: str, kind: str) -> None:
-        session = entry.get("session")
-        session = session if isinstance(session, str) else ""
+        session = named if isinstance(named := entry.get("session"), str) else ""
         if kind == "gap":
             self._report.gaps.append(index)
         elif kind == "redact" and isinstance(said := entry.get("redact"), dict) and isinstance(said.get("below"), int):
@@ -511,28 +499,25 @@ class _Story:
             opened = known.pop(str(entry.get("ref")), None)
             if opened is None:
                 if self._min_index == 0:
-                    what = "intent" if kind == "outcome" else "session.start"
-                    self._report.problem(index, f"entry {index}", f"this {kind} closes no open {what}")
+                    self._report.problem(index, f"entry {index}", f"this {kind} closes nothing that is open")
                 return
             if opened[1] != session:
                 self._report.problem(index, f"entry {index}", f"this {kind} is of another session than what it closes")
             if kind == "outcome":
                 self._sessions_open[opened[1]] -= 1
             elif self._sessions_open.pop(session, 0) > 0:
-                what = "the session ended while operations of it were open: their outcomes are missing"
-                self._report.problem(index, f"entry {index}", what, tampered=False)
+                self._report.problem(index, f"entry {index}", "operations of the session have no outcome", tampered=False)
 
     def _blobs(self, index: int, entry: dict[str, Any]) -> None:
         session = entry.get("session")
         if self._payloads is None or not isinstance(session, str):
             return
-        for name in ("stmt", "params"):
-            part = entry.get(name)
-            if isinstance(part, dict) and "blob" in part:
+        parts = [part for name in ("stmt", "params") if isinstance(part := entry.get(name), dict)]
+        for part in [*parts, *(part["asked"] for part in parts if isinstance(part.get("asked"), dict))]:
+            if "blob" in part:
                 self._payloads.expect_blob(session, part["blob"], index)
-        recording = entry.get("recording")
-        if entry["kind"] in {"outcome", "session.end"} and isinstance(recording, dict):
-            self._payloads.expect_head(session, recording, index)
+        if entry["kind"] in {"outcome", "session.end"} and isinstance(recording := entry.get("recording"), dict):
+            self._payloads.expect_head(session, recording, index, final=entry["kind"] == "session.end")
         if entry["kind"] == "session.end":
             self._payloads.settle(session)
 
@@ -547,6 +532,8 @@ class _Wanted:
     blobs: dict[bytes, int] = field(default_factory=dict)
     heads: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     """By number of chunks: (hex head, bytes, index)."""
+    end: tuple[int, int] = (-1, -1)
+    """How many chunks it has in all, and which entry says so; -1: none does."""
 
 
 class _Payloads:
@@ -569,12 +556,14 @@ class _Payloads:
         if self._held > MAX_BLOBS_HELD:
             self.settle_all()
 
-    def expect_head(self, session: str, recording: dict[str, Any], index: int) -> None:
+    def expect_head(self, session: str, recording: dict[str, Any], index: int, *, final: bool) -> None:
         chunks, size, head = recording.get("chunks"), recording.get("bytes"), recording.get("head")
         if not (isinstance(chunks, int) and isinstance(size, int) and isinstance(head, str) and _HEX64.fullmatch(head)):
             self._report.problem(index, f"entry {index}", "its recording is malformed")
             return
-        self._wanted.setdefault(session, _Wanted()).heads[chunks] = (head, size, index)
+        wanted = self._wanted.setdefault(session, _Wanted())
+        wanted.heads[chunks] = (head, size, index)
+        wanted.end = (chunks, index) if final else wanted.end
 
     def settle_all(self) -> None:
         """Look up everything that is wanted now."""
@@ -583,8 +572,7 @@ class _Payloads:
 
     def settle(self, session: str) -> None:
         """Look up what was wanted of one session, and forget it."""
-        wanted = self._wanted.pop(session, None)
-        if wanted is None:
+        if (wanted := self._wanted.pop(session, None)) is None:
             return
         self._held -= len(wanted.blobs)
         where = f"payloads/{session}.osp"
@@ -595,21 +583,15 @@ class _Payloads:
             self._report.problem(min(named), f"entry {min(named)}", "its session is not a UUID")
             return
         try:
-            with (self._folder / f"{session}.osp").open("rb") as file:
+            with _open(self._folder / f"{session}.osp") as file:
                 short = self._walk(file, session, wanted, where)
-        except FileNotFoundError:
-            self._report.problem(min(named), where, "the payloads that entries name are not there", tampered=False)
+        except (OSError, Fault) as exc:
+            what = "the payloads that entries name are not there" if isinstance(exc, FileNotFoundError) else str(exc)
+            self._report.problem(min(named), where, what, tampered=isinstance(exc, Fault) and exc.tampered)
             return
-        except Fault as exc:
-            self._report.problem(min(named), where, str(exc), tampered=exc.tampered)
-            return
-        if wanted.blobs:
-            first = min(wanted.blobs.values())
-            what = f"{len(wanted.blobs)} payloads that entries name are not in it"
-            self._report.problem(first, where, what, tampered=not short)
-        elif wanted.heads:
-            first = min(index for _, _, index in wanted.heads.values())
-            self._report.problem(first, where, "it is shorter than an entry says", tampered=not short)
+        if (first := min([*wanted.blobs.values(), *(index for _, _, index in wanted.heads.values())], default=None)) is not None:
+            what = f"{len(wanted.blobs)} payloads" if wanted.blobs else "an end"
+            self._report.problem(first, where, f"{what} that entries name {'are' if wanted.blobs else 'is'} not in it", tampered=not short)
 
     def _walk(self, file: BinaryIO, session: str, wanted: _Wanted, where: str) -> bool:
         """Strike off what is found; returns whether the file ends before it should."""
@@ -625,8 +607,7 @@ class _Payloads:
         self._strike_head(wanted, 0, head, size, where)
         torn = False
         for word, sealed in _sealed_chunks(file):
-            torn = not sealed
-            if torn:
+            if torn := not sealed:
                 break
             digest.update(sealed)
             words += word
@@ -639,6 +620,8 @@ class _Payloads:
             head = hashlib.sha256(head + words + blob).digest()
             words, digest = b"", hashlib.sha256()
             self._strike_head(wanted, chunks, head, size, where)
+        if 0 <= wanted.end[0] < chunks:
+            self._report.problem(wanted.end[1], where, f"it goes on behind the end that entry {wanted.end[1]} names")
         if torn or words:
             self._report.notes.append(f"{where} ends in a chunk that was never finished, or has a hole from there on")
         return torn or bool(words) or chunks < furthest
@@ -740,7 +723,7 @@ class _Wal:
             if first != index:
                 raise Fault(f"{path.name} does not follow the segment before it")
             last = number == len(self._segments) - 1
-            with path.open("rb") as file:
+            with _open(path) as file:
                 while (frame := self._frame(file, index, last=last)) is not None:
                     yield frame
                     index += 1
@@ -748,9 +731,10 @@ class _Wal:
     def _frame(self, file: BinaryIO, index: int, *, last: bool) -> bytes | None:
         head = file.read(8)
         if not head or (last and not head.strip(b"\0")):
+            zeros = len(head)
             while rest := file.read(1 << 20):
-                if rest.strip(b"\0"):
-                    raise Fault("something stands behind its end")
+                if rest.strip(b"\0") or (zeros := zeros + len(rest)) > MAX_PADDING:
+                    raise Fault("something stands behind its end, or more room than a segment has")
             return None
         length, crc = _FRAME.unpack(head) if len(head) == 8 else (0, 0)
         entry = file.read(length) if 1 <= length <= MAX_ENTRY else b""
@@ -779,7 +763,7 @@ class _Log:
     def newest(self, policy: Policy) -> Key | None:
         """Read the newest checkpoint, and settle how far the log goes; None where nothing more can be said."""
         try:
-            newest = Checkpoint.parse((self._log / "checkpoint").read_bytes()[:MAX_NOTE])
+            newest = Checkpoint.parse(_head(self._log / "checkpoint", MAX_NOTE))
         except FileNotFoundError:
             self._report.problem(None, "log/checkpoint", "there is none", tampered=False)
             return None
@@ -791,28 +775,27 @@ class _Log:
         self._report.key = f"{key.name}+{key.id.hex()}"
         newest.check(key)
         last: list[bytes] = []
-        with self._listed.open("rb") as file:
+        with _open(self._listed) as file:
             for note, whole in _notes(file):
                 if whole:
                     last = [*last[-1:], note]
                 else:
                     self._report.notes.append("log/checkpoints ends in a note that was cut short and never published")
-        ends = [Checkpoint.parse(note) for note in last]
+        ends = [Checkpoint.parse(note, "log/checkpoints") for note in last]
         if newest.text not in [end.text for end in ends]:
-            raise Fault("it is not among the last two of log/checkpoints")
+            raise Fault("it is not among the last two of log/checkpoints", where="log/checkpoint")
         newest = ends[-1] if ends[-1].size > newest.size else newest
         self._report.size = self.size = newest.size
         self._report.root = base64.b64encode(newest.root).decode()
-        cosigned = newest.witnesses(policy)
-        self._report.cosignatures = sorted(cosigned)
-        if not policy.is_satisfied(policy.quorum, cosigned):
+        self._report.cosignatures = sorted(newest.witnesses(policy))
+        if not policy.is_satisfied(policy.quorum, frozenset(self._report.cosignatures)):
             self._report.problem(None, "log/checkpoint", "too few witnesses of the policy cosigned it", tampered=False)
         return key
 
     def checkpoints(self, key: Key) -> Iterator[Checkpoint]:
         """Every checkpoint ever published, oldest first, signature and growth checked."""
         before = -1
-        with self._listed.open("rb") as file:
+        with _open(self._listed) as file:
             for number, (note, whole) in enumerate(_notes(file)):
                 if not whole:
                     return
@@ -837,11 +820,10 @@ class _Log:
             start = number * TILE
             if bundle is None and hashes is not None and start + count <= self.min_index:
                 self._report.pruned = start + count
-                for i in range(count):
-                    yield start + i, None, hashes[32 * i : 32 * i + 32]
+                yield from ((start + i, None, hashes[32 * i : 32 * i + 32]) for i in range(count))
                 continue
             if bundle is None:
-                raise Fault(f"the bundle with entry {start} is missing", tampered=False)
+                raise Fault(f"the bundle with entry {start} is missing", tampered=False, index=start)
             at = 0
             ends = [0]
             for i in range(count):
@@ -866,7 +848,7 @@ class _Log:
         widths = sorted(int(name) for name in _names(Path(f"{path}.p")) if name.isdecimal() and int(name) >= count)
         for candidate in [path, *(Path(f"{path}.p") / str(width) for width in widths)]:
             if candidate.is_file():
-                return candidate.read_bytes()[: TILE * (MAX_ENTRY + 2) + 1]
+                return _head(candidate, TILE * (MAX_ENTRY + 2) + 1)
         return None
 
     def _tile(self, level: int, number: int, hashes: list[bytes]) -> None:
@@ -874,8 +856,7 @@ class _Log:
         data = b"".join(hashes)
         here = f"tile/{level}/{tile_path(number)}"
         if self._read(str(level), number, len(hashes)) is None:
-            index = number * TILE ** (level + 1)
-            self._report.problem(index, here, "the tile is missing", tampered=False)
+            self._report.problem(number * TILE ** (level + 1), here, "the tile is missing", tampered=False)
         self._others(str(level), number, data, list(range(0, len(data) + 1, 32)))
 
     def _others(self, level: str, number: int, data: bytes, ends: list[int]) -> None:
@@ -885,7 +866,7 @@ class _Log:
         for width, file in [(str(TILE), path), *((name, Path(f"{path}.p") / name) for name in _names(Path(f"{path}.p")))]:
             if not width.isdecimal() or not file.is_file():
                 continue
-            stored = file.read_bytes()
+            stored = _head(file, len(data) + 1)
             wanted = data[: ends[min(int(width), known)]]
             if int(width) > known:
                 self._beyond += 1
@@ -894,8 +875,7 @@ class _Log:
                 where = str(file.relative_to(self._log))
                 span = 1 if level == "entries" else TILE ** int(level)
                 low = (number * TILE + _first_difference(stored, wanted, ends)) * span
-                low = self._report.known_bad(low, low + span)
-                self._report.problem(low, where, "it is not what the entries say")
+                self._report.problem(self._report.known_bad(low, low + span), where, "it is not what the entries say")
 
     def beyond(self) -> int:
         """How many tiles and bundles reach beyond the last checkpoint. Names that mean nothing are told."""
@@ -904,21 +884,30 @@ class _Log:
             for name in names:
                 where = (Path(folder) / name).relative_to(self._log / "tile").as_posix()
                 match = re.fullmatch(r"(entries|[0-5])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([0-9]{1,3}))?", where)
-                if match is None:
-                    if not name.startswith(".tmp-"):
-                        self._report.notes.append(f"tile/{where} means nothing")
-                    continue
-                number = int(match[2].replace("x", "").replace("/", ""))
-                level = 0 if match[1] == "entries" else int(match[1])
-                count += number * TILE ** (level + 1) >= self.size
+                if match is not None:
+                    number = int(match[2].replace("x", "").replace("/", ""))
+                    count += number * TILE ** (1 if match[1] == "entries" else int(match[1]) + 1) >= self.size
+                elif not name.startswith(".tmp-"):
+                    self._report.notes.append(f"tile/{where} means nothing")
         return count
 
 
 def _first_difference(stored: bytes, wanted: bytes, ends: list[int]) -> int:
     """The first member of a tile or bundle in which two byte strings differ."""
-    pairs = enumerate(zip(stored, wanted, strict=False))
-    at = next((i for i, (one, other) in pairs if one != other), min(len(stored), len(wanted)))
+    at = next((i for i, (one, other) in enumerate(zip(stored, wanted, strict=False)) if one != other), min(len(stored), len(wanted)))
     return min(sum(end <= at for end in ends) - 1, len(ends) - 2)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file to read it. What is no file, a pipe or a device that somebody put there, might never end. Raises `OSError`."""
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is no file", str(path))
+    return path.open("rb")
+
+
+def _head(path: Path, most: int) -> bytes:
+    with _open(path) as file:
+        return file.read(most)
 
 
 def _names(folder: Path) -> list[str]:
@@ -942,7 +931,7 @@ def verify(
         beside = log.parent if log != base and not tree_only else None
         _verify(_Log(log, report, min_index, tree_only=tree_only), beside, policy, report, checksums, progress, tree_only)
     except Fault as exc:
-        where = "log" if exc.index is None else f"entry {exc.index}"
+        where = exc.where if exc.index is None else f"entry {exc.index}"
         report.problem(exc.index if report.size else 0, where, str(exc), tampered=exc.tampered)
     except OSError as exc:
         report.problem(None, str(exc.filename or "log"), f"cannot be read: {exc.strerror}", tampered=False)
@@ -954,8 +943,7 @@ def _verify(
     log: _Log, beside: Path | None, policy: Policy, report: Report, checksums: bool,
     progress: Callable[[int, int], None] | None, tree_only: bool,
 ) -> None:  # fmt: skip
-    key = log.newest(policy)
-    if key is None:
+    if (key := log.newest(policy)) is None:
         return
     wal = payloads = None
     if beside is not None:
@@ -1010,34 +998,25 @@ def _entry(index: int, data: bytes, story: _Story, wal: _Wal | None, report: Rep
 def _repetitions(log: _Log, suspects: dict[str, int], report: Report) -> None:
     """A second pass, only where an id is not above all before it: see if it was there before."""
     for index, entry, _ in log.entries():
-        if entry is None:
-            continue
-        try:
-            entry_id = parse_entry(entry).get("id")
-        except ValueError:
-            continue
-        if isinstance(entry_id, str) and suspects.get(entry_id, -1) > index:
-            again = suspects[entry_id]
+        entry_id = None
+        with contextlib.suppress(ValueError):
+            entry_id = parse_entry(entry or b"").get("id")
+        if isinstance(entry_id, str) and (again := suspects.get(entry_id, -1)) > index:
             report.problem(again, f"entry {again}", f"its id is that of entry {index}")
 
 
 def _conclude(report: Report, *, live: bool) -> None:
     """What is unfinished at the end is expected of a log that is being written, and a gap in any other."""
     unfinished = [(report.open_intents, "operations have no outcome"), (report.open_sessions, "sessions have no end")]
-    for indices, what in unfinished:
-        if indices and live:
-            report.notes.append(f"under way: {len(indices)} {what} yet")
-        elif indices:
-            report.problem(indices[0], "log", f"{len(indices)} {what}", tampered=False)
-    if report.unsigned:
-        what = "something stands beyond the last checkpoint, under no signature"
+    told = [(indices[0], f"{len(indices)} {what}") for indices, what in unfinished if indices]
+    told += [(report.size, "something stands beyond the last checkpoint, under no signature")] * bool(report.unsigned)
+    for index, what in told:
         if live:
             report.notes.append(f"under way: {what} yet")
         else:
-            report.problem(None, "log", what, tampered=False)
+            report.problem(index, "log", what, tampered=False)
     if report.gaps:
-        what = "the log itself says that entries may be missing here"
-        report.problem(report.gaps[0], f"entry {report.gaps[0]}", what, tampered=False)
+        report.problem(report.gaps[0], f"entry {report.gaps[0]}", "the log says that entries may be missing here", tampered=False)
 
 
 def _retained(report: Report, said: dict[str, Any], keep_days: int) -> None:
@@ -1045,11 +1024,14 @@ def _retained(report: Report, said: dict[str, Any], keep_days: int) -> None:
     if not report.pruned or not (said or keep_days):
         return
     days, when, where = said.get("keep_days"), str(said.get("t")), f"entries below {report.pruned}"
-    if not isinstance(days, int) or not 0 < days < 1 << 20:
+    if not isinstance(days, int) or not 0 < days <= 36_500:
         report.problem(0, where, "they are gone, and no entry says that they were pruned")
         return
-    oldest = dt.datetime.fromisoformat(when) - dt.timedelta(days=days)
-    if not report.kept_from or dt.datetime.fromisoformat(report.kept_from) > oldest:
+    try:
+        since = dt.datetime.fromisoformat(when) - dt.datetime.fromisoformat(report.kept_from)
+    except ValueError:
+        since = dt.timedelta()  # the calendar has no such time
+    if since < dt.timedelta(days=days):
         report.problem(0, where, f"they were pruned on {when} though not all of them can have been {days} days old")
     if days < keep_days:
         report.problem(0, where, f"they were pruned on {when} after {days} days, and have to be kept for {keep_days}")
@@ -1068,9 +1050,26 @@ def find_origins(directory: str | Path) -> list[Path]:
 
 
 def _name(origin: Path) -> str:
-    """What a log calls itself in its newest checkpoint; empty where it has none."""
-    notes = [path.read_bytes()[:MAX_NOTE] for path in (origin / "log/checkpoint", origin / "checkpoint") if path.is_file()]
-    return notes[0].split(b"\n")[0].decode(errors="replace") if notes else ""
+    """What a log calls itself in its newest checkpoint; empty where it has none that can be read."""
+    for path in (origin / "log/checkpoint", origin / "checkpoint"):
+        with contextlib.suppress(OSError):
+            return _head(path, MAX_NOTE).split(b"\n")[0].decode(errors="replace")
+    return ""
+
+
+def _orders(report: Report) -> list[dict[str, Any]]:
+    """The prunes that a log may order: the operator's alone, by the name that was signed, and of the same gateway's logs."""
+    gateway, _, writer = report.origin.partition("/")
+    trusted = writer.startswith("operator/") and report.status != "tampered"
+    return [each for each in report.prunes if trusted and str(each.get("origin")).startswith(f"{gateway}/")]
+
+
+def _gone(listed: str, reports: list[Report]) -> Iterator[Report]:
+    """Each log that a policy names, of a gateway whose logs were found here, and that is not there."""
+    found = {name for report in reports for name in (report.origin, _name(Path(report.directory)))}
+    for name in Policy.parse(Path(listed).read_text(encoding="utf-8")).logs:
+        if name not in found and name.partition("/")[0] in {each.partition("/")[0] for each in found}:
+            yield Report(name, name, status="incomplete", problems=[Problem(None, "log", "the policy names it, and it is not there", tampered=False)])
 
 
 def policy_for(origin: Path, args: argparse.Namespace) -> Policy:
@@ -1083,7 +1082,7 @@ def policy_for(origin: Path, args: argparse.Namespace) -> Policy:
             return Policy({key.name: key})
         folder = origin if (origin / "log").is_dir() else origin.parent
         if args.root:
-            return certified_policy((folder / "origin").read_bytes(), Key.parse(Path(args.root).read_text(encoding="utf-8")))
+            return certified_policy(_head(folder / "origin", MAX_NOTE), Key.parse(Path(args.root).read_text(encoding="utf-8")))
         if args.trust_on_first_use:
             return Policy.parse((folder / "policy").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
@@ -1115,6 +1114,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ostiary audit verify", description="Verify an audit log offline.")
     parser.add_argument("directory", help="an origin, a published log, or a folder with origins below it")
     parser.add_argument("--policy", help="tlog-policy file with the logs' keys")
+    parser.add_argument("--expect", help="tlog-policy file that names the logs which have to be there; --policy does so itself")
     parser.add_argument("--vkey", help="the log's key itself")
     parser.add_argument("--root", help="file with the vkey of the root that certified the origins")
     parser.add_argument("--trust-on-first-use", action="store_true", help="take the key from the directory")
@@ -1128,22 +1128,22 @@ def main(argv: list[str] | None = None) -> int:
     reports: list[Report] = []
     prunes: list[dict[str, Any]] = []
     # The operator's log first: it says what was pruned from the others.
-    for origin in sorted(find_origins(args.directory), key=lambda path: path.parent.name != "operator"):
+    for origin in sorted(find_origins(args.directory), key=lambda path: _name(path).split("/")[1:2] != ["operator"]):
         try:
             policy = policy_for(origin, args)
         except Untrusted as exc:
             reports.append(Report(str(origin), status="incomplete", problems=[Problem(None, "key", str(exc), tampered=False)]))
             continue
         said = max((each for each in prunes if each.get("origin") == _name(origin)), key=lambda each: each["below"], default={})
-        low = max(args.min_index, said.get("below", 0))
-        report = verify(origin, policy, min_index=low, live=args.live, checksums=args.checksums, tree_only=args.tree_only)
+        report = verify(origin, policy, min_index=max(args.min_index, said.get("below", 0)), live=args.live, checksums=args.checksums, tree_only=args.tree_only)
         _retained(report, said, args.keep_days)
-        prunes += report.prunes if origin.parent.name == "operator" and report.status != "tampered" else []
+        prunes += _orders(report)
         reports.append(report)
-    if args.output == "json":
-        sys.stdout.write(json.dumps([{**asdict(r), "first_bad": r.first_bad} for r in reports]) + "\n")
-    else:
-        sys.stdout.write("\n".join(render(r) for r in reports) + "\n" if reports else "there is no log\n")
+    if (listed := args.policy or args.expect) and find_origins(args.directory) != [Path(args.directory)]:
+        with contextlib.suppress(Untrusted, OSError, UnicodeDecodeError):  # which was said of each log already
+            reports += list(_gone(listed, reports))
+    as_json = json.dumps([{**asdict(r), "first_bad": r.first_bad} for r in reports]) if args.output == "json" else ""
+    sys.stdout.write((as_json or "\n".join(render(r) for r in reports) or "there is no log") + "\n")
     codes = {r.exit_code for r in reports}
     return 1 if 1 in codes else 2 if 2 in codes or not codes else 0
 

@@ -95,11 +95,13 @@ class Segments:
         self._folder = folder
         self._limit = segment_bytes
         self._fd = -1
+        self._path = folder
         self._offset = 0
 
     def resume(self, path: Path, offset: int) -> None:
         """Go on in `path` at `offset`, where its last frame ends."""
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._path = path
         self._offset = offset
         size = os.fstat(self._fd).st_size
         if size > offset:
@@ -113,15 +115,24 @@ class Segments:
         """Append the frames in `slices`, which end before entry `index`, and return once they are on the disk.
 
         May be called again with the same frames after an OSError in writing: it writes them to the same place.
-        Raises `SyncFailed` when fdatasync says no: what is on the disk is then unknown, for good.
+        Raises `SyncFailed` when fdatasync says no: what is on the disk is then unknown, for good; `LogFailed` when the file that it has is
+        not the one that stands in the log's folder: somebody removed it, and what nobody will find is no record.
         """
         size = sum(len(piece) for piece in slices)
         if self._fd < 0 or (self._offset and self._offset + size > self._limit):
             self._turn(size)
         self._put(slices, size)
         self._sync(self._fd)
+        if not self._is_there():
+            raise LogFailed("the log's file was removed, or another put in its place, while it was written")
         self._offset += size
         self.index = index
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def _put(self, slices: list[memoryview], size: int) -> None:
         done = 0
@@ -149,7 +160,7 @@ class Segments:
             raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._offset = fd, 0
+        self._fd, self._path, self._offset = fd, path, 0
 
     @staticmethod
     def _sync(fd: int) -> None:

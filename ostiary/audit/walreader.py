@@ -63,6 +63,12 @@ def read_from(folder: Path, start: Place | None) -> Iterator[tuple[Place, bytes]
         segment, offset = index, 0
 
 
+def resumed(folder: Path, place: Place) -> Place:
+    """Where to read on: at the place, or at the oldest segment where its own was pruned."""
+    oldest = next(iter(segments(folder)), place.segment)
+    return Place(oldest, 0, oldest) if oldest > place.segment else place
+
+
 def read_at(folder: Path, place: Place) -> bytes | None:
     """The one entry at a place; None if no whole frame stands there (any more)."""
     try:

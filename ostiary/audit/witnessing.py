@@ -164,6 +164,10 @@ class Witnesses:
                 self._say(f"witness {each.name} {each.trouble or 'cosigns again'}")
         return signed.note + "".join(lines.values())
 
+    def is_enough(self, text: str, note: str) -> bool:
+        """Whether a note has the cosignatures of a quorum already."""
+        return self._policy.is_cosigned(text, note)
+
     def check_start(self, signed: Signed, entries: int) -> None:
         """Ask every witness what it knows, against a log that holds `entries` now. Raises `WitnessSays`.
 

@@ -9,6 +9,8 @@ cdef class Writer:
     cdef public long long durable
     cdef public Tail _tail
     cdef public object _segments
+    cdef public object _redo
+    cdef public object _beside
     cdef public double _patience
     cdef public double _stall
     cdef public object _unsigned
@@ -23,8 +25,8 @@ cdef class Writer:
     cdef public object _loop
     cdef public object _thread
     cdef public object _bell
-    cdef public bint _napping
-    cdef public bint _asleep
+    cdef public bint _rung
+    cdef public object _nap
     cdef public bint _closing
     cdef public double _busy_since
     cdef public double _full_since

@@ -1,12 +1,13 @@
 """The writer: entries go into the tail on the loop, and from there to the disk in a thread of its own.
 
 Theory of operation. The loop's side appends to the ring (`ostiary.audit.tail`) and never touches the disk. The thread takes all that
-the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. Whoever
+the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. What recordings were
+given that those entries name is made durable before (`beside`, `ostiary.audit.redo`). Whoever
 waits for the disk (`when_durable`) is called back on the loop, each on its own, so one that raises does not hold up the others.
 
-Waking. A strict entry wakes the thread at once. A buffered one does not: it is safe in the ring, so before each batch that nobody
-waits for the thread naps for `NAP_SECONDS`, and what comes in meanwhile shares a write and a sync. A nap ends early when the ring is
-a quarter full. A thread that wakes up costs the loop more than itself: both want the interpreter.
+Waking. A strict entry rings the thread's bell at once, when somebody comes to wait for it. A buffered one does not: it is safe in the ring, so
+the bell rings `NAP_SECONDS` after the first such entry, by a timer of the loop, and what comes in meanwhile shares a write and a sync; or
+when the ring is a quarter full. A thread that wakes up costs the loop more than itself: both want the interpreter.
 
 Failing, in the order of gravity:
 
@@ -21,8 +22,8 @@ Failing, in the order of gravity:
   writer has opened the log (the fence is ahead of ours). What keeps two writers apart is the lock; the fence is looked at every
   `FENCE_SECONDS` before a batch, for file systems on which a lock is worth nothing.
 
-What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's timed `get` is one C call. Waking the thread for
-each strict append costs a system call each; `_napping` makes it one a batch.
+What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's `get` is one C call. Waking the thread for each strict append costs
+a system call each; `_rung` makes it one a batch. A nap in the thread costs a second wake-up for each operation whose outcome woke it.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ostiary.audit.redo import Redo
 from ostiary.audit.tail import Tail
 from ostiary.audit.wal import Segments, SyncFailed
 from ostiary.model.errors import LogFailed
+from ostiary.vault.payloads import Loose
 
 NAP_SECONDS: Final = 0.01
 """How long buffered entries may be in memory alone, beyond the time that a sync takes: what a power cut can take."""
@@ -97,6 +100,7 @@ class Writer:
         patience: float = PATIENCE_SECONDS,
         stall: float = STALL_SECONDS,
         unsigned: float | None = None,
+        redo: Redo | None = None,
         fence: int = 0,
         read_fence: Callable[[], int] = lambda: 0,
         on_clean: Callable[[], None] = lambda: None,
@@ -109,6 +113,9 @@ class Writer:
         """Size of the last tree that the sealer said it signed."""
         self._tail = tail
         self._segments = segments
+        self._redo = redo
+        self._beside: deque[Loose] = deque()
+        """What has to be on the disk before the entries that are appended next."""
         self._patience = patience
         self._stall = stall
         self._unsigned = unsigned
@@ -124,8 +131,10 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._napping = False
-        self._asleep = False
+        self._rung = False
+        """The thread was told that there is something to do, and has not looked yet."""
+        self._nap: asyncio.TimerHandle | None = None
+        """Rings for buffered entries."""
         self._closing = False
         self._busy_since = 0.0
         self._full_since = 0.0
@@ -143,6 +152,7 @@ class Writer:
         """Start the thread; callbacks run on `loop`."""
         self._loop = loop
         self._thread.start()
+        self._wake()
         self._housekeeper = loop.call_later(_HOUSEKEEPING_SECONDS, self._keep_house)
 
     # --- the loop's side ------------------------------------------------------------------------------------------------
@@ -164,7 +174,10 @@ class Writer:
         if index < 0:
             self._wake()
             raise LogBusy("the log's tail is full: the disk is slower than what comes in")
-        if self._asleep or (self._napping and self._tail.used > self._plenty):
+        if self._nap is None:
+            if self._loop is not None:
+                self._nap = self._loop.call_later(NAP_SECONDS, self._napped)
+        elif self._tail.used > self._plenty:
             self._wake()
         return index
 
@@ -178,16 +191,21 @@ class Writer:
             index = self.append(entry)
         return index
 
+    def beside(self, loose: Loose | None) -> None:
+        """Have what a recording was given on the disk before any entry that is appended from now on.
+
+        A recording for which that fails is in trouble (`PayloadStream.trouble`): whoever waits for an entry that names it looks there.
+        """
+        if loose is not None:
+            self._beside.append(loose)
+
     def when_durable(self, index: int, done: Durable) -> None:
         """Call `done` on the loop once entry `index` is on the disk, or after the patience has passed, with the reason.
 
-        Calls it at once when it is known already. An entry whose wait was given up may still become durable later.
+        Never before this returns. An entry whose wait was given up may still become durable later.
         """
-        if index < self.durable:
-            _tell(done, None)
-            return
-        if self._failure is not None:
-            _tell(done, self._failure)
+        if index < self.durable or self._failure is not None:
+            self._the_loop.call_soon(_tell, done, None if index < self.durable else self._failure)
             return
         waiter = _Waiter(index, done, time.monotonic() + self._patience)
         waiters = self._waiters
@@ -195,13 +213,12 @@ class Writer:
             insort(waiters, waiter)
         else:
             waiters.append(waiter)
-        if self._napping:
-            self._wake()
+        self._wake()
         if self._alarm is None:
             self._alarm = self._the_loop.call_later(self._patience, self._expire)
         # The thread may have come this far between the first look and now, and seen nobody waiting.
         if index < self.durable:
-            self._release()
+            self._the_loop.call_soon(self._release)
 
     async def wait_durable(self, index: int) -> None:
         """Wait until entry `index` is on the disk. Raises `LogFailed` after the patience has passed."""
@@ -244,7 +261,7 @@ class Writer:
         closed = LogFailed("the log is closed")
         failed, self._failure = self._failure, self._failure or closed
         deadline = time.monotonic() + timeout
-        self._bell.put(None)
+        self._wake()
         while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no Event
             await asyncio.sleep(0.001)
         ended = not self._thread.is_alive()
@@ -252,9 +269,11 @@ class Writer:
         self._release()
         self._fail_waiters(self._failure)
         await self._last_seal(deadline)
-        for handle in (self._alarm, self._housekeeper):
+        for handle in (self._alarm, self._housekeeper, self._nap):
             if handle is not None:
                 handle.cancel()
+        if ended and self._redo is not None:
+            self._redo.close()
         if clean:
             self._segments.close()
             # Before the tail goes: an open log without its tail is what a machine that stopped leaves.
@@ -343,8 +362,14 @@ class Writer:
         return self._unsigned is not None and bool(since) and now - since > self._unsigned
 
     def _wake(self) -> None:
-        self._asleep = self._napping = False
-        self._bell.put(None)
+        if not self._rung:
+            self._rung = True
+            self._bell.put(None)
+
+    def _napped(self) -> None:
+        self._nap = None
+        if self._tail.used:
+            self._wake()
 
     def _release(self) -> None:
         """Call everyone back whose entry is on the disk."""
@@ -424,17 +449,20 @@ class Writer:
                 self._the_loop.call_soon_threadsafe(self._fail_waiters, failure)
 
     def _turn(self) -> bool:
-        """Bring to the disk what the tail holds, or wait for something to do. False: closed, and nothing left."""
+        """Wait for something to do, and bring to the disk what the tail holds. False: closed, and nothing left."""
+        if not self._closing:
+            self._bell.get()
+        # First this, then the look at the ring: an entry that came before it is seen, and one that comes after it rings again.
+        self._rung = False
         if not self._tail.used:
-            if self._closing:
-                return False
-            self._sleep()
-            return True
-        self._nap()
+            return not self._closing
         self._check_fence()
         slices, position, index = self._tail.pending()
         try:
             self._busy_since = time.monotonic()
+            # Looked at after the ring: what belongs to an entry was handed over before it.
+            if self._beside:
+                self._bring_beside()
             self._segments.write(slices, index)
         except OSError as problem:
             self._busy_since = 0.0
@@ -445,7 +473,8 @@ class Writer:
                 _log.error("audit log: the disk is full")
             if self._closing:
                 raise
-            self._listen(_RETRY_SECONDS)
+            time.sleep(_RETRY_SECONDS)
+            self._bell.put(None)
             return True
         finally:
             for piece in slices:
@@ -458,6 +487,14 @@ class Writer:
                 self._the_loop.call_soon_threadsafe(self._release)
         self._announce_some()
         return True
+
+    def _bring_beside(self) -> None:
+        pieces: list[Loose] = []
+        while self._beside:
+            pieces.append(self._beside.popleft())
+        if self._redo is None:
+            raise LogFailed("the log's writer was given no place for recordings")
+        self._redo.keep(pieces)
 
     def _check_fence(self) -> None:
         now = time.monotonic()
@@ -472,31 +509,6 @@ class Writer:
         news = self.durable - self._announced
         if news >= _ANNOUNCE_ENTRIES or (news and time.monotonic() - self._announced_at > _ANNOUNCE_SECONDS):
             self._announce(b"D")
-
-    def _sleep(self) -> None:
-        """Sleep until somebody appends."""
-        self._asleep = True
-        # An append between the last look and the line above saw nobody asleep: look again, then sleep.
-        if not self._has_work():
-            self._listen(None)
-        self._asleep = False
-
-    def _nap(self) -> None:
-        """Let more come in that shares the sync, as long as nobody waits for it."""
-        self._napping = True
-        # Whoever came to wait before the line above saw nobody napping: so this look comes after it.
-        if not (self._waiters or self._closing or self._tail.used > self._plenty):
-            self._listen(NAP_SECONDS)
-        self._napping = False
-
-    def _has_work(self) -> bool:
-        return self._closing or bool(self._tail.used)
-
-    def _listen(self, seconds: float | None) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._bell.get(timeout=seconds)
-            while True:
-                self._bell.get_nowait()
 
 
 class _Waiter:

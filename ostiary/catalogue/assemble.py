@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ostiary.model.catalogue import Column, Function, Operator, Relation, Snapshot, Type
+from ostiary.model.catalogue import Column, Function, Guard, Operator, Relation, Snapshot, Type
 
 NEVER_WRITABLE: Final = frozenset({"public", "pg_catalog", "information_schema", "pg_toast"})
 
@@ -71,7 +71,7 @@ def functions(rows: Rows, schemas: Names) -> dict[int, Function]:
     return {
         r["oid"]: Function(
             r["oid"], schemas[r["schema"]], r["name"], tuple(r["arguments"]), r["result"], r["volatility"], r["kind"],
-            r["language"], r["body"], tuple(r["settings"]),
+            r["language"], r["body"], tuple(r["settings"]), tuple(r["names"]), tuple(r["runs"]),
         )
         for r in rows
         if r["schema"] in schemas
@@ -111,8 +111,12 @@ def with_subtypes(found: dict[int, Type], calls: dict[int, TypeCalls]) -> dict[i
 def relations(rows: dict[str, Rows], schemas: Names, rest: Rest) -> dict[int, Relation]:
     """Relations by oid, out of all that was read about them."""
     columns: dict[int, list[Column]] = defaultdict(list)
+    made_of: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for r in rows["generated"]:
+        made_of[r["relation"], r["number"]].append(r["base"])
     for r in rows["columns"]:
-        columns[r["relation"]].append(Column(r["name"], r["number"], r["type"]))
+        bases = tuple(made_of.get((r["relation"], r["number"]), ()))
+        columns[r["relation"]].append(Column(r["name"], r["number"], r["type"], bases))
     reads: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for r in (*rows["views"], *rows["system_reads"]):
         reads[r["view"]][r["relation"]].add(r["number"])
@@ -130,6 +134,11 @@ def relations(rows: dict[str, Rows], schemas: Names, rest: Rest) -> dict[int, Re
     updates = _listed((r["referenced"], r["referencing"]) for r in keys if r["on_update"] in "cnd")
     referenced = _listed((r["referenced"], r["referencing"]) for r in keys)
     rules = {r["relation"] for r in rows["rules"]}
+    guards: dict[int, list[Guard]] = defaultdict(list)
+    for r in rows["guards"]:
+        guard = Guard(r["kind"], tuple(r["columns"]), r["other"], tuple(r["other_columns"]), r["cascades"])
+        guards[r["relation"]].append(guard)
+    trees = {r["view"]: r["rule"] for r in rows["view_rules"]}
     return {
         oid: Relation(
             oid=oid,
@@ -145,8 +154,10 @@ def relations(rows: dict[str, Rows], schemas: Names, rest: Rest) -> dict[int, Re
             children=children.get(oid, ()),
             delete_cascades=deletes.get(oid, ()),
             update_cascades=updates.get(oid, ()),
+            guards=tuple(sorted(guards.get(oid, ()), key=lambda guard: (guard.kind, guard.columns, guard.other))),
             referenced_by=referenced.get(oid, ()),
             rules=oid in rules,
+            rule=trees.get(oid, ""),
         )
         for r in rows["relations"]
         if r["schema"] in schemas

@@ -5,11 +5,15 @@ Theory of operation
 `current` answers at once, from memory, and says None where what is in memory may be stale: after `invalidate` (DDL ran
 through the gateway), and when nobody has looked for `catalogue_seconds`. Then `refresh` must be awaited. So that
 sessions hardly ever wait, half of the time before that, `current` starts a look in the background, where it was given
-the means (`spawn`). A look is one query for stamps over the catalogues (some 10 ms at the target); only what they say has
-changed is read again (`read.py`).
+the means (`spawn`). A look at a target where nothing was committed meanwhile is one small query; else one for stamps over the
+catalogues follows (some 10 ms at the target), and only what they say has changed is read again (`read.py`).
+
+A session begins with a look of its own, so what was changed before it began, by whomever and over which way, it knows. Those
+who begin at the same time share one.
 
 An invalidation while a reading is under way makes that reading worthless, as it may have begun before the DDL was
-committed: the generation counter holds that.
+committed: the generation counter holds that. Where there are several workers they count together (`share`), so DDL in one makes what
+all of them know stale.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from ostiary.catalogue.read import Known, Link, look
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import PostgresConnection
 from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
+from ostiary.store.commons import Tally
 
 DEADLINE: Final = 30.0
 """Seconds for one reading, dialling included. 10,000 tables take about one."""
@@ -52,10 +57,19 @@ class Catalogue:
         self._read_generation = -1
         self._spawn = spawn
         self._looking = False
+        self._shared: Tally | None = None
+
+    def share(self, generation: Tally) -> None:
+        """Hear of DDL in other workers, and tell them of it. Before anything is read."""
+        self._shared = generation
+
+    def _now(self) -> int:
+        """The generation."""
+        return self._generation if self._shared is None else self._shared.total
 
     def current(self) -> Snapshot | None:
         """The snapshot, or None where it may be stale: then await `refresh`."""
-        if self._read_generation != self._generation:
+        if self._read_generation != (self._generation if self._shared is None else self._shared.total):
             return None
         age = time.monotonic() - self._looked
         limit = self._connection.catalogue_seconds
@@ -68,12 +82,18 @@ class Catalogue:
 
     def invalidate(self) -> None:
         """DDL ran: what is known may be wrong."""
-        self._generation += 1
+        if self._shared is None:
+            self._generation += 1
+        else:
+            self._shared.add(1)
 
-    async def refresh(self) -> Snapshot:
-        """A snapshot that was right after this was called. Raises `NotAdmitted` where the target cannot be read."""
+    async def refresh(self, since: float = 0.0) -> Snapshot:
+        """A snapshot that is fresh, and not older than `since` (`time.monotonic`): whoever waits meanwhile shares it.
+
+        Raises `NotAdmitted` where the target cannot be read.
+        """
         async with self._lock:
-            if self._known is not None and self._is_fresh():
+            if self._known is not None and self._looked >= since and self._is_fresh():
                 return self._known.snapshot
             try:
                 async with asyncio.timeout(DEADLINE):
@@ -88,7 +108,7 @@ class Catalogue:
 
     def _is_fresh(self) -> bool:
         limit = self._connection.catalogue_seconds
-        return self._read_generation == self._generation and time.monotonic() - self._looked <= limit / 2
+        return self._read_generation == self._now() and time.monotonic() - self._looked <= limit / 2
 
     async def _read_somehow(self) -> Snapshot:
         """A link that was kept may have died unnoticed: then once more, over a new one."""
@@ -101,10 +121,10 @@ class Catalogue:
 
     async def _read(self) -> Snapshot:
         for _ in range(MAX_READINGS):
-            generation, began = self._generation, time.monotonic()
+            generation, began = self._now(), time.monotonic()
             known = await look(await self._linked(), self._known)
             self._known, self._looked, self._read_generation = known, began, generation
-            if generation == self._generation:
+            if generation == self._now():
                 return known.snapshot
         raise TimeoutError
 

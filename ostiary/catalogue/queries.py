@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ostiary.model.catalogue import FIRST_NORMAL_OID
+from ostiary.model.catalogue import FIRST_NORMAL_OID, LONGEST_RULE
 
 BUCKETS: Final = 1024
 """Objects are stamped in so many groups, by oid. More: less to read after a change; fewer: a shorter stamp."""
@@ -30,6 +30,11 @@ SCHEMAS: Final = """
 select oid, nspname::text as name, has_schema_privilege(oid, 'CREATE') as writable from pg_namespace
 where nspname !~ '^pg_(toast_)?temp_' order by oid
 """
+
+MOMENT: Final = """
+select case when pg_is_in_recovery() then '' else pg_current_snapshot()::text end as moment
+"""
+"""What was over when the transaction began to read: while that is the same, nothing was committed. A standby does not say it all."""
 
 # --- stamps -----------------------------------------------------------------------------------------------------------
 
@@ -98,14 +103,25 @@ REST: Final = {"operators": OPERATORS, "casts": CASTS, "support": SUPPORT, "clas
 
 
 def functions(within: Within) -> str:
-    """Functions, procedures and aggregates. An SQL-standard body is shown by its definition alone (PostgreSQL 14 and newer)."""
+    """Functions, procedures and aggregates. An SQL-standard body is shown by its definition alone (PostgreSQL 14 and newer).
+
+    One in the language `internal` is another name of one of PostgreSQL's own, which it runs.
+    """
     return f"""
 select p.oid, p.pronamespace as schema, p.proname::text as name, p.proargtypes::oid[] as arguments, p.prorettype as result,
        p.provolatile::text as volatility, p.prokind::text as kind, l.lanname::text as language,
        case when p.oid < {FIRST_NORMAL_OID} or l.lanname in ('c', 'internal') then ''
             when p.prosrc = '' and p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) else p.prosrc end as body,
-       to_json(coalesce(p.proconfig, '{{}}'::text[])) as settings
-from pg_proc p join pg_language l on l.oid = p.prolang where {within("p.oid")}
+       to_json(coalesce(p.proconfig, '{{}}'::text[])) as settings,
+       to_json(case when l.lanname = 'plpgsql' then coalesce(p.proargnames, '{{}}'::text[]) else '{{}}'::text[] end) as names,
+       array(select f from unnest(array[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid,
+             a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid]) f
+             where f <> 0 and p.oid >= {FIRST_NORMAL_OID})
+       || case when p.pronargdefaults > 0 then array(select distinct found[1]::oid from regexp_matches(p.proargdefaults::text,
+             ':(?:funcid|opfuncid) (\\d+)', 'g') found where found[1]::oid <> 0) end
+       || case when l.lanname = 'internal' and p.prokind = 'f' and p.oid >= {FIRST_NORMAL_OID} then array(select own.oid from pg_proc own
+             where own.oid < {FIRST_NORMAL_OID} and own.prosrc = p.prosrc and own.prolang = p.prolang) end as runs
+from pg_proc p join pg_language l on l.oid = p.prolang left join pg_aggregate a on a.aggfnoid = p.oid where {within("p.oid")}
 """
 
 
@@ -154,6 +170,19 @@ order by a.attrelid, a.attnum
 """
 
 
+def generated(within: Within) -> str:
+    """Generated columns, and the columns that each is computed from. Version 14 and older note that of the column, newer ones of its default."""
+    return f"""
+select distinct a.attrelid as relation, a.attnum as number, d.refobjsubid as base
+from pg_attribute a left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
+join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid > 0 and d.refobjsubid <> a.attnum
+  and ((d.classid = 'pg_attrdef'::regclass and d.objid = f.oid) or
+       (d.classid = 'pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum))
+where a.attgenerated <> '' and not a.attisdropped and {within("a.attrelid")}
+order by 1, 2, 3
+"""
+
+
 def views(within: Within) -> str:
     """What views read, as pg_depend has it: relations that are not PostgreSQL's own, with columns."""
     return f"""
@@ -171,6 +200,14 @@ select distinct r.ev_class as view, found[1]::oid as relation, 0 as number
 from pg_rewrite r, regexp_matches(r.ev_action::text, ':relid (\\d+)', 'g') found
 where r.ev_type = '1' and r.ev_class >= {FIRST_NORMAL_OID} and found[1]::oid <> r.ev_class
   and found[1]::oid between 1 and {FIRST_NORMAL_OID - 1} and {within("r.ev_class")}
+"""
+
+
+def view_rules(within: Within) -> str:
+    """What views are, as PostgreSQL keeps it: read as it stands, since pg_get_viewdef would lock what they read."""
+    return f"""
+select ev_class as view, ev_action::text as rule from pg_rewrite
+where ev_type = '1' and ev_class >= {FIRST_NORMAL_OID} and length(ev_action::text) <= {LONGEST_RULE} and {within("ev_class")}
 """
 
 
@@ -219,6 +256,22 @@ from pg_constraint where contype = 'f' and {within("confrelid")}
 """
 
 
+def guards(within: Within) -> str:
+    """What a change may break: unique indexes and exclusion constraints, with the columns of their expressions; checks; foreign keys."""
+    return f"""
+select i.indrelid as relation, 'u' as kind, 0::oid as other, '{{}}'::int2[] as other_columns, false as cascades, array(
+    select distinct n from (
+        select unnest(i.indkey::int2[])::int as n union all
+        select d.refobjsubid from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+           and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
+    ) named where n > 0) as columns
+from pg_index i where (i.indisunique or i.indisexclusion) and i.indrelid >= {FIRST_NORMAL_OID} and {within("i.indrelid")}
+union all
+select conrelid, contype::text, confrelid, coalesce(confkey, '{{}}'), confdeltype = 'c', coalesce(conkey, '{{}}')::int[]
+from pg_constraint where contype in ('c', 'f') and conrelid <> 0 and {within("conrelid")}
+"""
+
+
 def dependencies(within: Within) -> str:
     """Functions, operators and operator classes not built in that a relation depends on: bodies, defaults, checks, policies, indexes."""
     return f"""
@@ -243,11 +296,14 @@ ABOUT_RELATIONS: Final = {
     "columns": columns,
     "views": views,
     "system_reads": system_reads,
+    "view_rules": view_rules,
+    "generated": generated,
     "built_in_calls": built_in_calls,
     "rules": rules,
     "triggers": triggers,
     "inherits": inherits,
     "foreign_keys": foreign_keys,
+    "guards": guards,
     "dependencies": dependencies,
 }
 

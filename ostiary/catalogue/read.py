@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 A look is one REPEATABLE READ READ ONLY transaction with an empty search_path, so that a snapshot is of one moment and no name in
-the queries can be hijacked. It begins with stamps: sums over hashes of (xmin, ctid) of the rows that a snapshot is made of,
+the queries can be hijacked. It begins with PostgreSQL's own word for which transactions were over (pg_current_snapshot): where that is what it
+was, nothing was committed since the last look, and nothing more is asked. Else it asks for stamps: sums over hashes of (xmin, ctid) of the rows that a snapshot is made of,
 by section (relations, functions, types, the rest) and in a section by bucket of the oid of the object that a row
 belongs to. Any change of a row changes its stamp, in whatever way it came about (another session, DDL rolled back in part, VACUUM FULL).
 Of buckets whose stamp changed, all objects are read anew, and those of them that are gone are dropped; what was read before
@@ -55,6 +56,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot, and what is needed to bring it up to date."""
 
     snapshot: Snapshot
+    moment: str
+    """`queries.MOMENT`; empty: not to be known."""
     stamps: Stamps
     session: dict[str, Any]
     schemas: Rows
@@ -75,15 +78,20 @@ async def look(link: Link, known: Known | None) -> Known:
     transaction may be open.
     """
     opening = ["begin isolation level repeatable read read only", queries.SESSION, "set local search_path = pg_catalog"]
-    _, (session,), _, stamped, schemas = await link.fetch_all([*opening, queries.STAMPS, queries.SCHEMAS])
+    _, (session,), _, (told,) = await link.fetch_all([*opening, queries.MOMENT])
+    moment = told["moment"]
+    if known is not None and moment and (moment, session) == (known.moment, known.session):
+        await link.fetch_all(["rollback"])
+        return known
+    stamped, schemas = await link.fetch_all([queries.STAMPS, queries.SCHEMAS])
     stamps = _stamps(stamped)
     found = None
     if known is not None:
         if (stamps, session, schemas) == (known.stamps, known.session, known.schemas):
             await link.fetch_all(["rollback"])
-            return known
+            return msgspec.structs.replace(known, moment=moment)
         found = await _changes(link, known, stamps, session, schemas)
-    return found or await _everything(link, known, stamps, session, schemas)
+    return msgspec.structs.replace(found or await _everything(link, known, stamps, session, schemas), moment=moment)
 
 
 def _stamps(rows: Rows) -> Stamps:
@@ -115,7 +123,7 @@ async def _everything(
         types=types,
     )
     snapshot = _numbered(snapshot, None if known is None else known.snapshot)
-    return Known(snapshot=snapshot, stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
+    return Known(snapshot=snapshot, moment="", stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
 
 
 def _numbered(snapshot: Snapshot, old: Snapshot | None) -> Snapshot:
@@ -181,7 +189,7 @@ def _merged(
         types=types,
     )
     snapshot = _numbered(snapshot, old)
-    return Known(snapshot=snapshot, stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
+    return Known(snapshot=snapshot, moment="", stamps=stamps, session=session, schemas=schemas, rest=rest, types=type_calls)
 
 
 def _replaced(old: dict[int, T], new: dict[int, T], buckets: set[int]) -> dict[int, T]:

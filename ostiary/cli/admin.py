@@ -126,9 +126,11 @@ def isolate(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Stop anybody, everywhere, at once: end their sessions, refuse their logins, and list what they touched."""
-    where = issuer or _only_issuer(config)
+    where = issuer or _only_issuer(config, actor)
     if release:
-        asked(api, config, ca_file, "POST", "/v1/stops/release", body={"issuer": where, "subject": actor})
+        found = asked(api, config, ca_file, "POST", "/v1/stops/release", body={"issuer": where, "subject": actor})
+        if output is Output.JSON:
+            emit_json(found["released"])
         say(f"{actor} may come in again; delegations and accounts that ended with them stay ended")
         return
     if not reason:
@@ -150,11 +152,15 @@ def isolate(
     )
 
 
-def _only_issuer(config: Any) -> str:
-    issuers = load(config).issuers
-    if len(issuers) != 1:
+def _only_issuer(config: Any, actor: str) -> str:
+    """Whose tokens name them, if it can be nobody else's: an isolation of somebody whom there is not stops nobody."""
+    settings = load(config)
+    if actor in {client.id for client in settings.clients}:
+        return str(settings.api.base_url)
+    issuers = [*(each.issuer for each in settings.issuers), *(each.issuer for each in settings.saml)]
+    if len(issuers) != 1 or settings.aws_identities is not None:
         raise typer.BadParameter("say which issuer's tokens name them: --issuer URL")
-    return issuers[0].issuer
+    return issuers[0]
 
 
 def _touched(config: Any, actor: str, issuer: str, since: str) -> list[dict[str, Any]]:

@@ -79,7 +79,8 @@ class _Client(asyncio.Protocol):
         """Ask as it was asked then, and return the answer."""
         if self._lost:
             raise _gone()
-        self._answer, self._copied = Heard(), one.copied or encode.frame(b"f", _NO_DATA)
+        # In the extended protocol the Sync before is ignored while a COPY waits for data: another follows it.
+        self._answer, self._copied = Heard(), (bytes(one.copied) or encode.frame(b"f", _NO_DATA)) + (b"" if one.parameters is None else encode.SYNC)
         self._done = asyncio.get_running_loop().create_future()
         self._target.transport.write(_question(one))
         await self._done

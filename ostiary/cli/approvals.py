@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ostiary.cli.codes import CommandFailed, ExitCode
+from ostiary.cli.asking import answers
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
 from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, say, table
 from ostiary.cli.tokens import SUBJECT_TOKEN, Api, CaFile, SubjectToken, subject_token
@@ -25,17 +25,14 @@ WATCH_SECONDS = 1.0
 def _call(
     config: Path, api: str | None, subject: str, ca_file: Path | None, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    from ostiary.api.client import MAX_PAGE, ApiRefused, ask
+    from ostiary.api.client import MAX_PAGE, ask
 
     url = api if api is not None else load(config).api.base_url
-    try:
+    with answers(url):
         return ask(
             url, method, path, subject_token(url, subject), body=body, most=MAX_PAGE,
             ca_file=None if ca_file is None else str(ca_file),
         )  # fmt: skip
-    except ApiRefused as exc:
-        code = ExitCode.NO if exc.error else ExitCode.UNAVAILABLE
-        raise CommandFailed(code, f"{url}: {exc}") from None
 
 
 def _row(each: dict[str, Any]) -> dict[str, Any]:

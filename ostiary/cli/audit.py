@@ -76,6 +76,9 @@ def search(
     value: Annotated[
         str | None, typer.Option(help="A whole value that was sent to a PostgreSQL, or shown: by whom, and when. Goes on record.")
     ] = None,
+    screen: Annotated[
+        str | None, typer.Option(help="Words that all were on the screen, or in the output, of one command or shell of SSH. Goes on record.")
+    ] = None,
     row: Annotated[str | None, typer.Option(help="A table and a key, as in orders/4711: who touched that row. Goes on record.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most this many, the newest.")] = 100,
     config: ConfigFile = DEFAULT_CONFIG,
@@ -83,7 +86,7 @@ def search(
 ) -> int:
     """Find entries, newest first. With `--output json`, one entry a line. Ends with 1 if there are none.
 
-    `--value` and `--row` look into recordings, which takes their key: with 2 if some could not be read.
+    `--value`, `--screen` and `--row` look into recordings, which takes their key: with 2 if some could not be read.
     """
     from ostiary.audit.search import search as find
     from ostiary.cli.record import on_record
@@ -106,10 +109,11 @@ def search(
         since=since,
         until=until,
         value=value,
+        screen=screen,
         row=row,
         limit=limit,
     )
-    values = None if value is None and row is None else touched(settings)
+    values = None if value is None and row is None and screen is None else touched(settings)
     if values is not None:
         on_record(settings, "replay", {"replay": {"how": "searched"}})
     count = 0
@@ -224,13 +228,13 @@ def verify(
     """
     from ostiary.audit import verify as verifier
 
+    how = ["--min-index", str(min_index), "--keep-days", str(keep_days), *(["--tree-only"] if tree_only else [])]
     if log is not None and log.startswith(("https://", "http://")):
-        return _verify_url(log, policy, vkey, output, ["--tree-only"] if tree_only else [])
+        return _verify_url(log, policy, vkey, output, how, tree_only=tree_only)
     directory = Path(load(config).gateway.state_dir) / "audit" if log is None else Path(log)
     if directory.is_file():
         return _check_proof(directory, policy, vkey, config, output)
-    arguments = [str(directory), "--output", output.value, "--min-index", str(min_index), "--keep-days", str(keep_days)]
-    arguments += ["--tree-only"] if tree_only else []
+    arguments = [str(directory), "--output", output.value, *how]
     if policy is not None:
         arguments += ["--policy", str(policy)]
     elif vkey is not None:
@@ -239,13 +243,15 @@ def verify(
         arguments += ["--trust-on-first-use"]
     elif (trusted := root or _own_root(config)) is not None:
         arguments += ["--root", str(trusted)]
+    if log is None and (listed := directory.parent / "policy").exists():
+        arguments += ["--expect", str(listed)]
     if live if live is not None else any(_is_written(origin) for origin in verifier.find_origins(directory)):
         arguments.append("--live")
     with working("verifying"):
         return verifier.main(arguments)
 
 
-def _verify_url(url: str, policy: Path | None, vkey: str | None, output: Output, how: list[str]) -> int:
+def _verify_url(url: str, policy: Path | None, vkey: str | None, output: Output, how: list[str], *, tree_only: bool) -> int:
     """Fetch a published log and verify it. What cannot be fetched is incomplete (2), a forged checkpoint tampered with (1)."""
     import tempfile
 
@@ -265,7 +271,7 @@ def _verify_url(url: str, policy: Path | None, vkey: str | None, output: Output,
     with tempfile.TemporaryDirectory(prefix="ostiary-verify-") as folder:
         try:
             with working(f"fetching {url}"):
-                mirror(url, Path(folder), trusted, tree_only=bool(how))
+                mirror(url, Path(folder), trusted, tree_only=tree_only)
         except NotFetched as problem:
             say(f"ostiary: {problem}")
             return ExitCode.NO if problem.tampered else ExitCode.INCOMPLETE
@@ -346,7 +352,7 @@ def prove(
 
 @app.command("rotate")
 def rotate(
-    writer: Annotated[str, typer.Argument(help="Whose log: worker-1 or control.")],
+    writer: Annotated[str, typer.Argument(help="Whose log: worker-1 (and so on, one for each worker) or control.")],
     abandon: Annotated[
         str, typer.Option(help="Give the old log up as it is, for this reason: it is damaged, and no copy is left.")
     ] = "",
@@ -416,7 +422,7 @@ def export(
     ] = None,
     cursor: Annotated[
         Path | None,
-        typer.Option(help="File that remembers how far the export came: the next one goes on there, without a gap."),
+        typer.Option(help="File that remembers how far the export came: the next one goes on there."),
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> int:
@@ -432,9 +438,14 @@ def export(
             came = msgspec.json.decode(cursor.read_bytes(), type=dict[str, int])
         except msgspec.DecodeError as exc:
             raise CommandFailed(ExitCode.STORAGE, f"{cursor} is not a cursor of an export: {exc}") from None
+
+    def gone(origin: str, first: int, stop: int) -> None:
+        say(f"{origin}: entries {first} to {stop - 1} were pruned before they were exported")
+        came[origin] = stop
+
     count = 0
     with working("exporting"), _appending(file) as out:
-        for exported in lines(state, form, came):
+        for exported in lines(state, form, came, gone):
             out.write(exported.line + b"\n")
             came[exported.origin] = exported.index + 1
             count += 1

@@ -7,11 +7,10 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, complete_connection, load
 from ostiary.cli.output import emit_json
 from ostiary.cli.tokens import (
@@ -23,13 +22,8 @@ from ostiary.cli.tokens import (
     Purpose,
     SubjectToken,
     Ticket,
-    held_at,
-    read_details,
+    exchanged,
 )
-from ostiary.cli.tokens import subject_token as held_token
-
-if TYPE_CHECKING:
-    from ostiary.api.client import GrantedKeys
 
 Name = Annotated[str, typer.Argument(help="The connection, of type aws.", autocompletion=complete_connection)]
 Endpoint = Annotated[
@@ -54,7 +48,7 @@ def aws(
     """Print keys for a connection as AWS's `credential_process` wants them: JSON, fresh each time."""
     import datetime as dt
 
-    keys = _keys(config, api, subject, actor, name, purpose, ticket, details, ca_file)
+    keys = exchanged(config, api, subject, actor, [name], purpose, ticket, details, None, ca_file, keys=True)
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=keys.seconds)
     emit_json(
         {
@@ -81,7 +75,7 @@ def env(
 ) -> None:
     """Print what a shell needs to use a connection: `eval "$(ostiary env aws-prod)"`. It holds a secret: do not keep it."""
     where = endpoint or _listener(config)
-    keys = _keys(config, api, subject, actor, name, purpose, ticket, details, ca_file)
+    keys = exchanged(config, api, subject, actor, [name], purpose, ticket, details, None, ca_file, keys=True)
     lines = {
         "AWS_ENDPOINT_URL": where,
         "AWS_ACCESS_KEY_ID": keys.access_key,
@@ -91,25 +85,6 @@ def env(
     if ca_file is not None:
         lines["AWS_CA_BUNDLE"] = str(ca_file.absolute())
     sys.stdout.write("".join(f"export {each}={shlex.quote(value)}\n" for each, value in lines.items()))
-
-
-def _keys(
-    config: Path, api: str | None, subject: str, actor: str | None, name: str, purpose: str, ticket: str, details: Path | None,
-    ca_file: Path | None,
-) -> GrantedKeys:  # fmt: skip
-    from ostiary.api.client import ApiRefused, aws_keys
-
-    url = api if api is not None else load(config).api.base_url
-    asked: dict[str, Any] = {"purpose": purpose, "ticket": ticket}
-    if actor is not None:
-        asked["actor_token"] = held_at("--actor", actor)
-    if details is not None:
-        asked["details"] = read_details(details)
-    try:
-        return aws_keys(url, held_token(url, subject), name, ca_file=None if ca_file is None else str(ca_file), **asked)
-    except ApiRefused as exc:
-        code = ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE
-        raise CommandFailed(code, f"{url}: {exc}") from None
 
 
 def _listener(config: Path) -> str:

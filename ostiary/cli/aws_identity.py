@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
+from ostiary.cli.asking import answers
 from ostiary.cli.codes import CommandFailed, ExitCode
 
 EXPORT = ["aws", "configure", "export-credentials", "--format", "process"]
@@ -24,12 +25,14 @@ EXPIRES = 300
 
 def presigned(api_url: str, ca_file: str | None) -> tuple[str, str]:
     """A presigned URL for that gateway, and the nonce of it that it is bound to."""
-    from ostiary.api.client import ApiRefused, nonce
+    from ostiary.api.client import nonce
 
-    try:
+    with answers(api_url):
         said = nonce(api_url, ca_file=ca_file)
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE, f"{api_url}: {exc}") from None
+    if said["audience"].rstrip("/") != api_url.rstrip("/"):  # it may hand on what another gateway asked it for
+        raise CommandFailed(
+            ExitCode.NOT_ADMITTED, f"{api_url} asks for a proof that is meant for {said['audience']}; name that as --api"
+        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_STS") or said["endpoint"]
     headers = {"x-ostiary-audience": said["audience"], "x-ostiary-nonce": said["nonce"]}
     return sign(endpoint, _region_of(endpoint), credentials(), headers, dt.datetime.now(dt.UTC)), said["nonce"]

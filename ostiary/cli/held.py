@@ -26,6 +26,7 @@ def keep(api_url: str, token: Secret, seconds: int) -> None:
     text = json.dumps({"api": api_url, "token": token.reveal(), "expires": int(time.time()) + seconds})
     if (ring := _keyring()) is not None:
         ring.set_password(SERVICE, api_url, text)
+        _path(api_url).unlink(missing_ok=True)
         return
     path = _path(api_url)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

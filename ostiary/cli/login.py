@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ostiary.cli.asking import answers, code_of
 from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, load
 from ostiary.cli.output import Output, emit_json, say
@@ -67,8 +68,7 @@ def _by_device(url: str, trust: str | None) -> Granted:
                 elif exc.error != "authorization_pending":
                     raise
     except ApiRefused as exc:
-        code_ = ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE
-        raise CommandFailed(code_, f"{url}: {_why(exc)}") from None
+        raise CommandFailed(code_of(exc), f"{url}: {_why(exc)}") from None
     except (KeyError, TypeError, ValueError):
         raise CommandFailed(ExitCode.PROTOCOL, f"{url} does not answer as a gateway does") from None
     raise CommandFailed(ExitCode.NOT_ADMITTED, "nobody typed the code in time")
@@ -86,7 +86,7 @@ def _by_browser(url: str, trust: str | None, issuer: str | None, *, opens: bool)
     import secrets
     from urllib.parse import urlencode
 
-    from ostiary.api.client import ApiRefused, grant
+    from ostiary.api.client import grant
     from ostiary.api.words import CODE, COMMAND_LINE
     from ostiary.cli.loopback import Ear
 
@@ -123,15 +123,13 @@ def _by_browser(url: str, trust: str | None, issuer: str | None, *, opens: bool)
         "redirect_uri": redirect,
         "code_verifier": verifier,
     }
-    try:
+    with answers(url):
         return grant(url, form, ca_file=trust)
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE, f"{url}: {exc}") from None
 
 
 def logout(api: Api = None, ca_file: CaFile = None, config: ConfigFile = DEFAULT_CONFIG) -> None:
     """End the token that `ostiary login` keeps, everywhere, and forget it. Delegations go on: revoke them by name."""
-    from ostiary.api.client import ApiRefused, revoke
+    from ostiary.api.client import revoke
     from ostiary.cli.held import forget, held
 
     url = api_url(api, config)
@@ -140,10 +138,8 @@ def logout(api: Api = None, ca_file: CaFile = None, config: ConfigFile = DEFAULT
         forget(url)
         say("you were not logged in")
         return
-    try:
+    with answers(url, more="; you are still logged in"):
         revoke(url, token, ca_file=None if ca_file is None else str(ca_file))
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.UNAVAILABLE, f"{url}: {exc}; you are still logged in") from None
     forget(url)
     say("logged out")
 
@@ -180,11 +176,11 @@ def asked(
     token: Secret | None = None,
 ) -> dict[str, Any]:
     """Ask the API as whoever is logged in, or as whoever `token` proves."""
-    from ostiary.api.client import ApiRefused, ask
+    from ostiary.api.client import ask
     from ostiary.cli.held import needed
 
     url = api_url(api, config)
-    try:
+    with answers(url):
         return ask(
             url,
             method,
@@ -194,5 +190,3 @@ def asked(
             body=body,
             ca_file=None if ca_file is None else str(ca_file),
         )
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE, f"{url}: {exc}") from None

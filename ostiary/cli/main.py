@@ -25,6 +25,7 @@ from ostiary.cli import (
     gateway,
     keeping,
     login,
+    masking,
     policy,
     retention,
     sessions,
@@ -62,6 +63,7 @@ def build() -> typer.Typer:
     app.command("whoami")(login.whoami)
     app.command("token")(tokens.token)
     app.command("connect")(tokens.connect)
+    app.command("end-job")(tokens.end_job)
     app.command("ssh-cert")(ssh.ssh_cert)
     app.command("ssh-config")(ssh.ssh_config)
     app.command("aws")(aws.aws)
@@ -73,11 +75,13 @@ def build() -> typer.Typer:
     app.add_typer(sessions.app, name="sessions")
     audit.app.command("timeline")(timeline.timeline)
     audit.app.command("redact")(keeping.redact)
+    audit.app.command("keys")(keeping.keys)
     audit.app.command("rewrap")(keeping.rewrap)
     audit.app.command("prune")(retention.prune)
     audit.app.add_typer(retention.hold, name="hold")
     app.add_typer(audit.app, name="audit")
     app.add_typer(policy.app, name="policy")
+    app.add_typer(masking.app, name="masking")
     app.add_typer(approvals.app, name="approvals")
     app.add_typer(access.app, name="access")
     app.add_typer(witness.app, name="witness")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ostiary.model.printable import printable
+from ostiary.model.printable import printable, printable_json
 
 
 class Output(enum.StrEnum):
@@ -38,14 +38,9 @@ def plain(value: Any) -> Any:
 
 def emit_json(value: object) -> None:
     """Write one JSON document and a line end. What could drive a terminal is escaped, as JSON escapes it."""
-    import json
-
     import msgspec
 
-    text = msgspec.json.encode(plain(value)).decode()
-    if not text.isprintable():  # only inside strings: between them there is nothing but ASCII
-        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable_json(msgspec.json.encode(plain(value)).decode()) + "\n")
 
 
 def emit_lines(lines: Iterable[str]) -> None:

@@ -131,7 +131,7 @@ def explain(
     settings = load(config)
     target = connection_named(settings, connection)
     policies = _policies_of(policy, settings)
-    who = _supposed(subject, issuer or _first_issuer(settings), kind, group or [], actor or [])
+    who = supposed(subject, issuer or first_issuer(settings), kind, group or [], actor or [])
     asked = (
         _understood(target, sql)
         if sql is not None
@@ -314,8 +314,7 @@ def _simulated(done: Simulation, policies: Policies) -> dict[str, Any]:
         who = " → ".join([was.who.name or was.who.subject, *(a.name or a.subject for a in reversed(was.who.acting))])
         touched = ", ".join(sorted({f"{r.action.value} {r.name}" for r in was.touched}))
         because = "" if each.grounds is None else ", ".join(each.grounds.because)
-        before = was.verdict if was.limit is None else f"{was.verdict}, at most {was.limit} rows"
-        key = (who, was.connection, f"{was.facts.name} ({touched})", before, each.now, because)
+        key = (who, was.connection, f"{was.facts.name} ({touched})", each.was, each.now, because)
         counted[key] = counted.get(key, 0) + 1
     names = ("who", "connection", "operation", "was", "now", "policies")
     rows = [dict(zip(names, key, strict=True)) | {"times": count} for key, count in counted.items()]
@@ -328,11 +327,12 @@ def _simulated(done: Simulation, policies: Policies) -> dict[str, Any]:
     }
 
 
-def _first_issuer(settings: Config) -> str:
+def first_issuer(settings: Config) -> str:
+    """Return the issuer of those for whom none is named."""
     return settings.issuers[0].issuer if settings.issuers else "https://nobody.invalid"
 
 
-def _supposed(subject: str, issuer: str, kind: str, groups: list[str], actors: list[str]) -> VerifiedIdentity:
+def supposed(subject: str, issuer: str, kind: str, groups: list[str], actors: list[str]) -> VerifiedIdentity:
     """Make up an identity to ask about."""
     from ostiary.cli.supposing import believe
     from ostiary.policy.suppose import Supposed

@@ -17,6 +17,7 @@ from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.operations import ProtectedColumns, View
 from ostiary.protocols.postgres.operations import understand as understand_text
 from ostiary.upstream.dial import open_target
+from ostiary.upstream.rds import password_of
 from ostiary.vault.references import resolve
 
 QUESTION: Final = b"SELECT 1"
@@ -87,8 +88,7 @@ async def _reach_http(connection: HttpConnection) -> str:
 
 
 async def _ask_postgres(connection: PostgresConnection) -> str:
-    reference = connection.upstream.password
-    password = None if reference is None else resolve(reference)
+    password = await password_of(connection, resolve)
     target = await open_target(connection, password, {"application_name": "ostiary connections test"})
     try:
         answer = _Answer()
@@ -114,7 +114,7 @@ async def _look_at_postgres(connection: PostgresConnection) -> tuple[str, list[s
         )
     warnings += [
         f"protected column {each.schema}.{each.table}.{each.column} is not there: nothing protects it"
-        for each in ProtectedColumns(connection.protect, snapshot).missing
+        for each in ProtectedColumns(connection.protect, snapshot, connection.rules).missing
     ]
     return snapshot.role, warnings
 
@@ -123,13 +123,12 @@ async def understand(connection: PostgresConnection, sql: str) -> Operation:
     """Return what `sql` would do on this target, by its catalogue. Nothing of it runs there."""
     snapshot = await _snapshot(connection)
     text = sql.encode()
-    facts = understand_text(text, View(snapshot.search_path), snapshot, ProtectedColumns(connection.protect, snapshot))
+    facts = understand_text(text, View(snapshot.search_path), snapshot, ProtectedColumns(connection.protect, snapshot, connection.rules))
     return Operation(facts, text, None, b"")
 
 
 async def _snapshot(connection: PostgresConnection) -> Snapshot:
-    reference = connection.upstream.password
-    password = None if reference is None else resolve(reference)
+    password = await password_of(connection, resolve)
     catalogue = Catalogue(connection, lambda: Side.open(connection, password))
     try:
         return await catalogue.refresh()

@@ -12,13 +12,14 @@ from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ostiary.audit.touched import Touched
     from ostiary.config.types import Config
     from ostiary.model.events import StreamHead
     from ostiary.vault.keys import KeyEncryptionKey
     from ostiary.vault.payload_reading import Gap, Record
+    from ostiary.vault.ring import KeyRing
 
 
 def files_of(state: Path, session: str) -> list[Path]:
@@ -27,42 +28,59 @@ def files_of(state: Path, session: str) -> list[Path]:
     return sorted(state.glob(f"audit/*/*/payloads/{session}.osp")) if re.fullmatch(r"[0-9a-f-]{36}", session) else []
 
 
-def keys_of(config: Config) -> dict[str, KeyEncryptionKey]:
-    """Return the key-encryption keys that are here, by their ids."""
-    from ostiary.vault.keys import load_key_file
+def keys_of(config: Config, *, only_reads: bool = False) -> KeyRing:
+    """Return the key-encryption keys that are here; see `load_ring`."""
+    from ostiary.vault.ring import load_ring
 
-    folder = Path(config.gateway.state_dir) / "keys"
-    return {key.id: key for key in map(load_key_file, sorted(folder.glob("kek-*.key")))}
+    return load_ring(Path(config.gateway.state_dir), config.recordings.keys, only_reads=only_reads)
 
 
 def records(config: Config, session: str, head: StreamHead | None) -> Iterator[Record | Gap]:
     """Open the recording of a session with whichever key-encryption key it names."""
-    state = Path(config.gateway.state_dir)
-    found = files_of(state, session)
+    return _opened(_file_of(config, session), keys_of(config, only_reads=True), head)
+
+
+def followed(config: Config, session: str, wait: Callable[[], bool]) -> Iterator[Record | Gap]:
+    """Open the recording of a session that goes on: what is there, and what comes, for as long as `wait` says so."""
+    from ostiary.vault.payload_reading import follow_stream
+
+    path = _file_of(config, session)
+    return follow_stream(path, _key_of(path, keys_of(config, only_reads=True)), wait)
+
+
+def _file_of(config: Config, session: str) -> Path:
+    found = files_of(Path(config.gateway.state_dir), session)
     if not found:
         raise CommandFailed(ExitCode.NO, f"there is no recording of session {session}")
-    return _opened(found[0], keys_of(config), head, state / "keys")
+    return found[0]
 
 
-def _opened(path: Path, keys: dict[str, KeyEncryptionKey], head: StreamHead | None, where: Path) -> Iterator[Record | Gap]:
-    from ostiary.vault.payload_reading import read_header, read_stream
+def _opened(path: Path, keys: KeyRing, head: StreamHead | None) -> Iterator[Record | Gap]:
+    from ostiary.vault.payload_reading import read_stream
 
-    header = read_header(path)
-    if header.key_id not in keys:
-        raise CommandFailed(ExitCode.NO, f"the key {header.key_id}, which opens this recording, is not in {where}")
-    return read_stream(path, keys[header.key_id], head)
+    return read_stream(path, _key_of(path, keys), head)
+
+
+def _key_of(path: Path, keys: KeyRing) -> KeyEncryptionKey:
+    from ostiary.vault.keys import NoSuchKey
+    from ostiary.vault.payload_reading import read_header
+
+    try:
+        return keys.find(read_header(path).key_id)
+    except NoSuchKey as problem:
+        raise CommandFailed(ExitCode.NO, str(problem)) from None
 
 
 def touched(config: Config) -> Touched:
     """Make what looks for values in recordings; its key is made when it is first needed."""
     from ostiary.audit.touched import KEY_FILE, Touched
     from ostiary.masking import scrub
-    from ostiary.recording.contents import contents
+    from ostiary.recording.contents import contents, ssh_contents
     from ostiary.vault.keys import KEY_BYTES, create_key_file
     from ostiary.vault.references import read_private
 
     where = Path(config.gateway.state_dir) / "keys"
-    path, keys = where / KEY_FILE, keys_of(config)
+    path, keys = where / KEY_FILE, keys_of(config, only_reads=True)
     if not path.exists():
         create_key_file(path)
     key = read_private(str(path), str(path))
@@ -76,8 +94,11 @@ def touched(config: Config) -> Touched:
             told = percent
             say(f"{percent} % of {total} recordings")
 
-    return Touched(
-        key,
-        lambda file: contents(_opened(file, keys, None, where), lambda value: scrub(value, {"secret"}) != value),
-        progress=progress,
-    )
+    def is_secret(value: str) -> bool:
+        return scrub(value, {"secret"}) != value
+
+    def read(file: Path, spoken: str) -> Iterator[tuple[str, str]]:
+        held = _opened(file, keys, None)
+        return ssh_contents(held, is_secret) if spoken == "ssh" else contents(held, is_secret)
+
+    return Touched(key, read, progress=progress)

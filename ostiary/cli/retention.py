@@ -17,9 +17,11 @@ from ostiary.cli.output import Output, emit_json, emit_lines, say, table, workin
 from ostiary.cli.record import on_record
 
 if TYPE_CHECKING:
+    from ostiary.audit.cosignature import WitnessPolicy
     from ostiary.audit.jcs import Json
     from ostiary.audit.keys import Origin
     from ostiary.audit.retention import Hold, Prune
+    from ostiary.config.types import Config
 
 hold = typer.Typer(no_args_is_help=True, help="Legal holds: what must be kept, however old.", rich_markup_mode=None)
 
@@ -36,31 +38,30 @@ def prune(
     It is on record before it is done, and what is kept verifies as before. The search index is built again at the next search. A gateway may run.
     """
     from ostiary.audit import index
+    from ostiary.audit.cosignature import WitnessPolicy
     from ostiary.audit.operator import WRITER
-    from ostiary.audit.retention import carry_out, finish, plan
+    from ostiary.audit.retention import locked, plan
+    from ostiary.cli.record import witnesses_of
     from ostiary.model.errors import ConfigError
 
     settings = load(config)
     days, state = settings.audit.keep_days, Path(settings.gateway.state_dir)
     if days is None:
         raise ConfigError("audit.keep_days", "is not set, so everything is kept: say how many days entries have to be kept")
+    asked = witnesses_of(settings)
+    policy = None if asked is None else WitnessPolicy.read(asked)
     done: list[dict[str, Json]] = []
-    with working("looking for what is old enough"):
-        origins = _origins(state, settings.gateway.name)
-        plans = [(origin, plan(state, origin, days)) for origin in origins if origin.writer != WRITER]
-    for origin, found in plans:
-        if not dry_run:
-            finish(origin.folder)  # what a crash interrupted
-        if found is None:
-            continue
-        said = _said(found, days)
-        recordings = 0
-        if not dry_run:
-            on_record(settings, "redact", {"redact": {**said, "what": "entries", "why": "retention"}})
-            recordings = carry_out(found)
-        done.append({**said, "recordings": recordings})
-    if done and not dry_run:
-        index.drop(state)
+    with locked(state):  # no hold comes or goes from the plan to its end
+        with working("looking for what is old enough"):
+            origins = [origin for origin in _origins(state, settings.gateway.name) if origin.writer != WRITER]
+            found = [(origin, plan(state, origin, days, witnesses=policy)) for origin in origins]
+        done = [
+            made
+            for origin, first in found
+            if (made := _would_go(first, days) if dry_run else _gone(settings, state, origin, days, policy)) is not None
+        ]
+        if done and not dry_run:
+            index.drop(state)
     if output is Output.JSON:
         emit_json(done)
     else:
@@ -69,6 +70,26 @@ def prune(
         if not done:
             say(f"nothing is older than {days} days, by whole segments of the log, and on no hold")
     return ExitCode.OK
+
+
+def _would_go(found: Prune | None, days: int) -> dict[str, Json] | None:
+    return None if found is None else {**_said(found, days), "recordings": 0}
+
+
+def _gone(settings: Config, state: Path, origin: Origin, days: int, policy: WitnessPolicy | None) -> dict[str, Json] | None:
+    """Remove from one log what may go, on record first; what went."""
+    from ostiary.audit.retention import carry_out, finish, has_unsigned_end, plan
+    from ostiary.audit.sealer import seal_once
+    from ostiary.cli.record import witnesses_of
+
+    finish(origin.folder)  # what a crash interrupted
+    if has_unsigned_end(origin, policy):
+        seal_once(origin, witnesses_of(settings))  # where it fails, the plan finds nothing
+    found = plan(state, origin, days, witnesses=policy)
+    if found is None:
+        return None
+    on_record(settings, "redact", {"redact": {**_said(found, days), "what": "entries", "why": "retention"}})
+    return {**_said(found, days), "recordings": carry_out(found)}
 
 
 def _said(found: Prune, days: int) -> dict[str, Json]:
@@ -97,7 +118,7 @@ def set_(
     output: OutputFormat = Output.TEXT,
 ) -> int:
     """Keep what a search for these finds, now and later, until the hold is released. With no option: everything."""
-    from ostiary.audit.retention import Hold, holds, keep_holds
+    from ostiary.audit.retention import Hold, check_room, holds, keep_holds, locked
     from ostiary.audit.search import check
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
@@ -110,12 +131,14 @@ def set_(
         reason.strip()[:512], person=person, actor=actor, task=task, connection=connection, session=session, since=since, until=until
     )
     check(made.query())
-    known = holds(state)
-    if name in known:
-        raise CommandFailed(ExitCode.NO, f"there is a hold {name} already: release it first")
     what: dict[str, Json] = {"action": "hold", "name": name, **_terms(made)}
-    entry = on_record(settings, "config", {"config": what})
-    keep_holds(state, known | {name: made})
+    with locked(state):
+        known = holds(state)
+        if name in known:
+            raise CommandFailed(ExitCode.NO, f"there is a hold {name} already: release it first")
+        check_room(known)
+        entry = on_record(settings, "config", {"config": what})
+        keep_holds(state, known | {name: made})
     return _told("held", name, entry, output)
 
 
@@ -127,17 +150,18 @@ def release(
     output: OutputFormat = Output.TEXT,
 ) -> int:
     """Let go of a hold: what is old enough may be removed again."""
-    from ostiary.audit.retention import holds, keep_holds
+    from ostiary.audit.retention import holds, keep_holds, locked
 
     settings = load(config)
     state = Path(settings.gateway.state_dir)
-    known = holds(state)
-    if name not in known:
-        raise CommandFailed(ExitCode.NO, f"there is no hold {name}")
     if not reason.strip():
         raise CommandFailed(ExitCode.USAGE, "--reason is empty: the log has to say why")
-    entry = on_record(settings, "config", {"config": {"action": "release", "name": name, "reason": reason.strip()[:512]}})
-    keep_holds(state, {other: kept for other, kept in known.items() if other != name})
+    with locked(state):
+        known = holds(state)
+        if name not in known:
+            raise CommandFailed(ExitCode.NO, f"there is no hold {name}")
+        entry = on_record(settings, "config", {"config": {"action": "release", "name": name, "reason": reason.strip()[:512]}})
+        keep_holds(state, {other: kept for other, kept in known.items() if other != name})
     return _told("released", name, entry, output)
 
 

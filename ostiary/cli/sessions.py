@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,20 @@ from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, comple
 from ostiary.cli.output import Output, emit_json, emit_lines, emit_safe, say, table, working
 from ostiary.cli.record import on_record
 from ostiary.cli.recordings import records
-from ostiary.cli.tokens import SUBJECT_TOKEN, CaFile, SubjectToken, exchanged, listener
+from ostiary.cli.replaying import (
+    File,
+    IdleLimit,
+    ReplayOutput,
+    Speed,
+    Start,
+    Stop,
+    Transcript,
+    Which,
+    find_terminal,
+    play,
+    write_asciicast,
+)
+from ostiary.cli.tokens import SUBJECT_TOKEN, Api, CaFile, SubjectToken, exchanged, listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +40,7 @@ if TYPE_CHECKING:
     from ostiary.recording.transcript import Event
     from ostiary.vault.payload_reading import Gap, Record
 
-app = typer.Typer(no_args_is_help=True, help="Sessions on record: list, show, replay.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Sessions: list, show, replay; watch and end those that run.", rich_markup_mode=None)
 
 SessionId = Annotated[str, typer.Argument(help="The session's id, or its beginning if that is enough to tell.")]
 MAX_ENTRIES = 1_000_000
@@ -39,14 +54,20 @@ def list_(
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
     since: Annotated[str | None, typer.Option(help="From this time on, UTC: 2026-11-21 or 2026-11-21T08:01.")] = None,
     until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+    screen: Annotated[
+        str | None, typer.Option(help="Only where these words were on the screen, or in the output, of one command or shell. Goes on record.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_ENTRIES, help="At most this many, the newest.")] = 50,
     config: ConfigFile = DEFAULT_CONFIG,
     output: OutputFormat = Output.TEXT,
-) -> None:
-    """List sessions, newest first."""
+) -> int:
+    """List sessions, newest first. With `--screen`, ends with 2 if a recording could not be read."""
     from ostiary.audit.search import Query, outcome_of, search
 
-    state = load(config).gateway.state_dir
+    settings = load(config)
+    state = settings.gateway.state_dir
+    status = ExitCode.OK
+    shown: set[str] | None = None
     query = Query(
         kind="session.start",
         person=person,
@@ -55,17 +76,38 @@ def list_(
         task=task,
         since=since,
         until=until,
-        limit=limit,
+        limit=limit if screen is None else MAX_ENTRIES,
     )
     with working("searching"):
-        rows = []
+        if screen is not None:
+            shown, status = _shown_on(settings, screen)
+        rows: list[dict[str, Any]] = []
         for start in search(state, query):
+            if len(rows) == limit:
+                break
+            if shown is not None and start.get("session") not in shown:
+                continue
             end = outcome_of(state, start["id"])
             rows.append(_row(start, None if end is None else end.entry))
     if output is Output.JSON:
         emit_json(rows)
-        return
-    table(rows, ["session", "began", "who", "connection", "operations", "status"], empty="no sessions")
+    else:
+        table(rows, ["session", "began", "who", "connection", "operations", "status"], empty="no sessions")
+    return status
+
+
+def _shown_on(settings: Config, screen: str) -> tuple[set[str], ExitCode]:
+    """Return the sessions in which words were shown, on record; and whether every recording could be looked into."""
+    from ostiary.audit.search import MAX_LIMIT, Query, search
+    from ostiary.cli.recordings import touched
+
+    values = touched(settings)
+    on_record(settings, "replay", {"replay": {"how": "searched"}})
+    found = {str(entry.get("session")) for entry in search(settings.gateway.state_dir, Query(screen=screen, limit=MAX_LIMIT), values)}
+    if values.closed:
+        session, why = values.closed[0]
+        say(f"{len(values.closed)} recordings could not be read, and were not looked into: {session}: {why}")
+    return found, ExitCode.INCOMPLETE if values.closed else ExitCode.OK
 
 
 def _row(start: dict[str, Any], end: dict[str, Any] | None) -> dict[str, Any]:
@@ -131,9 +173,22 @@ def replay(
     subject: SubjectToken = SUBJECT_TOKEN,
     ca_file: CaFile = None,
     config: ConfigFile = DEFAULT_CONFIG,
-    output: OutputFormat = Output.TEXT,
+    speed: Speed = None,
+    idle_limit: IdleLimit = None,
+    start: Start = None,
+    stop: Stop = None,
+    number: Which = 1,
+    transcript: Transcript = False,
+    file: File = None,
+    output: Annotated[
+        ReplayOutput, typer.Option("-o", "--output", envvar="OSTIARY_OUTPUT", help="How to write the recording.")
+    ] = ReplayOutput.TEXT,
 ) -> int:
-    """Print what was asked and answered in a session, as recorded and masked. Needs the key-encryption key.
+    """Show a session as recorded and masked: play its terminal, or print what was asked and answered. Needs the key-encryption key.
+
+    A session with a terminal is played where this is one, or where an option says how; any other, and with `--transcript`, is printed. Keys:
+    space pauses, `.` goes one step, left and right 10 seconds, + and - change the speed, 0 begins anew, q ends. What is played can draw, and do
+    nothing else to this terminal.
 
     That somebody looked is an entry of the log (`replay`), made before anything is shown. With `--against`, a session of PostgreSQL is
     run again through the gateway, as you and under policy, statement by statement with its parameters. Ends with 1 if a result differs.
@@ -142,22 +197,104 @@ def replay(
     state = str(settings.gateway.state_dir)
     whole = _full(state, session)
     if against is not None:
-        return _run_again(settings, config, whole, against, subject, ca_file, output)
-    recording = records(settings, whole, _head(state, whole))
-    on_record(settings, "replay", {"replay": {"how": "shown", "session": whole}})
-    happened = _happened(state, whole, recording)
-    if output is Output.JSON:
-        for event in happened:
-            emit_json(event)
+        if output is ReplayOutput.ASCIICAST:
+            raise CommandFailed(ExitCode.USAGE, "what is run again has no terminal")
+        return _run_again(settings, config, whole, against, subject, ca_file, Output(output.value))
+    head = _head(state, whole)
+    opened = partial(records, settings, whole, head)
+    opened()  # so that what cannot be opened is said before it is on record that somebody looked
+    how = "exported" if output is ReplayOutput.ASCIICAST else "shown"
+    on_record(settings, "replay", {"replay": {"how": how, "session": whole}})
+    wants = any(each is not None for each in (speed, idle_limit, start, stop))
+    plays = output is ReplayOutput.TEXT and not transcript and (wants or sys.stdout.isatty())
+    is_ssh = _start(state, whole).get("target", {}).get("type") == "ssh"
+    terminal = find_terminal(opened, number) if is_ssh and (plays or output is ReplayOutput.ASCIICAST) else None
+    if output is ReplayOutput.ASCIICAST:
+        if terminal is None:
+            raise CommandFailed(ExitCode.NO, f"session {whole} had no terminal: there is only its transcript")
+        began = str(_start(state, whole).get("t", ""))
+        write_asciicast(opened, terminal, began=began, title=whole, idle_limit=idle_limit, file=file)
+    elif terminal is not None:
+        play(opened, terminal, speed=speed, idle_limit=idle_limit, start=start, stop=stop)
     else:
-        from ostiary.recording.transcript import lines
-
-        emit_safe(line.text for line in lines(happened))
+        _print(_happened(state, whole, opened()), Output(output.value))
     return ExitCode.OK
 
 
-def _happened(state: str, session: str, recording: Iterator[Record | Gap]) -> Iterator[Event]:
-    """Read a recording by the protocol that the session speaks."""
+def _print(happened: Iterator[Event], output: Output) -> None:
+    from ostiary.recording.transcript import lines
+
+    if output is Output.JSON:
+        for event in happened:
+            emit_json(event)
+            sys.stdout.flush()
+        return
+    for line in lines(happened):
+        emit_safe([line.text])
+        sys.stdout.flush()
+
+
+@app.command("watch")
+def watch(
+    session: SessionId,
+    transcript: Transcript = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """Look on while a session runs: its terminal as it is used, or its transcript as it grows. Ends with the session, or with Ctrl-C.
+
+    What was before is shown first, at once. Needs a connection that records in full, and the key-encryption key. That somebody looks on is
+    an entry of the log (`replay`). Whoever is watched is not slowed down by it, and not told.
+    """
+    from contextlib import suppress
+
+    from ostiary.cli.watching import draw, recording
+
+    settings = load(config)
+    state = str(settings.gateway.state_dir)
+    whole = _full(state, session)
+    followed = recording(settings, whole)
+    on_record(settings, "replay", {"replay": {"how": "watched", "session": whole}})
+    with suppress(KeyboardInterrupt):
+        if output is Output.TEXT and not transcript and sys.stdout.isatty() and _type(state, whole) == "ssh":
+            draw(followed)
+        else:
+            _print(_happened(state, whole, followed, live=True), output)
+        say(f"session {whole} has ended")
+    return ExitCode.OK
+
+
+@app.command("end")
+def end(
+    session: SessionId,
+    reason: Annotated[str, typer.Option(help="Why; recorded.")],
+    api: Api = None,
+    ca_file: CaFile = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> int:
+    """End a running session at once, as a person of an [admin] group. Ends with 1 if it is not known to have ended.
+
+    Its token stays good: `ostiary revoke` and `ostiary isolate` keep somebody out.
+    """
+    from ostiary.cli.login import asked
+    from ostiary.cli.watching import is_over, wait_end
+
+    settings = load(config)
+    state = str(settings.gateway.state_dir)
+    whole = _full(state, session)
+    if is_over(state, whole):
+        raise CommandFailed(ExitCode.NO, f"session {whole} has ended already")
+    asked(api, config, ca_file, "POST", "/v1/sessions/end", body={"session": whole, "reason": reason})
+    ended = wait_end(settings, whole)
+    if output is Output.JSON:
+        emit_json({"session": whole, "ended": ended})
+    say(f"session {whole} has ended" if ended else f"the gateway was told to end session {whole}; the log does not say yet that it has")
+    return ExitCode.OK if ended else ExitCode.NO
+
+
+def _happened(state: str, session: str, recording: Iterator[Record | Gap], *, live: bool = False) -> Iterator[Event]:
+    """Read a recording by the protocol that the session speaks. `live`: its log is not complete, and is left out."""
     from ostiary.recording.http_transcript import http_events
     from ostiary.recording.ssh_transcript import ssh_events
     from ostiary.recording.transcript import events
@@ -166,7 +303,7 @@ def _happened(state: str, session: str, recording: Iterator[Record | Gap]) -> It
         case "http":
             return http_events(recording)
         case "ssh":
-            return ssh_events(recording, _entries(state, session))
+            return ssh_events(recording, () if live else _entries(state, session))
         case _:
             return events(recording)
 
@@ -233,11 +370,14 @@ def _show(ran: Ran, output: Output) -> None:
 
 def _type(state: str, session: str) -> str:
     """Return which protocol a session speaks, as its start says."""
+    return str(_start(state, session).get("target", {}).get("type", ""))
+
+
+def _start(state: str, session: str) -> dict[str, Any]:
+    """Return the entry that began a session; nothing where there is none."""
     from ostiary.audit.search import Query, search
 
-    for entry in search(state, Query(kind="session.start", session=session, limit=1)):
-        return str(entry.get("target", {}).get("type", ""))
-    return ""
+    return next(iter(search(state, Query(kind="session.start", session=session, limit=1))), {})
 
 
 def _head(state: str, session: str) -> StreamHead | None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ostiary.cli.asking import answers
 from ostiary.cli.codes import CommandFailed, ExitCode
 from ostiary.cli.login import api_url
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, complete_connection
@@ -56,7 +57,7 @@ def ssh_cert(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Get a short-lived SSH certificate, KEY-cert.pub. It ends with the token that it is made from, and is revoked with it."""
-    from ostiary.api.client import ApiRefused, ask
+    from ostiary.api.client import ask
 
     private = key.expanduser()
     public = _public_key(private)
@@ -65,10 +66,9 @@ def ssh_cert(
     body = {"public_key": public, "connections": connections, "sources": source or []}
     trust = None if ca_file is None else str(ca_file)
     try:
-        answer = ask(url, "POST", "/v1/ssh/certificates", granted.token, body=body, ca_file=trust)
+        with answers(url):
+            answer = ask(url, "POST", "/v1/ssh/certificates", granted.token, body=body, ca_file=trust)
         certificate, expires = str(answer["certificate"]), int(answer["expires"])
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.NOT_ADMITTED, f"{url}: {exc}") from None
     except (KeyError, TypeError, ValueError):
         raise CommandFailed(ExitCode.PROTOCOL, f"{url} does not answer as a gateway does") from None
     place = private.with_name(f"{private.name}-cert.pub")
@@ -95,16 +95,15 @@ def ssh_config(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Print the lines for ~/.ssh/config, and keep beside KEY whom to believe about the gateway's host key."""
-    from ostiary.api.client import ApiRefused, about_ssh
-    from ostiary.config.types import split_address
+    from ostiary.api.client import about_ssh
+    from ostiary.config.words import split_address
     from ostiary.model.errors import ConfigError
 
     url = api_url(api, config)
     try:
-        told = about_ssh(url, ca_file=None if ca_file is None else str(ca_file))
+        with answers(url, more="; is there a [listen.ssh]?"):
+            told = about_ssh(url, ca_file=None if ca_file is None else str(ca_file))
         host, port = split_address(gateway or str(told["address"]))
-    except ApiRefused as exc:
-        raise CommandFailed(ExitCode.UNAVAILABLE, f"{url}: {exc}; is there a [listen.ssh]?") from None
     except (KeyError, ValueError) as exc:
         raise ConfigError("--gateway", str(exc)) from None
     if gateway is None and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound

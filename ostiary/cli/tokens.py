@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ostiary.cli.codes import CommandFailed, ExitCode
+from ostiary.cli.asking import answers
 from ostiary.cli.options import DEFAULT_CONFIG, ConfigFile, OutputFormat, complete_connection, load
 from ostiary.cli.output import Output, emit_json, say
 
@@ -49,6 +49,17 @@ Details = Annotated[
 Account = Annotated[
     str | None, typer.Option(help="A service account to use, if the workload's own token proves that it may.")
 ]
+ClientCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--client-cert",
+        envvar="OSTIARY_CLIENT_CERT",
+        help="PEM file with a client certificate: the token is bound to it, and good on TLS connections with it alone.",
+    ),
+]
+ClientKey = Annotated[
+    Path | None, typer.Option("--client-key", envvar="OSTIARY_CLIENT_KEY", help="PEM file with its private key.")
+]
 SUBJECT_TOKEN = "env:OSTIARY_SUBJECT_TOKEN"  # noqa: S105 - where it is, not what it is
 
 
@@ -68,11 +79,16 @@ def token(
     ticket: Ticket = "",
     details: Details = None,
     account: Account = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
     config: ConfigFile = DEFAULT_CONFIG,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Exchange an issuer's token for a gateway token, and print it: fit to be the password of `psql`."""
-    granted = exchanged(config, api, subject, actor, connections or [], purpose, ticket, details, account, ca_file)
+    certificate = certificate_in(client_cert, client_key)
+    granted = exchanged(
+        config, api, subject, actor, connections or [], purpose, ticket, details, account, ca_file, certificate=certificate
+    )
     if output is Output.JSON:
         emit_json(
             {"access_token": granted.token.reveal(), "expires_in": granted.seconds, "connections": connections or []}
@@ -108,6 +124,8 @@ def connect(
         bool,
         typer.Option("--bound", help="Bind the token to a key of this command's own (DPoP), for one connection made at once."),
     ] = False,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> int:
     """Run a client on a connection, logged in: `ostiary connect orders-db`, `ostiary connect orders-db -- pg_dump -s`.
@@ -116,12 +134,19 @@ def connect(
     Ends with the client's exit code.
     """
     host, port, tls = listener(config, gateway)
+    certificate = certificate_in(client_cert, client_key)
+    if certificate is not None and not tls:
+        raise typer.BadParameter("--client-cert is shown in TLS, and the listener has none")
     binding = None
     if bound:
         from ostiary.cli.binding import Binding
 
+        if certificate is not None:
+            raise typer.BadParameter("--bound and --client-cert both bind the token: give one of them")
         binding = Binding()
-    granted = exchanged(config, api, subject, actor, [name], purpose, ticket, details, account, ca_file, binding)
+    granted = exchanged(
+        config, api, subject, actor, [name], purpose, ticket, details, account, ca_file, binding, certificate=certificate
+    )
     secret = granted.token
     if binding is not None:
         from ostiary.model.secrets import Secret
@@ -136,7 +161,28 @@ def connect(
     }
     if tls and ca_file is not None:
         environment["PGSSLROOTCERT"] = str(ca_file.absolute())
+    if certificate is not None:
+        environment |= {"PGSSLCERT": certificate[0], "PGSSLKEY": certificate[1]}
     return _run(command or ["psql"], environment, secret)
+
+
+def end_job(
+    subject: SubjectToken = SUBJECT_TOKEN,
+    api: Api = None,
+    ca_file: CaFile = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Say, as the last thing that a CI job does, that it is over: what was made for it is good no more."""
+    from ostiary.api.client import ask
+
+    url = api if api is not None else load(config).api.base_url
+    with answers(url):
+        found = ask(url, "POST", "/v1/jobs/end", subject_token(url, subject), ca_file=None if ca_file is None else str(ca_file))
+    if output is Output.JSON:
+        emit_json({"task": found.get("task")})
+        return
+    say(f"the job {found.get('task')} is over")
 
 
 def exchanged(
@@ -151,9 +197,12 @@ def exchanged(
     account: str | None,
     ca_file: Path | None,
     binding: Binding | None = None,
+    *,
+    certificate: tuple[str, str] | None = None,
+    keys: bool = False,
 ) -> Any:
-    """Exchange an issuer's token for the gateway's own."""
-    from ostiary.api.client import ApiRefused, exchange
+    """Exchange an issuer's token for the gateway's own; `keys`: for keys to AWS that stand for one."""
+    from ostiary.api.client import aws_keys, exchange
 
     url = api if api is not None else load(config).api.base_url
     trusted, nonce = None if ca_file is None else str(ca_file), None
@@ -165,24 +214,30 @@ def exchanged(
         token = Secret(shown)
     else:
         token = subject_token(url, subject)
-    try:
-        return exchange(
-            url,
-            token,
-            actor_token=None if actor is None else held_at("--actor", actor),
-            connections=connections,
-            details=None if details is None else read_details(details),
-            purpose=purpose,
-            ticket=ticket,
-            account=account,
-            ca_file=trusted,
-            nonce=nonce,
-            proof=None if binding is None else binding.for_exchange(url),
-        )
-    except ApiRefused as exc:
-        # With an OAuth error it was a gateway that said no (RFC 6749, 5.2); without one, nobody fit answered.
-        code = ExitCode.NOT_ADMITTED if exc.error else ExitCode.UNAVAILABLE
-        raise CommandFailed(code, f"{url}: {exc}") from None
+    asked: dict[str, Any] = {
+        "actor_token": None if actor is None else held_at("--actor", actor),
+        "connections": connections,
+        "details": None if details is None else read_details(details),
+        "purpose": purpose,
+        "ticket": ticket,
+        "account": account,
+        "ca_file": trusted,
+        "nonce": nonce,
+    }
+    with answers(url):
+        if keys:
+            return aws_keys(url, token, **asked)
+        proof = None if binding is None else binding.for_exchange(url)
+        return exchange(url, token, proof=proof, certificate=certificate, **asked)
+
+
+def certificate_in(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
+    """The client certificate to bind to, as absolute paths; `BadParameter` for half of one."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise typer.BadParameter("--client-cert and --client-key go together")
+    return str(cert.absolute()), str(key.absolute())
 
 
 def subject_token(url: str, place: str) -> Secret:
@@ -228,7 +283,7 @@ def read_details(path: Path) -> list[dict[str, Any]]:
 
 def listener(config: Path, gateway: str | None) -> tuple[str, int, bool]:
     """Return (host, port, whether it speaks TLS) of the listener that clients use."""
-    from ostiary.config.types import is_loopback, split_address
+    from ostiary.config.words import is_loopback, split_address
     from ostiary.model.errors import ConfigError
 
     if gateway is not None:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from ostiary.config.masks import Refer
-from ostiary.config.types import AwsKey, AwsTarget, Protect
+from ostiary.config.types import AwsKey, AwsTarget, PostgresTarget, Protect
 from ostiary.model.connections import (
     AwsConnection,
     AwsCredential,
@@ -15,6 +15,7 @@ from ostiary.model.connections import (
     HttpCredential,
     HttpUpstream,
     ProtectedField,
+    RdsIam,
     Strategy,
 )
 from ostiary.model.errors import ConfigError
@@ -72,6 +73,20 @@ def aws_connection(
         hidden=tuple(_hidden(key, place, how) for place, how in target.protect.items()),
         **general,
     )
+
+
+def rds_iam(key: str, target: PostgresTarget, refer: Refer) -> RdsIam:
+    """Freeze how a database is logged in to with IAM."""
+    written = target.rds_iam
+    if written is None:
+        raise AssertionError("asked for where it stands")
+    if target.password is not None:
+        raise ConfigError(f"{key}.password", "means nothing beside rds_iam: remove one")
+    if target.tls == "disable":
+        raise ConfigError(f"{key}.tls", "`disable` is not possible with rds_iam: whoever reads a token can log in with it")
+    suffix = STS_SUFFIXES["aws-cn" if written.region.startswith("cn-") else "aws"]
+    sts = written.sts or f"https://sts.{written.region}.{suffix}"
+    return RdsIam(region=written.region, credential=_credential(f"{key}.rds_iam", written, refer), sts=sts)
 
 
 def _credential(key: str, written: AwsKey, refer: Refer) -> AwsCredential:

@@ -8,6 +8,7 @@ world: that a secret resolves (`ostiary.vault`), that a policy validates (`ostia
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -15,10 +16,12 @@ from urllib.parse import urlsplit
 import msgspec
 import re2
 
-from ostiary.config.aws import aws_address, aws_connection
+from ostiary.config.aws import aws_address, aws_connection, rds_iam
 from ostiary.config.http import check_places, check_rows, check_url, http_connection
-from ostiary.config.masks import data_classes, mask_key
+from ostiary.config.masks import data_classes, detectors, mask_key
 from ostiary.config.presets import OPEN_TO_ALL
+from ostiary.config.recordings import recordings
+from ostiary.config.trust import groups_source, job_webhooks, misuse
 from ostiary.config.types import (
     Admin,
     Alert,
@@ -43,9 +46,9 @@ from ostiary.config.types import (
     SshListener,
     SshTarget,
     Target,
-    is_loopback,
-    split_address,
 )
+from ostiary.config.words import is_loopback, split_address
+from ostiary.config.workers import check_workers
 from ostiary.model.connections import (
     ColumnRule,
     Connection,
@@ -58,9 +61,6 @@ from ostiary.model.connections import (
 )
 from ostiary.model.errors import ConfigError
 from ostiary.model.secrets import SecretRef
-
-DETECTORS: Final = frozenset({"card", "email", "iban", "ssn", "secret"})
-"""Names that `detect` takes; `tests/config` holds that masking has a detector for each, and no other."""
 
 Door = TypeVar("Door", Listener, Api)
 
@@ -86,12 +86,14 @@ def freeze(written: File, file: Path, digest: str) -> Config:
     connections = {name: _connection(name, target, written, folder) for name, target in written.connections.items()}
     check_places(connections)
     check_rows(written.budgets, connections)
+    check_workers(written)
     return Config(
         path=str(file),
         gateway=msgspec.structs.replace(written.gateway, state_dir=str(folder / written.gateway.state_dir)),
         listen=listen,
         api=_door("api", _check_api(written.api), folder),
         audit=_audit(written.audit, folder),
+        recordings=recordings(written.recordings, folder, secret_ref),
         policy=msgspec.structs.replace(written.policy, files=_policy_files(written.policy.files, folder)),
         approvals=_approvals(written.approvals, folder),
         budgets=_named("budgets", written.budgets, written),
@@ -103,7 +105,8 @@ def freeze(written: File, file: Path, digest: str) -> Config:
         scim=_scim(written, folder),
         aws_identities=_aws_identities(written, folder),
         admin=_admin(written),
-        misuse=written.misuse,
+        misuse=misuse(written.misuse),
+        job_webhooks=job_webhooks(written, lambda where, text: secret_ref(where, text, folder)),
         connections=connections,
         danger_keys=tuple(sorted(_dangers("", written))),
         digest=digest,
@@ -131,6 +134,8 @@ def _check_addresses(written: File) -> None:
         if address[1] and address in taken:
             raise ConfigError(f"{key}.address", f"is the same as {taken[address]}.address; each needs its own port")
         taken[address] = key
+    if (mtls := written.api.mtls_address) is not None and (place := _address("api.mtls_address", mtls))[1] and place in taken:
+        raise ConfigError("api.mtls_address", f"is the same as {taken[place]}.address; each needs its own port")
 
 
 def _file(key: str, path: str, folder: Path) -> str:
@@ -159,16 +164,24 @@ def _door(key: str, door: Door, folder: Path) -> Door:
             f"is missing, and {door.address} is not on loopback: tokens would cross the network readable. Set tls_cert"
             f" and tls_key, or listen on 127.0.0.1, or set {key}.danger_plaintext = true",
         )
+    if door.client_ca is not None and door.tls_cert is None:
+        raise ConfigError(f"{key}.client_ca", "asks for certificates in TLS, and there is none: set tls_cert and tls_key")
     return msgspec.structs.replace(
         door,
         tls_cert=_optional_file(f"{key}.tls_cert", door.tls_cert, folder),
         tls_key=_optional_file(f"{key}.tls_key", door.tls_key, folder),
+        client_ca=_optional_file(f"{key}.client_ca", door.client_ca, folder),
     )
 
 
 def _check_api(api: Api) -> Api:
     if api.url is not None:
         check_url("api.url", api.url, danger=api.danger_plaintext)
+    _pair("api", ("mtls_address", api.mtls_address), ("client_ca", None if api.client_ca is None else str(api.client_ca)))
+    if api.mtls_url is not None:
+        check_url("api.mtls_url", api.mtls_url, danger=False)
+        if api.mtls_address is None:
+            raise ConfigError("api.mtls_address", "is missing, while mtls_url is set")
     return api
 
 
@@ -270,6 +283,7 @@ def _issuers(issuers: tuple[Issuer, ...], folder: Path) -> tuple[Issuer, ...]:
                 login_client_secret=None
                 if issuer.login_client_secret is None
                 else _secret(f"{key}.login_client_secret", issuer.login_client_secret, folder),
+                groups_source=groups_source(f"{key}.groups_source", issuer, partial(_secret, folder=folder), partial(_file, folder=folder)),
             )
         )
     return tuple(made)
@@ -346,15 +360,12 @@ def _connection(name: str, target: Target, written: File, folder: Path) -> Conne
         raise ConfigError(
             key, "a connection's name holds letters, digits, `-`, `_` and `.`, at most 63, for clients to type"
         )
-    for index, detector in enumerate(target.detect):
-        if detector not in DETECTORS:
-            raise ConfigError(f"{key}.detect[{index}]", f"no such detector; known: {', '.join(sorted(DETECTORS))}")
     general: dict[str, Any] = {
         "name": name,
         "labels": tuple(sorted(f"{label}={value}" for label, value in target.labels.items())),
         "durability": target.durability or written.audit.durability,
         "recording": target.recording,
-        "detect": frozenset(target.detect),
+        "detect": detectors(key, target.detect, target.detectors),
         "max_sessions": target.max_sessions,
     }
     reach = _reach(key, target, folder)
@@ -401,6 +412,7 @@ def _postgres(
         database=target.database,
         user=target.user,
         password=None if target.password is None else secret_ref(f"{key}.password", target.password, folder),
+        rds_iam=None if target.rds_iam is None else rds_iam(key, target, lambda where, text: secret_ref(where, text, folder)),
         **reach,
     )
     masks = [each.mask for each in (*target.protect.values(), *target.protect_rules)]
@@ -410,14 +422,14 @@ def _postgres(
         rules=_rules(key, target.protect_rules),
         data_classes=data_classes(target.classes),
         mask_key=mask_key(key, target.mask_key, masks, lambda where, text: secret_ref(where, text, folder)),
-        catalogue_seconds=target.catalogue_seconds,
+        catalogue_seconds=target.catalogue_seconds, sql_comment=target.sql_comment,
         **general,
     )
 
 
 def ssh_door(key: str, door: SshListener, folder: Path) -> SshListener:
     """An SSH listener: it has a host key, and no TLS."""
-    if door.tls_cert or door.tls_key or door.danger_plaintext:
+    if door.tls_cert or door.tls_key or door.client_ca or door.danger_plaintext:
         raise ConfigError(f"{key}.tls_cert", "TLS means nothing here: SSH encrypts by itself. Leave it out")
     return msgspec.structs.replace(door, host_key=_optional_file(f"{key}.host_key", door.host_key, folder))
 
@@ -464,7 +476,8 @@ def ssh_connection(
         home=target.home,
         accept_env=target.accept_env,
         keep_files=target.keep_files,
-        masks_files=target.files == "mask",
+        masks_files=target.files != "clear",
+        refuses_files=target.files == "refuse",
         protect=tuple(ProtectedPath(pattern, cls) for pattern, cls in target.protect.items()),
         **general,
     )

@@ -8,7 +8,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ostiary.config.masks import Refer, data_classes, mask_key
-from ostiary.config.types import Budget, Credential, HttpTarget, is_loopback
+from ostiary.config.types import Budget, Credential, HttpTarget
+from ostiary.config.words import is_loopback
 from ostiary.model.connections import (
     AwsConnection,
     Connection,

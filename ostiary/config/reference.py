@@ -1,6 +1,6 @@
 """`docs/configuration.md`, made from the types: `python -m ostiary.config.reference > docs/configuration.md`.
 
-The words are the docstrings that stand under the fields in `types.py`. Python drops those at run time, so they are read
+The words are the docstrings that stand under the fields in `types.py` and `identities.py`. Python drops those at run time, so they are read
 from the source.
 """
 

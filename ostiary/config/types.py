@@ -12,44 +12,64 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from ostiary.config.identities import (
+    Admin,
+    AwsIdentities,
+    Client,
+    GroupsSource,
+    Issuer,
+    JobWebhook,
+    Misuse,
+    Saml,
+    Scim,
+    Tokens,
+)
+from ostiary.config.recordings import Recordings
+from ostiary.config.words import (
+    LOOPBACK,
+    Address,
+    ClassName,
+    Condition,
+    Count,
+    Name,
+    Path,
+    Quorum,
+    Seconds,
+    Section,
+    Text,
+    is_loopback,
+    split_address,
+)
 from ostiary.model.connections import AwsCredentialKind, Connection, CredentialKind, Durability, Recording, Strategy
 from ostiary.model.identity import Kind
 from ostiary.model.operations import Action
 
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
-Text = Annotated[str, Meta(min_length=1, max_length=4096)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
-Condition = str | int | bool | tuple[str | int | bool, ...]
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-ClassName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Address = Annotated[str, Meta(min_length=3, max_length=320)]
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port` or `[v6]:port`; port 0 means any free port. ValueError with a sentence if it is neither."""
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("write an IPv6 address as [address]:port")
-    if not colon or not host or any(c.isspace() for c in host):
-        raise ValueError("write it as host:port, for example 127.0.0.1:15432")
-    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"the port must be a number from 0 to 65535, not {port!r}")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine: the addresses and the one name, never a look-up."""
-    return host in LOOPBACK or (host.startswith("127.") and host.count(".") == 3)
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every section."""
+__all__ = [
+    "LOOPBACK",
+    "Address",
+    "Admin",
+    "AwsIdentities",
+    "ClassName",
+    "Client",
+    "Condition",
+    "Count",
+    "GroupsSource",
+    "Issuer",
+    "JobWebhook",
+    "Misuse",
+    "Name",
+    "Path",
+    "Quorum",
+    "Saml",
+    "Scim",
+    "Seconds",
+    "Section",
+    "Text",
+    "Tokens",
+    "is_loopback",
+    "split_address",
+]
+"""Read here too: sections are one file's to whoever reads a configuration."""
 
 
 class Gateway(Section, frozen=True):
@@ -59,6 +79,8 @@ class Gateway(Section, frozen=True):
     """Name of this gateway in the log's origin and in tokens: lower-case letters, digits, `-` and `_`."""
     state_dir: Path
     """Folder for the log, recordings, keys and index. Made by `ostiary init`; only the gateway's user may read it."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that serve clients, side by side (SO_REUSEPORT): one for each core that the gateway may have. Each has a log of its own, and takes the memory of one."""
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
     """Least level of the gateway's own diagnostics on stderr (not the audit log): `debug`, `info`, `warning`, `error`."""
     log_format: Annotated[str, Meta(pattern="^(text|json)$")] = "text"
@@ -74,6 +96,8 @@ class Listener(Section, frozen=True, kw_only=True):
     """PEM file with the listener's certificate chain, leaf first. Set it together with `tls_key`."""
     tls_key: Path | None = None
     """PEM file with the private key of `tls_cert`, readable by the gateway's user only."""
+    client_ca: Path | None = None
+    """PEM file with the authorities whose certificates clients may show: a token that was bound to one (RFC 8705) is good with it alone."""
     login_seconds: Seconds = 10.0
     """Seconds from accept to the end of login (TLS included) before the connection is cut."""
     idle_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
@@ -170,6 +194,12 @@ class Api(Section, frozen=True):
     """PEM file with the private key of `tls_cert`."""
     url: Text | None = None
     """How clients reach the API, if not by `address`: for example `https://ostiary.example.com`. Names the issuer in tokens."""
+    mtls_address: Address | None = None
+    """`host:port` of the API for clients with a certificate. Tokens that are got here are bound to that (RFC 8705). Needs `tls_cert` and `client_ca`."""
+    mtls_url: Text | None = None
+    """How clients reach that, if not by `mtls_address`."""
+    client_ca: Path | None = None
+    """PEM file with the authorities whose certificates clients may show at `mtls_address`."""
     danger_plaintext: bool = False
     """Allow the API on an address that is not loopback without TLS: tokens cross the network readable."""
 
@@ -189,6 +219,13 @@ class Api(Section, frozen=True):
         if self.url is not None:
             return self.url.rstrip("/")
         return f"{'https' if self.tls_cert else 'http'}://{self.address}"
+
+    @property
+    def mtls_base_url(self) -> str | None:
+        """How clients with a certificate reach the API, without a slash at the end; None: they do not."""
+        if self.mtls_address is None:
+            return None
+        return f"https://{self.mtls_address}" if self.mtls_url is None else self.mtls_url.rstrip("/")
 
 
 class Audit(Section, frozen=True):
@@ -217,9 +254,6 @@ class Policy(Section, frozen=True):
 
     files: tuple[Path, ...]
     """Cedar policy files, in any order; a relative path is looked up beside the configuration file."""
-
-
-Quorum = Annotated[str, Meta(pattern=r"^[^\s,:]+(:[1-9][0-9]?)?$")]
 
 
 class Webhook(Section, frozen=True):
@@ -334,182 +368,6 @@ class Alert(Section, frozen=True):
     """Only for people of these groups."""
 
 
-class Issuer(Section, frozen=True):
-    """An identity provider whose tokens are trusted."""
-
-    issuer: Text
-    """The exact `iss` of its tokens."""
-    audience: Text | tuple[Text, ...]
-    """The `aud` that its tokens for this gateway carry; of several, one must be there."""
-    kind: Kind = Kind.HUMAN
-    """What its subjects are: `human`, `workload` (CI jobs, service accounts) or `agent`."""
-    algorithms: tuple[
-        Annotated[str, Meta(pattern="^(EdDSA|Ed25519|ES256|ES384|ES512|RS256|RS384|RS512|PS256|PS384|PS512)$")], ...
-    ] = (
-        "EdDSA",
-        "ES256",
-        "RS256",
-    )
-    """Signature algorithms accepted from it. Symmetric algorithms and `none` are never accepted."""
-    discovery: bool = False
-    """Find its keys through `<issuer>/.well-known/openid-configuration`. Set this, or `jwks_url`, or `jwks_file`."""
-    jwks_url: Text | None = None
-    """URL of its keys (a JWK set). `https` only, except on loopback."""
-    jwks_file: Path | None = None
-    """File with its keys (a JWK set), for issuers without a URL."""
-    ca_file: Path | None = None
-    """PEM file with the certificate authorities to trust for `discovery` and `jwks_url`, instead of the system's."""
-    jwks_seconds: Seconds = 600.0
-    """Seconds after which its keys are fetched again. An unknown key id fetches at once, at most every few seconds."""
-    jwks_stale_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 86_400.0
-    """Seconds for which known keys are still used while the issuer cannot be reached; then its logins fail."""
-    token_types: tuple[str, ...] = ("", "jwt")
-    """Values of the `typ` header that its logins have, in lower case; `""` is an absent one. `at+jwt` for access tokens."""
-    authorized_parties: tuple[Text, ...] = ()
-    """Values of `azp` accepted beside our own audience (OpenID Connect Core, 3.1.3.7); `*`: any, where a workload's own id stands there."""
-    leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
-    """Seconds by which its clock may differ from ours."""
-    max_token_seconds: Seconds = 86_400.0
-    """Seconds between `iat` and `exp` beyond which its tokens are refused."""
-    required_claims: dict[str, Condition] = {}
-    """Claims that a token must carry, each with exactly this value or one of a list, for issuers that serve many tenants: `{ project_id = "42" }`."""
-    name_claim: Text = "name"
-    """Claim with the display name."""
-    email_claim: Text = "email"
-    """Claim with the e-mail address; used only where `email_verified` is true."""
-    require_verified_email: bool = True
-    """Refuse a token whose `email_verified` is there and not true; without this, only the address is dropped."""
-    groups_claim: str | tuple[Text, ...] = "groups"
-    """Claim with the groups, a list of strings; a list of names on the way down to it: `["realm_access", "roles"]`; `""`: its groups are not used."""
-    kind_claim: Text | None = None
-    """Claim that says `human`, `workload` or `agent`, for an issuer of several kinds; `kind` where it is absent."""
-    task_claim: Text | None = None
-    """Claim with the id of one run, delegation or mandate: it ties the events of the run together."""
-    initiator_claim: Text | None = None
-    """Claim with the person who started a workload, for example `actor` or `user_login`."""
-    initiator_name_claim: Text | None = None
-    """Claim with that person's display name."""
-    initiator_proved: bool = False
-    """Whether this issuer proves the initiator (true), or names only an owner (false)."""
-    initiator_proof: dict[str, Condition] = {}
-    """And only where these claims hold too: `{ run_attempt = "1" }` leaves out re-runs that somebody else started."""
-    actor_kind: Kind = Kind.AGENT
-    """What the actors in its tokens' `act` claims are."""
-    actor_issuers: tuple[Text, ...] = ()
-    """Other issuers that it may name inside `act`; its own is always fine."""
-    login_client_id: Text | None = None
-    """Our client id there, for `ostiary login`: its ID tokens carry it as `aud`. Needs `discovery`."""
-    login_client_secret: Text | None = None
-    """Where our client secret there is kept, if it wants one: `file:/path` or `env:NAME`."""
-    login_scopes: tuple[Text, ...] = ("openid", "profile", "email")
-    """Scopes asked for at a login. Many issuers give a refresh token only for `offline_access`."""
-    login_check_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 900.0
-    """How often the issuer is asked, with the refresh token of their last login, whether somebody is still there on whom delegations, accounts
-    or fresh tokens hang. A no ends all of it at once. 0: never."""
-    purpose_claim: Text | None = None
-    """Claim with what the token is for, in a sentence; recorded as said."""
-    ticket_claim: Text | None = None
-    """Claim with a ticket's number; recorded as said."""
-    subject_prefix: Text | None = None
-    """What every subject must begin with: `system:serviceaccount:prod:`, or `spiffe://prod.example/`."""
-    preset: Annotated[str, Meta(pattern="^(github|gitlab|kubernetes|spiffe|entra|gcp)$")] | None = None
-    """Defaults for an issuer of this sort, each of which a setting here overrides: `github`, `gitlab`, `kubernetes`, `spiffe`, `entra` or `gcp`."""
-
-
-class Saml(Section, frozen=True):
-    """A SAML 2.0 identity provider at which people log in with a browser."""
-
-    issuer: Text
-    """Its entity id, exactly: the `Issuer` of its assertions."""
-    sso_url: Text
-    """Where it takes requests (HTTP-Redirect). `https` only, except on loopback."""
-    cert_file: Path
-    """PEM file with the certificates that its assertions may be signed with; two while it changes from one to the other."""
-    audience: Text | None = None
-    """Our entity id there; `<api url>/saml/metadata` if not set."""
-    subject_attribute: Text | None = None
-    """Attribute that names the person; the NameID if not set."""
-    name_attribute: Text = "displayName"
-    """Attribute with the display name."""
-    email_attribute: Text = "mail"
-    """Attribute with the e-mail address."""
-    groups_attribute: Text = "groups"
-    """Attribute with the groups."""
-
-
-class Client(Section, frozen=True):
-    """An agent or a workload that proves itself to the gateway with a key of its own (`private_key_jwt`)."""
-
-    id: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9:._/@-]{0,126}$")]
-    """Its client id: the subject of its tokens, and what a delegation names."""
-    kind: Kind = Kind.AGENT
-    """What it is: `agent` or `workload`."""
-    name: Text | None = None
-    """What people are shown; its id where this is not set."""
-    jwks_file: Path | None = None
-    """File with its public keys (a JWK set)."""
-    jwks_url: Text | None = None
-    """URL of its public keys. `https` only, except on loopback."""
-    redirect_uris: tuple[Text, ...] = ()
-    """Where a person's browser is sent after they consented, exactly as written. Without one it cannot ask in a browser."""
-
-
-class Scim(Section, frozen=True):
-    """Where an identity provider tells who was disabled: SCIM 2.0 at `/scim/v2`."""
-
-    issuer: Text
-    """The issuer, one of `[[issuers]]`, whose people it tells of."""
-    token: Text
-    """Where its bearer token is kept: `file:/path` or `env:NAME`. At least 32 characters."""
-    subject: Annotated[str, Meta(pattern="^(externalId|userName|id)$")] = "externalId"
-    """Which attribute holds the `sub` of the issuer's tokens: `externalId` or `userName`."""
-
-
-class AwsIdentities(Section, frozen=True):
-    """AWS principals may log in: a role or a user signs `sts:GetCallerIdentity` for this gateway, and AWS is asked who signed."""
-
-    accounts: Annotated[tuple[Annotated[str, Meta(pattern="^[0-9]{12}$")], ...], Meta(min_length=1, max_length=1000)]
-    """Ids of the accounts that they may be of."""
-    roles: tuple[Text, ...] = ()
-    """Names of the roles that may come. Without it every role and user of these accounts may, and policy says what they may do."""
-    endpoints: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=64)] = ("https://sts.amazonaws.com",)
-    """Where AWS is asked: `https://sts.amazonaws.com`, or those of regions, `https://sts.eu-west-1.amazonaws.com`. No others ever are."""
-    ca_file: Path | None = None
-    """PEM file with the certificate authorities to trust there, instead of the system's."""
-
-
-Reaction = Annotated[str, Meta(pattern="^(off|flag|refuse|stop)$")]
-
-
-class Misuse(Section, frozen=True):
-    """What to do when a credential is used in an unusual way: `off`, `flag` (an entry in the log), `refuse`, or `stop` (end the credential and all its sessions)."""
-
-    another_network: Reaction = "flag"
-    """One credential from two networks (/24, /64) within ten minutes."""
-    another_job: Reaction = "flag"
-    """A service account used by another workload, or for another initiator, than before."""
-    interactive_client: Reaction = "flag"
-    """A workload's or an agent's credential shown by a program that a person sits at, as far as the program says what it is."""
-    another_client: Reaction = "flag"
-    """A workload's or an agent's credential shown by another sort of program than before."""
-
-
-class Admin(Section, frozen=True):
-    """Who may run the gateway through its API."""
-
-    groups: tuple[Text, ...] = ()
-    """People in one of these groups may create service accounts and isolate anybody. Nobody acts for them in this: no agent can."""
-    issuer: Text | None = None
-    """The issuer that these groups are of; any configured one if not set."""
-
-
-class Tokens(Section, frozen=True):
-    """The gateway's own tokens, minted from an issuer's."""
-
-    minutes: Annotated[int, Meta(ge=1, le=1440)] = 60
-    """Minutes that a gateway token is good for, never beyond the token that it was minted from."""
-
-
 class Protect(Section, frozen=True):
     """How one column, or one field, is protected."""
 
@@ -535,6 +393,15 @@ class Class(Section, frozen=True, kw_only=True):
     """And at the end."""
     infer: bool = False
     """Let everybody who may read it filter, join, sort and group by it, though it comes back masked. Otherwise policy must permit `infer`."""
+
+
+class OwnDetector(Section, frozen=True, kw_only=True):
+    """A detector of your own."""
+
+    pattern: Text
+    """Regular expression (RE2): all that it matches is masked. It captures nothing (write `(?:…)`) and matches no empty text; `^` and `$` are the ends of a value."""
+    cls: ClassName | None = msgspec.field(name="class", default=None)
+    """Data class of what it finds, as policy names it; the detector's own name if it is not set."""
 
 
 class Target(Section, frozen=True, kw_only=True):
@@ -563,7 +430,9 @@ class Target(Section, frozen=True, kw_only=True):
     recording: Recording = Recording.FULL
     """`full` keeps what was asked and what came back, encrypted; `events` keeps the log's entries alone."""
     detect: tuple[Text, ...] = ("card", "email", "iban", "ssn", "secret")
-    """Detectors that run over every text value of what comes back, errors and notices too; `[]`: none."""
+    """Detectors that run over every text value of what comes back, errors and notices too; `[]`: none. National ids are off unless they are named."""
+    detectors: dict[ClassName, OwnDetector] = {}
+    """Detectors of your own, by name; they are on."""
     max_sessions: Count = 100
     """Sessions open at once on this connection; one more is refused."""
     danger_plaintext: bool = False
@@ -579,6 +448,8 @@ class PostgresTarget(Target, frozen=True, kw_only=True):
     """Account that the gateway logs in with."""
     password: Text | None = None
     """Where the account's password is kept, never the password: `file:/path` or `env:NAME`."""
+    rds_iam: RdsIam | None = None
+    """Log in to RDS or Aurora with IAM instead of a password. Needs TLS, as RDS does."""
     protect: dict[str, Protect] = {}
     """Protected columns: `"schema.table.column" = { class = "…", mask = "…" }`. A part with a dot or capitals is written in double quotes, as in SQL."""
     protect_rules: tuple[ProtectRule, ...] = ()
@@ -587,8 +458,10 @@ class PostgresTarget(Target, frozen=True, kw_only=True):
     """What holds of all columns of a data class, by its name."""
     mask_key: Text | None = None
     """Where the key of hashes and tokens is kept, never the key: `file:/path` or `env:NAME`; at least 16 bytes. With another key all of them change."""
+    sql_comment: bool = False
+    """Put a comment behind each statement that names who acts, for whom, the task and the session, for the database's own log and `pg_stat_activity`."""
     catalogue_seconds: Seconds = 30.0
-    """Seconds within which changes to tables, views and functions made outside the gateway are noticed."""
+    """Seconds within which an open session notices changes to tables, views and functions made outside the gateway. A new one knows them."""
 
 
 class SshTarget(Target, frozen=True, kw_only=True):
@@ -610,8 +483,8 @@ class SshTarget(Target, frozen=True, kw_only=True):
     """The account's home on the host. With it, policy sees a relative path of a command as an absolute one; else as `~/…`."""
     accept_env: tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\\*?$")], ...] = ("LANG", "LC_*")
     """Environment variables that clients may send, `*` at the end for any ending; others are dropped."""
-    files: Annotated[str, Meta(pattern="^(clear|mask)$")] = "clear"
-    """Content of files that are transferred: `clear` as it is (who may read which file is for policy to say), or `mask`: the detectors look at what SFTP reads, if it is text, and transfers that cannot be looked into (old `scp`, `rsync`, `git`) must be permitted by name."""
+    files: Annotated[str, Meta(pattern="^(clear|mask|refuse)$")] = "clear"
+    """Content of files that are transferred: `clear` as it is (who may read which file is for policy to say); `mask`: the detectors look at what SFTP reads, if it is text, and transfers that cannot be looked into (old `scp`, `rsync`, `git`) must be permitted by name; `refuse`: as `mask`, and a file in which they find something is not read on, so that its download fails."""
     keep_files: bool = False
     """Keep what is uploaded and downloaded in the recording, not only its size and SHA-256."""
     protect: dict[Text, Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,62}$")]] = {}
@@ -708,6 +581,15 @@ class AwsKey(Section, frozen=True, kw_only=True):
     """Seconds that an assumed role is asked for."""
 
 
+class RdsIam(AwsKey, frozen=True, kw_only=True):
+    """Logging in to RDS or Aurora with IAM: the password is a token for `rds-db:connect`, signed anew for each session, good for 15 minutes."""
+
+    region: Annotated[str, Meta(pattern="^[a-z]{2}(-[a-z]+)+-[0-9]$")]
+    """The database's region."""
+    sts: Annotated[str, Meta(pattern=r"^(https://[A-Za-z0-9.-]+(:[0-9]+)?|http://127\.0\.0\.1:[0-9]+)?$")] = ""
+    """Where a role is assumed, instead of STS's own endpoint in the region: a VPC endpoint's URL."""
+
+
 class AwsTarget(Target, frozen=True, kw_only=True):
     """An AWS account."""
 
@@ -752,6 +634,7 @@ class File(Section, frozen=True, kw_only=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     api: Api = msgspec.field(default_factory=Api)
     audit: Audit = msgspec.field(default_factory=Audit)
+    recordings: Recordings = msgspec.field(default_factory=Recordings)
     policy: Policy
     approvals: Approvals = msgspec.field(default_factory=Approvals)
     budgets: tuple[Budget, ...] = ()
@@ -764,6 +647,7 @@ class File(Section, frozen=True, kw_only=True):
     aws_identities: AwsIdentities | None = None
     admin: Admin = msgspec.field(default_factory=Admin)
     misuse: Misuse = msgspec.field(default_factory=Misuse)
+    job_webhooks: tuple[JobWebhook, ...] = ()
     connections: dict[str, Target] = {}
 
 
@@ -775,6 +659,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: Listen
     api: Api
     audit: Audit
+    recordings: Recordings
     policy: Policy
     approvals: Approvals
     budgets: tuple[Budget, ...]
@@ -787,6 +672,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     aws_identities: AwsIdentities | None
     admin: Admin
     misuse: Misuse
+    job_webhooks: tuple[JobWebhook, ...]
     connections: dict[str, Connection]
     danger_keys: tuple[str, ...]
     digest: str

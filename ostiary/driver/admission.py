@@ -23,19 +23,22 @@ from ostiary.audit.journal import Journal
 from ostiary.audit.writer import Writer
 from ostiary.config.types import Listener
 from ostiary.driver.devices import Devices
+from ostiary.driver.lane import Counting
 from ostiary.driver.leases import Cut, Lease, Leases
+from ostiary.driver.neighbours import Neighbours
 from ostiary.driver.targets import Destination, Destinations, Kind
 from ostiary.identity.habits import Habits
 from ostiary.identity.verifier import Verifier
-from ostiary.model.commands import Count
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.model.printable import printable
-from ostiary.model.restraints import Missing, Restraint
+from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import NOBODY, connect_operation, decide
 from ostiary.policy.policies import Policies
+from ostiary.store.commons import Commons, CommonsBusy
+from ostiary.vault.payload_format import QuotaReached
 from ostiary.vault.payloads import PayloadStream
 
 MAX_NAME_SHOWN: Final = 64
@@ -46,8 +49,6 @@ BEYOND: Final = "policy demands read-only transactions or a statement timeout, a
 
 WhyNot = Callable[[VerifiedIdentity], NotAdmitted | None]
 """Why an identity may not go on; None: it may."""
-Counter = Callable[[Count], Missing | None]
-"""Carries out `Count`."""
 
 
 class Gate(Protocol):
@@ -99,6 +100,11 @@ class Begun(msgspec.Struct, frozen=True):
         return NOBODY if self.held is None else self.held.groups
 
 
+async def _no_approvers(_who: VerifiedIdentity, why: str) -> None:
+    """Where nobody can be asked, what takes approval is refused."""
+    raise NotAdmitted(Reason.MISUSED_TOKEN, why)
+
+
 class Reception:
     """What the listeners of one worker share: whose tokens are believed, where the targets are, and the log."""
 
@@ -111,24 +117,29 @@ class Reception:
         writer: Writer,
         encoder: Encoder,
         ids: Ids,
-        open_stream: Callable[[str], PayloadStream],
+        open_stream: Callable[[str, VerifiedIdentity], PayloadStream],
         desk: Desk,
         budgets: Budgets,
         demands: Demands,
-        count: Counter,
+        counting: Counting,
+        commons: Commons,
+        neighbours: Neighbours,
         waits_inside: float = 0.0,
         devices: Devices | None = None,
         habits: Habits | None = None,
         stop: Callable[[VerifiedIdentity, str], Awaitable[None]] | None = None,
+        demand: Callable[[VerifiedIdentity, str], Awaitable[None]] = _no_approvers,
     ) -> None:
         """`waits_inside`: seconds for which an approval may be waited for inside a transaction.
 
-        `habits` watches how credentials are used; `stop` ends a credential with all its sessions, and says why.
+        `habits` watches how credentials are used; `stop` ends a credential with all its sessions, and `demand` has people approve of whatever
+        is done with one. Both say why.
         """
         self.devices = devices
         """Where people log in who bring no token; None: nowhere."""
         self._habits = habits
         self._stop = stop
+        self._demand = demand
         self._verifier = verifier
         self._targets = targets
         self.policies = policies
@@ -144,8 +155,10 @@ class Reception:
         self.waits_inside = waits_inside
         self._budgets = budgets
         self._demands = demands
-        self.count = count
-        """Counts what mandates bound."""
+        self.counting = counting
+        self.commons = commons
+        """What all workers count together."""
+        self.neighbours = neighbours
 
     @property
     def discovery(self) -> str:
@@ -174,9 +187,23 @@ class Reception:
         """Put unusual uses of a credential on record, and react as the operator said. Raises `NotAdmitted`."""
         if self._habits is None:
             return
-        for sign in self._habits.notice(who, claims.said, time.time()):
+        try:
+            signs = self._habits.notice(who, claims.said, time.time())
+        except CommonsBusy as exc:
+            refused = NotAdmitted(Reason.CONTROL_UNREACHABLE, f"how the credential was used is not known now: {exc}", "try again in a moment")
+            await self.turn_away(claims, who, refused)
+            raise refused from None
+        for sign in signs:
             reaction, detail = self._habits.reactions[sign.name], f"misuse {sign.name}: {sign.detail}"
-            if reaction == "flag":
+            if reaction == "approve":
+                detail += "; from now on everything takes approval"
+                try:
+                    await self._demand(who, detail)
+                except NotAdmitted as exc:
+                    refused = NotAdmitted(exc.reason, f"{detail}, which could not be told: {exc.detail}", exc.hint)
+                    await self.turn_away(claims, who, refused)
+                    raise NotAdmitted(exc.reason, hint=exc.hint) from None
+            if reaction in ("flag", "approve"):
                 entry = self._encoder.login(
                     self._ids.next(), time.time_ns(), time.monotonic_ns(),
                     said=claims.said, connection=claims.connection, who=who, detail=detail,
@@ -205,8 +232,8 @@ class Reception:
         operation, now = connect_operation(connection), int(time.time())
         held = self.desk.granted(who, connection.name)
         groups, approval = (NOBODY, "") if held is None else (held.groups, held.id)
-        decision = decide(self.policies, who, operation, connection, now=now, said=said, granted=groups)
-        if isinstance(decision, NeedsApproval) and held is not None:
+        decision = decide(self.policies, who, operation, connection, now=now, said=said)
+        if held is not None and not isinstance(decision, Permit):  # so that what needs no grant names none
             decision = decide(
                 self.policies, who, operation, connection, approved_by=groups, approval=approval, now=now, said=said,
                 granted=groups,
@@ -258,8 +285,14 @@ class Reception:
             raise NotAdmitted(Reason.GRANT_OVER)
         said = msgspec.structs.replace(said, purpose=said.purpose or who.purpose, ticket=said.ticket or who.ticket)
         entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
-        journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session))
         target.enter()
+        try:
+            journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session, who))
+        except BaseException as exc:
+            target.leave()
+            if isinstance(exc, QuotaReached):
+                raise unrecorded(exc) from None
+            raise
         try:
             started = journal.start(self.policies.digest, admitted)
             await journal.wait_durable(started)
@@ -276,6 +309,12 @@ class Reception:
         if held is not None and not self.desk.holds(held, who, connection):
             raise NotAdmitted(Reason.GRANT_REVOKED)
         return self._leases.take(who.expires, held, cut)
+
+
+def unrecorded(failure: Exception, hint: str = "") -> NotAdmitted:
+    """What somebody is told whose doings could not be put on record: at a limit, or because the log cannot be written."""
+    reason = Reason.RECORDINGS_FULL if isinstance(failure, QuotaReached) else Reason.LOG_UNAVAILABLE
+    return NotAdmitted(reason, str(failure), hint)
 
 
 def ending(failure: BaseException) -> str:

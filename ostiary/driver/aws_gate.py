@@ -14,7 +14,8 @@ from typing import cast
 from ostiary.config.types import AwsListener
 from ostiary.driver.admission import Begun, Reception
 from ostiary.driver.aws_target import AwsDestination
-from ostiary.driver.http_gate import HttpGate, HttpSession
+from ostiary.driver.http_gate import HttpGate
+from ostiary.driver.http_session import HttpSession
 from ostiary.driver.http_target import HttpDestination
 from ostiary.identity.aws_keys import AwsKeys
 from ostiary.masking.aws import AwsReplyMasker
@@ -27,10 +28,11 @@ from ostiary.protocols.aws import errors, sigv4
 from ostiary.protocols.aws.masks import fields, reads_as
 from ostiary.protocols.aws.operations import Arrival
 from ostiary.protocols.aws.relay import AwsRelay
+from ostiary.protocols.aws.sigv4 import plain_name
 from ostiary.protocols.http.messages import RequestHead
 from ostiary.protocols.http.refusals import Said
 from ostiary.protocols.http.relay import HttpRelay
-from ostiary.upstream.aws_credentials import AwsShown, plain_name
+from ostiary.upstream.aws_credentials import AwsShown
 
 
 class AwsSession(HttpSession):
@@ -39,8 +41,10 @@ class AwsSession(HttpSession):
     destination: AwsDestination
 
     def __init__(self, begun: Begun, destination: AwsDestination, reception: Reception) -> None:
-        super().__init__(begun, destination, None, asyncio.get_running_loop().time(), reception.desk, reception.count)
-        self._shown = AwsShown(destination.connection, destination.resolve, self.who, self.id, destination.sts)
+        super().__init__(begun, destination, None, asyncio.get_running_loop().time(), reception.desk, reception.counting)
+        self._shown = AwsShown(
+            destination.connection.aws_credential, destination.place, destination.resolve, self.who, self.id
+        )
         self._agent = _agent(self.who, self.id)
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
@@ -85,13 +89,18 @@ class AwsGate(HttpGate):
     """One AWS listener."""
 
     key = "listen.aws"
+    speaks_http2 = False
+    """The `aws` command and the SDKs speak HTTP/1.1 to an endpoint of one's own."""
 
     def __init__(
-        self, reception: Reception, settings: AwsListener, destinations: list[AwsDestination], keys: AwsKeys
+        self, reception: Reception, settings: AwsListener, destinations: list[AwsDestination], keys: AwsKeys, *, first: bool
     ) -> None:
+        """`first`: no worker served with these keys before, so nothing that they signed was ever let in."""
         super().__init__(reception, settings, [], None)
         self._accounts = {each.connection.name: each for each in destinations}
         self._keys = keys
+        for each in destinations if first else ():
+            each.calls.replays.forget_before()
         self._own = frozenset(name.decode() for name in self._names)
 
     def destination(self, head: RequestHead) -> HttpDestination:
@@ -134,7 +143,7 @@ class AwsGate(HttpGate):
         """What reads a request. Where it goes was read from it, so there is no fault that is not seen here again."""
         del fault
         _, _, secret, signed, target = self._opened(head)
-        arrival = Arrival(signed, target, secret, self._own, time.time())
+        arrival = Arrival(signed, target, secret, self._own, time.time(), session.who)
         return AwsRelay(head, cast(AwsSession, session).destination.calls.asking(arrival))
 
     def failed(self, head: RequestHead | None, why: Exception) -> Said:

@@ -7,6 +7,7 @@ come from a pool. However an exchange ends, `_over` runs once: what is open in t
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
@@ -15,9 +16,10 @@ import structlog
 
 from ostiary.approvals.desk import Desk
 from ostiary.approvals.words import State
-from ostiary.audit.journal import Journal, Written
+from ostiary.audit.journal import Journal
+from ostiary.driver.admission import unrecorded
 from ostiary.driver.http_target import HttpDestination, TargetLink
-from ostiary.driver.session import MAX_UNHEARD, NO_OPERATION, PENDING, Lane
+from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
 from ostiary.driver.spawn import spawn
 from ostiary.masking.documents import Unmaskable
 from ostiary.masking.http import ReplyMasker
@@ -26,22 +28,20 @@ from ostiary.model.approvals import Reply, Ticket
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
-from ostiary.model.events import PayloadKind
 from ostiary.model.identity import Said
-from ostiary.model.proofs import Outcome
-from ostiary.model.restraints import Missing, Restraint
+from ostiary.model.operations import Action
+from ostiary.model.proofs import Outcome, Recorded
+from ostiary.model.restraints import Restraint
 from ostiary.policy.policies import Policies
-from ostiary.protocols.http import encode
+from ostiary.protocols.http import refusals
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.states import Phase
-from ostiary.recording.recorder import Recorder
-from ostiary.session.exchange import reply, request
+from ostiary.session.exchange import reply, request, undecided
 from ostiary.session.path import Line
 from ostiary.vault.payload_format import PayloadError
-from ostiary.vault.payloads import PayloadStream
 
 RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Safe methods (RFC 9110, 9.2.1): sent again, once, where a kept connection turned out to be closed. Others could run twice."""
+"""Safe methods (RFC 9110, 9.2.1): reads by them are sent again, once, where a kept connection turned out to be closed. Others could run twice."""
 
 _log = structlog.get_logger("ostiary")
 
@@ -51,6 +51,22 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
+        ...
+
+    def go_on(self) -> None:
+        """Tell the client to send the body that it holds back."""
+        ...
+
+    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
+        """What goes out of a recorded piece of the answer, in this hop's framing; `length`: of the body, if it is known."""
+        ...
+
+    def ending(self, relay: HttpRelay) -> bytes:
+        """What ends the answer."""
+        ...
+
+    def answer(self, said: refusals.Said, *, bodiless: bool) -> None:
+        """Send a whole answer of the gateway's own."""
         ...
 
     def read(self, *, on: bool, why: str) -> None:
@@ -70,12 +86,14 @@ class Session(Protocol):
     """What the exchanges of one token on one connection share."""
 
     journal: Journal
+    label: str
+    """Of its exchanges, in diagnostics."""
     admitted: Permit
     destination: HttpDestination
     restraint: Restraint | None
     granted: frozenset[str]
     desk: Desk
-    count: Callable[[c.Count], Missing | None]
+    counting: Counting
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
         """What masks the answer to that request."""
@@ -104,39 +122,43 @@ class Exchange:
     def __init__(self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said) -> None:
         connection = session.destination.connection
         self.relay = relay
+        if relay.reader.socket is not None:
+            relay.reader.socket.salt = secrets.token_bytes(16)
         self.session = session
         self._client = client
         self._journal = session.journal
-        self._recorder = Recorder(session.journal.stream)
+        self._log_commands = LogCommands(session.journal)
         self.masker = session.masker(relay)
         self.line = line = Line(
             admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
         )
         line.restraint, line.granted = session.restraint, session.granted
-        self._carry_out: dict[type, Callable[[Any], Any]] = {
+        carry_out: dict[type, Callable[[Any], Any]] = {
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
             c.Clock: lambda _: int(time.time()),
-            c.Count: session.count,
+            **session.counting,
             c.AskHuman: self._ask,
             c.AwaitAnswer: self._await_answer,
             c.MakeDurable: self._make_durable,
-            c.Keep: self._keep,
+            c.Keep: self._log_commands.keep,
             c.Run: self._run,
-            c.Record: self._record,
-            c.Close: lambda command: self._journal.outcomes(command.outcomes),
+            c.Record: self._log_commands.record,
+            c.Close: self._log_commands.close,
             c.Send: self._send,
         }
-        self.requests = Lane(request(line, self.masker), self._carry_out, self._request_over)
-        self._replies = Lane(reply(line, self.masker), self._carry_out, self._reply_over)
+        name = session.label
+        self.requests = self._log_commands.lane = Lane(request(line, self.masker), carry_out, self._request_over, name)
+        self._replies = Lane(reply(line, self.masker), carry_out, self._reply_over, name)
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
+        self._again = False
+        """It went out a second time."""
         self._heard_target = False
         self._head_sent = False
         self._opened = False
         self._continued = False
-        self._under_way: Written | None = None
         self._closed_outcome = False
         self.is_over = False
         self.broke_off = False
@@ -147,6 +169,10 @@ class Exchange:
         self._target_is_full = False
         self._ended = False
         """The client sends no more."""
+        self._is_decided = False
+        """What was decided is on its way to the record."""
+        self._denying = False
+        """It has failed before that, and goes on record as refused."""
         self._ticket: Ticket | None = None
         """The question that is waited for."""
         self.waits_for_target = False
@@ -187,9 +213,9 @@ class Exchange:
         """The service has closed its end."""
         wire, self._sent = self._sent, None
         if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
-            link, self._link = self._link, None
+            link, self._link, self._again = self._link, None, True
             self.session.service(self.relay).give_back(link, keeps=False)
-            self._later(self.requests, self._dispatch(wire), answers=False)
+            spawn(self._dispatch_again(wire), self.session.label)
             return
         self._replies.lose()
 
@@ -211,7 +237,7 @@ class Exchange:
 
     def _hear_client(self, _: c.HearClient) -> Any:
         if self.relay.expects_continue and not self._continued and not self.requests.unheard:
-            self._client.write(encode.CONTINUE)
+            self._client.go_on()
         self._continued = True
         heard = self.requests.listen()
         if not self.requests.unheard:
@@ -221,8 +247,12 @@ class Exchange:
     def _hear_target(self, _: c.HearTarget) -> Any:
         return self._replies.listen()
 
+    def _make_durable(self, command: c.MakeDurable) -> Any:
+        self._is_decided = True
+        return self._log_commands.make_durable(command)
+
     def _ask(self, command: c.AskHuman) -> Any:
-        return self._later(self.requests, self._asked(command))
+        return self.requests.later(self._asked(command))
 
     async def _asked(self, command: c.AskHuman) -> Ticket:
         line, desk = self.line, self.session.desk
@@ -237,8 +267,8 @@ class Exchange:
                 self.session.desk.withdraw(command.ticket.id, State.CANCELLED)
             return Reply(None, "the client has gone")
         self._ticket = command.ticket
-        return self._later(
-            self.requests, self._answered(self.session.desk.wait(command.ticket, command.seconds, by=self, keeps=True))
+        return self.requests.later(
+            self._answered(self.session.desk.wait(command.ticket, command.seconds, by=self, keeps=True))
         )
 
     async def _answered(self, waiting: Coroutine[Any, Any, Reply]) -> Reply:
@@ -254,32 +284,6 @@ class Exchange:
             self.session.desk.call_off(ticket.id, why, by=self, keeps=not ticket.is_new)
         return ticket is not None
 
-    def _make_durable(self, command: c.MakeDurable) -> Any:
-        written = self._journal.write(command.decisions)
-        self._recorder.stream = self._journal.stream if self._journal.is_full else None
-        if not self._journal.strict:
-            return self._journal.proofs(written)
-        self._under_way = written
-        return self._later(self.requests, self._durable(written))
-
-    async def _durable(self, written: Written) -> Any:
-        await self._journal.wait_durable(written)
-        self._under_way = None
-        return self._journal.proofs(written)
-
-    def _keep(self, command: c.Keep) -> Any:
-        stream = self._recorder.stream
-        if stream is None:
-            return None
-        if command.data:
-            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
-        if command.ends and self._journal.strict:
-            return self._later(self.requests, self._kept(stream))
-        return None
-
-    async def _kept(self, stream: PayloadStream) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, stream.sync)
-
     def _run(self, command: c.Run) -> Any:
         order: Order = command.order
         if not order.intended:
@@ -292,7 +296,7 @@ class Exchange:
         if link is not None and shown is not None:
             self._attach(link, order.wire, shown)
             return None
-        return self._later(self.requests, self._dispatch(order.wire))
+        return self.requests.later(self._dispatch(order.wire))
 
     async def _dispatch(self, wire: bytes) -> None:
         """Send a request's head on a connection that has to be waited for."""
@@ -306,67 +310,60 @@ class Exchange:
             raise ConnectionResetError("the client has gone")
         self._attach(link, wire, shown)
 
+    async def _dispatch_again(self, wire: bytes) -> None:
+        """As `_dispatch`, once a kept connection turned out to be closed: no lane waits for it."""
+        try:
+            await self._dispatch(wire)
+        except Exception as exc:  # noqa: BLE001 - the exchange ends with it, and `fail` sorts by whose fault
+            self.fail(exc)
+
     def _attach(self, link: TargetLink, wire: bytes, shown: bytes) -> None:
         """Give the judged request to the service, with the credential and the actor put before its blank line."""
         self._link = link
         link.taker = self
-        if link.is_used and self.relay.body.is_done and self.relay.head.method in RETRIED:
+        if link.is_used and self._may_run_twice():
             self._sent = wire
         self._asked_at = asyncio.get_running_loop().time()
         lines = self.session.lines(self.relay, shown)
         end = wire.index(b"\r\n\r\n") + 2
         if link.transport is not None:
             link.transport.write(b"".join((wire[:end], lines, wire[end:])))
+            if self._crowded:
+                link.transport.pause_reading()
         if not self._replies.waits and not self._replies.is_over:
             self._replies.resume(None)
 
-    def _record(self, command: c.Record) -> Any:
-        if self._recorder.stream is None:
-            return self._recorder.record(command.masked, 0, "")
-        entry = NO_OPERATION if command.under is None else command.under.entry
-        return self._recorder.record(command.masked, self._journal.elapsed_us(), entry)
+    def _may_run_twice(self) -> bool:
+        """Whether it is a plain read, and was not sent again before: what a route calls something else happens once at most."""
+        under, relay = self.relay.under, self.relay
+        if under is None or self._again or relay.reader.socket is not None or relay.head.method not in RETRIED:
+            return False
+        facts = under.permit.operation.facts
+        return relay.body.is_done and facts.action is Action.READ and not facts.opaque
 
     def _send(self, command: c.Send) -> None:
         relay, masker = self.relay, self.masker
         out: list[bytes] = []
         for recorded in command.recorded:
             out.append(
-                relay.framed(recorded, masker.length, is_head=not self._head_sent, has_body=masker.has_body)
+                self._client.framed(relay, recorded, masker.length, is_head=not self._head_sent, has_body=masker.has_body)
             )
             self._head_sent = True
         opens, self._opened = relay.is_open and not self._opened, relay.is_open
         if relay.is_answered:
             self._closed_outcome = True
-            out.append(relay.ending())
+            out.append(self._client.ending(relay))
         self._client.write(b"".join(out))
         if opens:
             self._client.opened()
 
-    def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any], *, answers: bool = True) -> Any:
-        """Let the lane wait. `answers`: what comes is the reply to its command."""
-
-        async def wait() -> None:
-            try:
-                answer = await waiting
-            except Exception as exc:  # noqa: BLE001 - the exchange ends with it, and `fail` sorts it
-                if self.is_over:
-                    return
-                if answers:
-                    lane.fail(exc)
-                else:
-                    self.fail(exc)
-            else:
-                if answers and not self.is_over:
-                    lane.resume(answer)
-
-        spawn(wait(), f"exchange of {self._journal.session}")
-        return PENDING
-
     # --- the end ---
 
     def _request_over(self, failure: BaseException | None) -> None:
+        if self.relay.bug is not None:
+            _log.error("a request could not be judged", session=self._journal.session, exc_info=self.relay.bug)
         if failure is not None:
-            self.fail(failure)
+            self.fail(failure, by_client=True)
         elif self.relay.is_answered and self.relay.under is None:
             self._over(keeps=False)
         elif not self.waits_for_target:
@@ -380,21 +377,40 @@ class Exchange:
         else:
             self._over(keeps=self.relay.reader.keeps and self.relay.is_sent)
 
-    def fail(self, failure: BaseException) -> None:
-        """End it: tell the client what can be told, as long as nothing of an answer went out."""
+    def fail(self, failure: BaseException, *, by_client: bool = False) -> None:
+        """End it: tell the client what can be told, as long as nothing of an answer went out. `by_client`: it came of the request."""
+        if self.is_over or self._denying:
+            return
+        if self._is_decided or isinstance(failure, ConnectionResetError):
+            self._end(failure, by_client=by_client)
+            return
+        self._denying = True
+        for lane in (self.requests, self._replies):
+            lane.is_over = True
+        spawn(self._denied(failure, by_client=by_client), self.session.label)
+
+    async def _denied(self, failure: BaseException, *, by_client: bool) -> None:
+        """It fails before anything was decided: it is on record as refused, before the client hears of it."""
+        try:
+            why = failure if isinstance(failure, Exception) else RuntimeError()
+            written = self._journal.write((undecided(self.line, self.relay, why),))
+            await self._journal.wait_durable(written)
+        except Exception as exc:  # noqa: BLE001 - it ends all the same, and the operator hears of it
+            _log.error("a request that failed is not on record", session=self._journal.session, error=str(exc))
+            failure = exc if isinstance(exc, OstiaryError) else failure
+        self._end(failure, by_client=by_client)
+
+    def _end(self, failure: BaseException, *, by_client: bool) -> None:
         if self.is_over:
             return
-        told, name = _explained(failure, self.waits_for_target)
+        told, name = _explained(failure, self.waits_for_target and not by_client)
         if not isinstance(failure, OstiaryError | OSError):
             _log.error("bug in an exchange", session=self._journal.session, exc_info=failure)
         outcome = self.relay.outcome("unknown" if isinstance(failure, OSError) else "error", name)
         if outcome is not None:
             self._close(outcome)
         if not self._head_sent:
-            said = self.relay.failed(told)
-            length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(said.body)
-            body = b"" if self.relay.head.method == b"HEAD" else said.body
-            self._client.write(encode.response_head(said.head.status, said.head.headers) + length + body)
+            self._client.answer(self.relay.failed(told), bodiless=self.relay.head.method == b"HEAD")
             self._over(keeps=False, goes_on=False)
         elif self.relay.is_open:
             ours, theirs = self.relay.goodbye(told)
@@ -420,13 +436,13 @@ class Exchange:
         if self.is_over:
             return
         self.is_over = True
-        if self._under_way is not None:
-            self._journal.give_up(self._under_way)
-        for lane in (self.requests, self._replies):
-            if not lane.busy:
-                lane.is_over = True
+        self._log_commands.give_up()
+        self.requests.stop()
+        self._replies.stop()
         link, self._link = self._link, None
         if link is not None:
+            if self._crowded and link.transport is not None and link.is_open:
+                link.transport.resume_reading()  # whoever gets it next has a client of their own
             self.session.service(self.relay).give_back(link, keeps=keeps)
         if goes_on is None:
             self.broke_off = True
@@ -453,6 +469,11 @@ class Exchange:
         """Whether nothing was decided yet: what is held of the request is held by us."""
         return self.relay.phase is Phase.JUDGING
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the request's body: what was heard and is not decided, and what nobody has heard yet."""
+        return self.requests.unheard_bytes + (self.relay.body.size if self.is_judging else 0)
+
     def left(self) -> None:
         """The client has gone. A request that waits for people is refused on record; any other ends."""
         if not self._call_off("the client has gone"):
@@ -478,7 +499,8 @@ def _explained(failure: BaseException, asked: bool) -> tuple[Exception, str]:
         case NotAdmitted():
             return failure, failure.reason.name
         case LogFailed() | PayloadError():
-            return NotAdmitted(Reason.LOG_UNAVAILABLE, str(failure)), Reason.LOG_UNAVAILABLE.name
+            told = unrecorded(failure)
+            return told, told.reason.name
         case OSError():
             return NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"), Reason.TARGET_UNREACHABLE.name
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections import deque
 from typing import Final, Protocol, cast
@@ -15,6 +16,7 @@ from ostiary.masking.documents import Rules
 from ostiary.model.connections import HttpConnection
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.protocols.http.operations import Understanding
+from ostiary.store.commons import Commons
 from ostiary.upstream.http_credentials import Shown
 from ostiary.upstream.reach import dial, explain
 from ostiary.upstream.tls import client_context
@@ -52,10 +54,12 @@ class TargetLink(asyncio.Protocol):
         self.is_used = False
         """It has carried an exchange before: the service may be about to close it."""
         self.idle_since = 0.0
+        self._readable = select.poll()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is up."""
         self.transport = cast(asyncio.Transport, transport)
+        self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. Without anybody who asked, they are nobody's answer."""
@@ -86,6 +90,11 @@ class TargetLink(asyncio.Protocol):
         """Whether it can be used."""
         return self.transport is not None and not self.transport.is_closing()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come that nobody asked for: not even what the loop has not read yet. It would be taken for the next answer."""
+        return not self._readable.poll(0)
+
     def close(self) -> None:
         """Close it at once."""
         self.taker = None
@@ -106,7 +115,19 @@ class HttpDestination(Destination):
         self.shown = Shown(connection.upstream.credential, resolve)
         self._idle: list[TargetLink] = []
         self._open = 0
+        self._most = connection.upstream.max_connections
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def share(self, commons: Commons) -> None:
+        """See `Destination.share`. Each worker keeps a pool of its own, of its share of the connections."""
+        super().share(commons)
+        self.divide(commons.workers)
+        if commons.is_shared:
+            self.shown.share(commons.notes(self.connection.name))
+
+    def divide(self, workers: int) -> None:
+        """Open no more than one worker's share of the connections."""
+        self._most = max(1, self.connection.upstream.max_connections // workers)
 
     def rules(self) -> Rules:
         """What is protected. The key of hashes and tokens is read once. Raises `NotAdmitted` where it cannot be read."""
@@ -123,7 +144,7 @@ class HttpDestination(Destination):
         now = asyncio.get_running_loop().time()
         while self._idle:
             link = self._idle.pop()
-            if link.is_open and now - link.idle_since < KEEP_SECONDS:
+            if link.is_open and now - link.idle_since < KEEP_SECONDS and link.is_silent:
                 return link
             self._drop(link)
         return None
@@ -131,7 +152,7 @@ class HttpDestination(Destination):
     async def open(self) -> TargetLink:
         """A connection: an idle one, a new one, or the next that is given back. Raises `NotAdmitted`."""
         upstream = self.connection.upstream
-        while (link := self.take()) is None and self._open >= upstream.max_connections:
+        while (link := self.take()) is None and self._open >= self._most:
             if len(self._waiting) >= MAX_WAITING:
                 raise NotAdmitted(Reason.TARGET_UNREACHABLE, "too many requests wait for it")
             waiter = asyncio.get_running_loop().create_future()

@@ -6,11 +6,14 @@ TLS and login in PostgreSQL's way; who it is, and whether they may, is `ostiary.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import secrets
 import socket
+import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
+import msgspec
 import structlog
 
 from ostiary.config.types import Listener
@@ -19,7 +22,8 @@ from ostiary.driver.leases import Lease
 from ostiary.driver.session import SessionDriver
 from ostiary.driver.spawn import spawn
 from ostiary.driver.targets import PostgresDestination
-from ostiary.listener.accept import accept_forever, is_quiet, peek, server_tls
+from ostiary.identity.bound import certificate_key
+from ostiary.listener.accept import accept_forever, is_quiet, peek, peer_certificate, server_tls
 from ostiary.model.duties import Duties
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import VerifiedIdentity
@@ -28,6 +32,7 @@ from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres import login as logins
 from ostiary.protocols.postgres.messages import PROTOCOL_3_2, ParameterStatus
+from ostiary.protocols.postgres.naming import comment_for
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.session.path import Line
@@ -97,6 +102,17 @@ class Doorstep(asyncio.Protocol):
         return data
 
 
+class Held(NamedTuple):
+    """A session that is open."""
+
+    driver: SessionDriver
+    target: PostgresDestination
+    key: bytes
+    """Of the cancel key that the client was given."""
+    there: tuple[int, bytes]
+    """The target's own cancel key."""
+
+
 class PostgresGate:
     """One PostgreSQL listener: lets clients in, and keeps the sessions that they have."""
 
@@ -104,9 +120,11 @@ class PostgresGate:
         self._reception = reception
         self._settings = settings
         self._tls = server_tls("listen.postgresql", settings, [ALPN])
-        self._logins = 0
-        self.sessions: dict[tuple[int, bytes], tuple[SessionDriver, PostgresDestination, int, bytes]] = {}
-        """By the cancel key that the client was given: the session, its target, and the target's own cancel key."""
+        self._logins = reception.commons.tally("waiting postgresql")
+        self._open_sessions = reception.commons.tally("open postgresql")
+        self.sessions: dict[int, Held] = {}
+        """By the process id that the client was given."""
+        reception.neighbours.cancels(self._cancel_own)
         self._closing = False
 
     async def serve(self, sock: socket.socket) -> None:
@@ -115,37 +133,36 @@ class PostgresGate:
 
     def use(self, policies: Policies) -> None:
         """From now on every operation, also of sessions that are open, is decided under these policies."""
-        for session, *_ in self.sessions.values():
-            session.line.policies = policies
+        for held in self.sessions.values():
+            held.driver.line.policies = policies
 
     def stop(self, why_not: WhyNot) -> None:
         """End the sessions whose identity may not go on, and say why."""
-        for session, *_ in list(self.sessions.values()):
-            if (why := why_not(session.who)) is not None:
-                session.cut(why)
+        for held in list(self.sessions.values()):
+            if (why := why_not(held.driver.who)) is not None:
+                held.driver.cut(why)
 
     def restrain(self, restrained: Callable[[VerifiedIdentity, Restraint | None], Restraint | None]) -> None:
         """See `Alertable.restrain`."""
-        for session, *_ in self.sessions.values():
-            session.line.restraint = restrained(session.who, session.line.restraint)
+        for held in self.sessions.values():
+            held.driver.line.restraint = restrained(held.driver.who, held.driver.line.restraint)
 
     def end(self, session: str, why: NotAdmitted) -> None:
         """See `Alertable.end`."""
-        for driver, *_ in list(self.sessions.values()):
-            if driver.session == session:
-                driver.cut(why)
+        for held in list(self.sessions.values()):
+            if held.driver.session == session:
+                held.driver.cut(why)
 
     def close(self) -> None:
         """Let nobody in any more, and end every session."""
         self._closing = True
-        for session, *_ in list(self.sessions.values()):
-            session.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the gateway is shutting down"))
+        for held in list(self.sessions.values()):
+            held.driver.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the gateway is shutting down"))
 
     def _came(self, sock: socket.socket, address: str) -> None:
-        if self._closing or self._logins >= self._settings.max_logins:
+        if self._closing or not self._logins.enter(self._settings.max_logins):
             sock.close()
             return
-        self._logins += 1
         spawn(self._admit(sock, address), f"login {address}")
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
@@ -173,7 +190,7 @@ class PostgresGate:
         except OSError as exc:  # an SSLError is one
             _log.debug("client went away", client=address, error=str(exc))
         finally:
-            self._logins -= 1
+            self._logins.leave()
             if door is not None and door.transport is not None and not taken:
                 door.transport.close()
 
@@ -251,25 +268,35 @@ class PostgresGate:
         return None
 
     async def _cancel(self, step: logins.Cancel) -> None:
-        """Pass a cancel on, if its session is waiting for something: it must not hit what comes later."""
-        found = self.sessions.get((step.request.process_id, step.request.secret_key))
-        if found is None:
+        """Pass a cancel on, to the worker whose session it is for."""
+        number, key = step.request.process_id, step.request.secret_key
+        if self._reception.neighbours.is_elsewhere(number):
+            await self._reception.neighbours.hand_over(number, key)
+        else:
+            await self._cancel_own(number, key)
+
+    async def _cancel_own(self, number: int, key: bytes) -> None:
+        """Tell the target, if the session is waiting for something: a cancel must not hit what comes later."""
+        held = self.sessions.get(number)
+        if held is None or not hmac.compare_digest(held.key, key):
             return
-        session, target, pid, key = found
-        if not session.call_off() and session.is_waiting:
-            await _cancel_quietly(target, pid, key)
+        if not held.driver.call_off() and held.driver.is_waiting:
+            await _cancel_quietly(held.target, *held.there)
 
     # --- who, and may they ---
 
     async def _open(self, door: Doorstep, present: logins.Present) -> None:
-        claims, reception = present.claims, self._reception
+        reception = self._reception
+        shown = peer_certificate(door.transport)
+        certificate = None if shown is None else certificate_key(shown)
+        claims = msgspec.structs.replace(present.claims, certificate=certificate)
         who = await reception.identify(claims)
         if present.refused is not None:
             refused = present.refused
             await reception.turn_away(claims, who, NotAdmitted(Reason.UNSUPPORTED, str(refused)))
             raise refused
         try:
-            target = reception.target(claims.connection, PostgresDestination, self._settings, len(self.sessions))
+            target = reception.target(claims.connection, PostgresDestination, self._settings, self._open_sessions.total)
             admitted = reception.admit(who, target, claims.said)
             begun = await reception.begin(admitted, claims.said, target)
             await self._session(door, present, begun, target)
@@ -285,16 +312,19 @@ class PostgresGate:
         admitted, session, journal = begun.admitted, begun.session, begun.journal
         who, connection = admitted.who, target.connection
         try:
-            snapshot = target.catalogue.current() or await target.catalogue.refresh()
+            snapshot = await target.catalogue.refresh(since=time.monotonic())
             settings = present.parameters | demanded(admitted.grounds.duties)
             settings |= {"application_name": upstream_name(who, session)}
-            opened = await open_target(connection, target.password(), settings)
+            opened = await open_target(connection, await target.password(who, session), settings)
         except BaseException as exc:
             target.leave()
             journal.end(ending(exc))
             raise
         understanding = Understanding(target.knowledge, snapshot)
-        pid = secrets.randbits(31) or 1
+        understanding.began(settings)
+        pid = self._reception.neighbours.number()
+        while pid in self.sessions:
+            pid = self._reception.neighbours.number()
         met = opened.logged_in
         there = (met.process_id & 0xFFFFFFFF).to_bytes(4, "big")
         target.process_ids[there] = pid.to_bytes(4, "big")
@@ -303,7 +333,8 @@ class PostgresGate:
             for name in (settings["application_name"], present.parameters.get("application_name", ""))
         )
         relay = PostgresRelay(
-            understanding, detect=connection.detect, plans=target.planner(), process_ids=target.process_ids, shown={ours: theirs}
+            understanding, detect=connection.detect, plans=target.planner(), process_ids=target.process_ids, shown={ours: theirs},
+            comment=comment_for(who, session) if connection.sql_comment else b"",
         )
         reception = self._reception
         line = Line(
@@ -319,7 +350,8 @@ class PostgresGate:
             target.leave()
             if lease is not None:
                 lease.close()
-            self.sessions.pop((pid, key), None)
+            if self.sessions.pop(pid, None) is not None:
+                self._open_sessions.leave()
             if target.process_ids.get(there) == pid.to_bytes(4, "big"):
                 del target.process_ids[there]
 
@@ -328,9 +360,10 @@ class PostgresGate:
 
         driver = SessionDriver(
             line=line, relay=relay, journal=journal, catalogue=target.catalogue, desk=reception.desk, cancel=cancel,
-            ended=ended, count=reception.count,
+            ended=ended, counting=reception.counting,
         )  # fmt: skip
-        self.sessions[pid, key] = (driver, target, met.process_id, met.secret_key)
+        self.sessions[pid] = Held(driver, target, key, (met.process_id, met.secret_key))
+        self._open_sessions.add(1)
         try:
             if door.transport is None or door.transport.is_closing():
                 raise ConnectionResetError("the client has gone")  # noqa: TRY301 - the way out below is for all

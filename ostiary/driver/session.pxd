@@ -1,27 +1,11 @@
 # Types of session.py for the compiled line.
 cimport cython
 
-from ostiary.audit.journal cimport Journal, Written
+from ostiary.audit.journal cimport Journal
+from ostiary.driver.lane cimport Lane, LogCommands
 from ostiary.model cimport commands as c
 from ostiary.model.proofs cimport Intended, Recorded
 from ostiary.protocols.postgres.relay cimport PostgresRelay
-from ostiary.recording.recorder cimport Recorder
-
-
-cdef class Lane:
-    cdef public object _coroutine
-    cdef public dict _carry_out
-    cdef public object _failed
-    cdef public object _send
-    cdef public object unheard
-    cdef public long long unheard_bytes
-    cdef public bint waits
-    cdef public bint gone
-    cdef public bint busy
-    cdef public bint is_over
-    cpdef resume(self, reply)
-    cpdef hear(self, bytes data)
-    cpdef listen(self)
 
 
 cdef class SessionDriver:
@@ -29,7 +13,7 @@ cdef class SessionDriver:
     cdef public object who
     cdef public PostgresRelay _relay
     cdef public Journal _journal
-    cdef public Recorder _recorder
+    cdef public LogCommands _log_commands
     cdef public object _catalogue
     cdef public object _desk
     cdef public bint _has_asked
@@ -45,7 +29,6 @@ cdef class SessionDriver:
     cdef public set _target_paused
     cdef public list _timers
     cdef public bint _finished
-    cdef public Written _under_way
     cdef public double _idle_seconds
     cdef public object _idle_timer
     cdef public double _heard_at

@@ -2,9 +2,7 @@
 
 Theory of operation
 -------------------
-`session/path.py` is two coroutines without an event loop. A `Lane` drives one of them: it sends the reply in and gets the next
-command out, in a plain loop, for as long as commands can be carried out at once. A command that has to wait leaves the
-lane parked; whoever ends the wait calls `Lane.resume`. So a round trip costs no task and no future.
+`session/path.py` is two coroutines, and a `Lane` (`lane.py`) drives each.
 
 Back-pressure is the transports': when one side's write buffer is full, the other side is not read. A lane that is parked keeps what
 it heard, up to `MAX_UNHEARD`, and then its transport is paused too.
@@ -16,130 +14,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
 
 from ostiary.approvals.desk import Desk
 from ostiary.approvals.words import State
-from ostiary.audit.journal import Journal, Written
+from ostiary.audit.journal import Journal
 from ostiary.catalogue import Catalogue
-from ostiary.driver.spawn import spawn
+from ostiary.driver.admission import unrecorded
+from ostiary.driver.lane import MAX_UNHEARD, PENDING, Counting, Lane, LogCommands, Pending
 from ostiary.model import commands as c
 from ostiary.model.approvals import Reply
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Side
-from ostiary.model.events import PayloadKind
 from ostiary.model.identity import VerifiedIdentity
-from ostiary.model.restraints import Missing
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres.relay import PostgresRelay
-from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
 from ostiary.upstream import Target
 from ostiary.vault.payload_format import PayloadError
-from ostiary.vault.payloads import PayloadStream
 
-MAX_UNHEARD: Final = 1 << 20
-"""Bytes that a parked lane keeps before its side is no longer read."""
 MAX_OUTSTANDING: Final = 4096
 """Messages whose answers are outstanding before the client is no longer read."""
 LINGER_SECONDS: Final = 10.0
 """How long a target may take to finish what a client that left had asked for."""
 
-_log = structlog.get_logger("ostiary")
-
-
-class _Pending:
-    """The reply is not there yet."""
-
-
-PENDING: Final = _Pending()
 CLIENT: Final = Side.CLIENT
 TARGET: Final = Side.TARGET
 
-
-class Lane:
-    """One direction of the path, driven."""
-
-    __slots__ = ("_carry_out", "_coroutine", "_failed", "_send", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits")
-
-    def __init__(
-        self,
-        coroutine: Coroutine[c.Command, Any, None],
-        carry_out: Mapping[type, Callable[[Any], Any]],
-        failed: Callable[[BaseException | None], None],
-    ) -> None:
-        self._coroutine = coroutine
-        self._send = coroutine.send
-        self._carry_out = carry_out
-        """How each kind of command is carried out; PENDING: somebody will call `resume`."""
-        self._failed = failed
-        self.unheard: deque[bytes] = deque()
-        self.unheard_bytes = 0
-        self.waits = False
-        """It is parked in a Hear command."""
-        self.gone = False
-        """Its peer will send no more."""
-        self.busy = False
-        self.is_over = False
-
-    def resume(self, reply: object) -> None:
-        """Send `reply` in, and carry out commands until one has to wait."""
-        if self.is_over:
-            return
-        self.busy = True
-        try:
-            send, carry_out = self._send, self._carry_out
-            command = send(reply)
-            while True:
-                answer = carry_out[type(command)](command)
-                if answer is PENDING:
-                    return
-                command = send(answer)
-        except StopIteration:
-            self.is_over = True
-            self._failed(None)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, the session ends, and `_failed` sorts by whose fault
-            self.is_over = True
-            self._failed(exc)
-        finally:
-            self.busy = False
-
-    def fail(self, exc: BaseException) -> None:
-        """End the lane: the command that it waits for cannot be carried out."""
-        if not self.is_over:
-            self.is_over = True
-            self._coroutine.close()
-            self._failed(exc)
-
-    def hear(self, data: bytes) -> None:
-        """Bytes came from its peer."""
-        if self.waits:
-            self.waits = False
-            self.resume(data)
-        else:
-            self.unheard.append(data)
-            self.unheard_bytes += len(data)
-
-    def lose(self) -> None:
-        """Its peer has gone."""
-        self.gone = True
-        if self.waits:
-            self.waits = False
-            self.resume(None)
-
-    def listen(self) -> bytes | _Pending | None:
-        """Carry out a Hear command."""
-        if self.unheard:
-            data = self.unheard.popleft()
-            self.unheard_bytes -= len(data)
-            return data
-        if self.gone:
-            return None
-        self.waits = True
-        return PENDING
+_log = structlog.get_logger("ostiary")
 
 
 class Peer(asyncio.Protocol):
@@ -185,14 +89,14 @@ class SessionDriver:
         desk: Desk,
         cancel: Callable[[], None],
         ended: Callable[[], None],
-        count: Callable[[c.Count], Missing | None],
+        counting: Counting,
     ) -> None:
         """`desk` asks people; `cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
         self.line = line
         self.who: VerifiedIdentity = line.who
         self._relay = relay
         self._journal = journal
-        self._recorder = Recorder(journal.stream)
+        self._log_commands = LogCommands(journal)
         self._catalogue = catalogue
         self._desk = desk
         self._has_asked = False
@@ -212,8 +116,6 @@ class SessionDriver:
         self._target_paused: set[str] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._finished = False
-        self._under_way: Written | None = None
-        """A batch of decisions that is not durable yet."""
         self._idle_seconds = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._heard_at = self._loop.time()
@@ -222,20 +124,21 @@ class SessionDriver:
             c.HearTarget: self._hear_target,
             c.LookUp: self._look_up,
             c.Clock: self._clock,
-            c.Count: count,
             c.Settle: self._settle,
             c.AskHuman: self._ask,
             c.AwaitAnswer: self._await_answer,
-            c.MakeDurable: self._make_durable,
-            c.Keep: self._keep,
+            c.MakeDurable: self._log_commands.make_durable,
+            c.Keep: self._log_commands.keep,
             c.Run: self._run,
-            c.Record: self._record,
-            c.Close: self._close,
+            c.Record: self._log_commands.record,
+            c.Close: self._log_commands.close,
             c.Outdate: self._outdate,
             c.Send: self._send,
+            **counting,
         }
-        self._requests = Lane(requests(line), carry_out, self._requests_over)
-        self._replies = Lane(replies(line), carry_out, self._replies_over)
+        name = f"session {journal.session}"
+        self._requests = self._log_commands.lane = Lane(requests(line), carry_out, self._requests_over, name)
+        self._replies = Lane(replies(line), carry_out, self._replies_over, name)
 
     def begin(self, client: asyncio.Transport, target: Target, early: bytes) -> None:
         """Take over both sockets. `early`: what the client sent beyond its login.
@@ -325,7 +228,7 @@ class SessionDriver:
 
     # --- commands ---
 
-    def _hear_client(self, _command: c.HearClient) -> bytes | _Pending | None:
+    def _hear_client(self, _command: c.HearClient) -> bytes | Pending | None:
         if self._relay.is_leaving:
             return None
         if self._nudged:
@@ -337,17 +240,17 @@ class SessionDriver:
             self._pause(CLIENT, "unheard", on=False)
         return heard
 
-    def _hear_target(self, _command: c.HearTarget) -> bytes | _Pending | None:
+    def _hear_target(self, _command: c.HearTarget) -> bytes | Pending | None:
         heard = self._replies.listen()
         if self._target_paused and "unheard" in self._target_paused and not self._replies.unheard:
             self._pause(TARGET, "unheard", on=False)
         return heard
 
-    def _look_up(self, _command: c.LookUp) -> Any:
-        snapshot = self._catalogue.current()
+    def _look_up(self, command: c.LookUp) -> Any:
+        snapshot = None if command.afresh else self._catalogue.current()
         if snapshot is not None:
             return snapshot
-        return self._later(self._requests, self._catalogue.refresh())
+        return self._requests.later(self._catalogue.refresh(time.monotonic() if command.afresh else 0.0))
 
     def _clock(self, _command: c.Clock) -> int:
         return int(time.time())
@@ -361,8 +264,7 @@ class SessionDriver:
     def _ask(self, command: c.AskHuman) -> Any:
         self._has_asked = True
         line = self.line
-        return self._later(
-            self._requests,
+        return self._requests.later(
             self._desk.ask(
                 command.question, line.connection, session=self._journal.session, state=command.state, said=line.said
             ),
@@ -373,7 +275,7 @@ class SessionDriver:
             self._desk.withdraw(command.ticket.id, State.CANCELLED)
             return Reply(None, "the client has gone")
         self._question = command.ticket.id
-        return self._later(self._requests, self._answered(self._desk.wait(command.ticket, command.seconds)))
+        return self._requests.later(self._answered(self._desk.wait(command.ticket, command.seconds)))
 
     async def _answered(self, waiting: Coroutine[Any, Any, Reply]) -> Reply:
         try:
@@ -391,47 +293,10 @@ class SessionDriver:
         self._desk.call_off(self._question, "it was called off")
         return True
 
-    def _make_durable(self, command: c.MakeDurable) -> Any:
-        written = self._journal.write(command.decisions)
-        if self._recorder.stream is None:
-            self._recorder.stream = self._journal.stream if self._journal.is_full else None
-        if not self._journal.strict:
-            return self._journal.proofs(written)
-        self._under_way = written
-        return self._later(self._requests, self._durable(written))
-
-    async def _durable(self, written: Written) -> Any:
-        await self._journal.wait_durable(written)
-        self._under_way = None
-        return self._journal.proofs(written)
-
-    def _keep(self, command: c.Keep) -> Any:
-        stream = self._recorder.stream
-        if stream is None:
-            return None
-        stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
-        if command.ends and self._journal.strict:
-            return self._later(self._requests, self._kept(stream))
-        return None
-
-    async def _kept(self, stream: PayloadStream) -> None:
-        await self._loop.run_in_executor(None, stream.sync)
-
     def _run(self, command: c.Run) -> None:
         target = self._target
         if target is not None and not target.is_closing():
             target.write(command.order.wire)
-
-    def _record(self, command: c.Record) -> Any:
-        if self._recorder.stream is None:
-            return self._recorder.record(command.masked, 0, "")
-        under = command.under
-        return self._recorder.record(
-            command.masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry
-        )
-
-    def _close(self, command: c.Close) -> None:
-        self._journal.outcomes(command.outcomes)
 
     def _outdate(self, _command: c.Outdate) -> None:
         self._catalogue.invalidate()
@@ -445,18 +310,6 @@ class SessionDriver:
             client.write(recorded[0].frames)
         else:
             client.write(b"".join([r.frames for r in recorded]))
-
-    def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any]) -> _Pending:
-        async def wait() -> None:
-            try:
-                reply = await waiting
-            except Exception as exc:  # noqa: BLE001 - the lane ends with it, and `_over` sorts it
-                lane.fail(exc)
-            else:
-                lane.resume(reply)
-
-        spawn(wait(), f"session {self._journal.session}")
-        return PENDING
 
     # --- the end ---
 
@@ -508,8 +361,7 @@ class SessionDriver:
         if self._has_asked:
             self._desk.leave(self._journal.session)
         try:
-            if self._under_way is not None:
-                self._journal.give_up(self._under_way)
+            self._log_commands.give_up()
             outcomes = self._relay.abandon()
             if outcomes:
                 self._journal.outcomes(outcomes)
@@ -523,10 +375,6 @@ class SessionDriver:
         self._ended()
 
 
-NO_OPERATION: Final = "00000000-0000-0000-0000-000000000000"
-"""Stands in a recording for the operation of what no operation asked for."""
-
-
 def _explain(failure: BaseException) -> tuple[bytes, str]:
     """What the client hears, as a FATAL ErrorResponse, and the status of `session.end`."""
     match failure:
@@ -535,8 +383,7 @@ def _explain(failure: BaseException) -> tuple[bytes, str]:
         case NotAdmitted():
             return refusals.goodbye(failure), failure.reason.name
         case LogFailed() | PayloadError():
-            hint = "Nothing runs unrecorded: the statement did not. Try again later."
-            reason = Reason.LOG_UNAVAILABLE
-            return refusals.not_admitted(NotAdmitted(reason, str(failure), hint)), reason.name
+            told = unrecorded(failure, "Nothing runs unrecorded, and no answer goes out. Try again later.")
+            return refusals.not_admitted(told), told.reason.name
         case _:
             return refusals.goodbye(failure if isinstance(failure, Exception) else RuntimeError()), "INTERNAL_ERROR"

@@ -10,35 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol
 
 import asyncssh
 import structlog
 
-from ostiary.audit.journal import Journal, Written
-from ostiary.driver.session import NO_OPERATION, PENDING, Lane
-from ostiary.driver.spawn import spawn
+from ostiary.audit.journal import Journal
+from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
 from ostiary.driver.ssh_question import Asking
-from ostiary.driver.ssh_sides import TargetSide
+from ostiary.driver.ssh_sides import ClientSide, TargetSide
+from ostiary.masking.mask import mask
 from ostiary.model import commands as c
 from ostiary.model.catalogue import NO_CATALOGUE
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.events import PayloadKind
-from ostiary.model.restraints import Missing
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import refusals
-from ostiary.protocols.ssh.forwards import ForwardRelay
+from ostiary.protocols.ssh.forwards import INBOUND, LISTENERS, ForwardRelay
 from ostiary.protocols.ssh.relay import ChannelRelay
 from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
 from ostiary.upstream.ssh import WINDOW
+from ostiary.upstream.ssh_wire import MAX_PACKET, Turn, unlogged
 from ostiary.vault.payload_format import PayloadError
 
-MAX_UNHEARD: Final = 1 << 20
-"""Bytes that a parked lane keeps before its side is no longer read."""
 PAUSE_SECONDS: Final = 0.03
 """How long the end of what came may be held back without anything following."""
+MAX_AT_ONCE: Final = 256 * 1024
+"""Bytes of a channel that go through the line together: what one read of a socket holds."""
 STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
 
 _log = structlog.get_logger("ostiary")
@@ -49,6 +50,18 @@ class Upstream(Protocol):
 
     def connection(self) -> asyncssh.SSHClientConnection:
         """The connection to the target."""
+        ...
+
+    async def listen(self, start: m.Request, driver: ChannelDriver) -> Any:
+        """Have the target listen; what stands for it in place of a channel."""
+        ...
+
+    async def reach(self, start: m.Request, side: ClientSide) -> None:
+        """Open a channel to the client for whoever came to a listener."""
+        ...
+
+    def met(self, channel: Any) -> None:
+        """A channel for a command, a shell or a subsystem is open on the target; nothing has been asked on it yet."""
         ...
 
     def cut(self, failure: BaseException) -> None:
@@ -64,6 +77,17 @@ class Upstream(Protocol):
         ...
 
 
+class Came:
+    """Bytes of one side, of one stream."""
+
+    __slots__ = ("code", "pieces", "size")
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+
 class ChannelDriver:
     """Carries out the commands of one channel."""
 
@@ -75,14 +99,18 @@ class ChannelDriver:
         journal: Journal,
         session: Upstream,
         asking: Asking,
-        count: Callable[[c.Count], Missing | None],
+        counting: Counting,
+        turn: Turn,
     ) -> None:
+        self._turn = turn
+        self._came: dict[str, Came] = {}
+        """By the side: bytes that were taken in, and not carried on yet."""
         self.line = line
         self.asking = asking
         self._relay = relay
         self._journal = journal
         self._session = session
-        self._recorder = Recorder(journal.stream if journal.is_full else None)
+        self._log_commands = LogCommands(journal)
         self._nothing = Recorder(None)
         self._loop = asyncio.get_running_loop()
         self.client: Any = None
@@ -90,8 +118,13 @@ class ChannelDriver:
         self._early: list[bytes] | None = [] if isinstance(relay, ForwardRelay) else None
         """What a target said before the client's end of the forward was open; None: it is, or was from the start."""
         self._held: dict[str, set[str]] = {"client": set(), "target": set()}
+        self._came_in = False
+        """The target opened it, for whoever came to a listener: the client's end is opened by its order."""
+        self._has_met = False
+        """And the target's end is there, too."""
+        self._unsaid: list[bytes] = []
+        """What was ordered before it was."""
         self._finished = False
-        self._under_way: Written | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._status: int | None = None
         self._signal: tuple[str, bool, str, str] | None = None
@@ -102,27 +135,59 @@ class ChannelDriver:
             c.HearTarget: lambda _: self._replies.listen(),
             c.LookUp: lambda _: NO_CATALOGUE,
             c.Clock: lambda _: int(time.time()),
-            c.Count: count,
+            **counting,
             c.Settle: lambda _: None,
-            c.AskHuman: lambda command: self._later(self._requests, self.asking.ask(command)),
-            c.AwaitAnswer: lambda command: self._later(self._requests, self.asking.wait(command)),
-            c.MakeDurable: self._make_durable,
-            c.Keep: self._keep,
+            c.AskHuman: lambda command: self._requests.later(self.asking.ask(command)),
+            c.AwaitAnswer: lambda command: self._requests.later(self.asking.wait(command)),
+            c.MakeDurable: self._log_commands.make_durable,
+            c.Keep: self._log_commands.keep,
             c.Run: self._run,
             c.Record: self._record,
-            c.Close: lambda command: self._journal.outcomes(command.outcomes),
+            c.Close: self._log_commands.close,
             c.Outdate: lambda _: None,
             c.Send: self._send,
         }
-        self._requests = Lane(requests(line), carry_out, self._requests_over)
-        self._replies = Lane(replies(line), carry_out, self._replies_over)
+        name = f"channel of {journal.session}"
+        self._requests = self._log_commands.lane = Lane(requests(line), carry_out, self._requests_over, name)
+        self._replies = Lane(replies(line), carry_out, self._replies_over, name)
         self._requests.resume(None)
         self._replies.resume(None)
 
     # --- what asyncssh says ------------------------------------------------------------------------------------------
 
+    def came(self, side: str, data: bytes, code: int) -> None:
+        """Bytes came. What comes in the same turn goes through the line with them."""
+        if not self._turn.is_on and not self._came:
+            (self.heard if side == "client" else self.replied)(m.data_head(len(data), code) + data)
+            return
+        waits = self._came.get(side)
+        if waits is not None and waits.code != code:
+            self._carry_on(side)
+            waits = None
+        if waits is None:
+            waits = self._came[side] = Came(code)
+            if self._turn.is_on:
+                self._turn.later(partial(self._carry_on, side))
+        waits.pieces.append(data)
+        waits.size += len(data)
+        if not self._turn.is_on or waits.size >= MAX_AT_ONCE:
+            self._carry_on(side)
+
+    def _carry_on(self, side: str) -> None:
+        """What was taken in goes through the line."""
+        waits = self._came.pop(side, None)
+        if waits is None:
+            return
+        wire = b"".join((m.data_head(waits.size, waits.code), *waits.pieces))
+        if side == "client":
+            self.heard(wire)
+        else:
+            self.replied(wire)
+
     def heard(self, wire: bytes) -> None:
         """The client did something."""
+        if self._came:
+            self._carry_on("client")
         if self._finished:
             return
         self._session.stirred()
@@ -132,6 +197,8 @@ class ChannelDriver:
 
     def replied(self, wire: bytes) -> None:
         """The target did something."""
+        if self._came:
+            self._carry_on("target")
         if self._finished:
             return
         self._session.stirred()
@@ -153,11 +220,37 @@ class ChannelDriver:
     def met_client(self, channel: Any) -> None:
         """The client's channel is open: what a target has said already can be told."""
         self.client = channel
+        unlogged(channel)
+        channel.set_write_buffer_limits(2 * MAX_AT_ONCE, MAX_AT_ONCE)
         early, self._early = self._early, None
+        if self._came_in:
+            self.hold("client", "the target waits", on=True)
+            return
         for wire in early or ():
             self.replied(wire)
         if early is not None and self.target is None and not self._finished:
             self.target_gone(None)
+
+    def met_target(self, channel: Any) -> None:
+        """The target's channel is open."""
+        self.target = channel
+        unlogged(channel)
+        channel.set_write_buffer_limits(2 * MAX_AT_ONCE, MAX_AT_ONCE)
+        if isinstance(self._relay, ChannelRelay):
+            self._session.met(channel)
+        if self._finished:  # the client went while it was opened
+            self._loop.call_soon(channel.close)
+        elif self._came_in:
+            self._has_met = True
+            unsaid, self._unsaid = b"".join(self._unsaid), []
+            for message in m.decode(unsaid):
+                self._do(message)
+            self.hold("client", "the target waits", on=False)
+
+    def count_one(self) -> None:
+        """Somebody came to this listener."""
+        if isinstance(self._relay, ForwardRelay):
+            self._relay.came += 1
 
     def is_called_off(self) -> bool:
         """See `Driver.is_called_off`."""
@@ -165,6 +258,7 @@ class ChannelDriver:
 
     def client_gone(self) -> None:
         """The client closed the channel: the target's is closed, too."""
+        self._carry_on("client")
         self.client = None
         if self.target is not None:
             self.target.close()
@@ -173,6 +267,7 @@ class ChannelDriver:
 
     def target_gone(self, exc: Exception | None) -> None:
         """The target closed the channel."""
+        self._carry_on("target")
         self.target = None
         if self._early is not None and exc is None and self.opened.done() and self.opened.result():
             return  # the client hears of it once its end is open
@@ -193,7 +288,7 @@ class ChannelDriver:
         elif why in reasons:
             reasons.discard(why)
             if not reasons and channel is not None:
-                channel.resume_reading()
+                self._turn.take(channel.resume_reading)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -205,46 +300,39 @@ class ChannelDriver:
             self.hold("client", "unheard", on=False)
         return heard
 
-    def _make_durable(self, command: c.MakeDurable) -> Any:
-        written = self._journal.write(command.decisions)
-        if not self._journal.strict:
-            return self._journal.proofs(written)
-        self._under_way = written
-        return self._later(self._requests, self._durable(written))
-
-    async def _durable(self, written: Written) -> Any:
-        await self._journal.wait_durable(written)
-        self._under_way = None
-        return self._journal.proofs(written)
-
-    def _keep(self, command: c.Keep) -> None:
-        stream = self._recorder.stream
-        if stream is not None:
-            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
-
     def _record(self, command: c.Record) -> Any:
-        if self._recorder.stream is None or self._relay.is_bulk:
-            return self._nothing.record(command.masked, 0, "")
-        under = command.under
-        return self._recorder.record(
-            command.masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry
-        )
+        return self._nothing.record(command.masked, 0, "") if self._relay.is_bulk else self._log_commands.record(command)
+
+    def _note(self) -> None:
+        """Put on record what is to be known of the client's terminal."""
+        for under, batch in self._relay.noted():
+            stream = self._journal.stream if self._journal.is_full else None
+            if stream is not None:
+                noted = mask(under.permit.grounds.clear, batch, self.line.connection.detect)
+                stream.append(PayloadKind.TERMINAL, under.entry, self._journal.elapsed_us(), noted.frames)
 
     def _run(self, command: c.Run) -> Any:
+        self._note()
         wire = command.order.wire
+        if self._came_in and not self._has_met:
+            self._unsaid.append(wire)  # it is held, and can say no more than that it will say nothing
+            return None
         if self.target is None:
-            return self._later(self._requests, self._open(wire))
+            return self._requests.later(self._open(wire))
         for message in m.decode(wire):
             self._do(message)
+        if self._relay.settle():
+            self._note()
         return None
 
     def _do(self, message: m.Message) -> None:
         target = self.target
-        if target is None or target.is_closing():
+        if target is None:
             return
         match message:
             case m.Data(data):
-                target.write(data)
+                if not target.is_closing():
+                    target.write(data)
             case m.Eof():
                 target.write_eof()
             case m.Close():
@@ -280,9 +368,10 @@ class ChannelDriver:
             if not self.opened.done():
                 self.opened.set_result(False)
             raise NotAdmitted(Reason.TARGET_REFUSED, f"it did not open the channel ({type(exc).__name__})") from exc
-        if self._finished:  # the client went while the target opened it
-            if self.target is not None:
-                self.target.close()
+        if self._finished:  # one side went while the other opened it
+            for channel in (self.target, self.client):
+                if channel is not None:
+                    channel.close()
             return
         if not self.opened.done():
             self.opened.set_result(True)
@@ -295,11 +384,17 @@ class ChannelDriver:
         connection = self._session.connection()
         reader = m.Reader(start.body)
         side = TargetSide(self)
-        if start.name == "direct-tcpip":
+        if start.name in LISTENERS:
+            self._early = None
+            self.target = await self._session.listen(start, self)
+        elif start.name in INBOUND:
+            self._came_in = True
+            await self._session.reach(start, ClientSide(self))
+        elif start.name == "direct-tcpip":
             host, port = reader.text(), reader.u32()
-            await connection.create_connection(lambda: side, host, port, window=WINDOW)
+            await connection.create_connection(lambda: side, host, port, window=WINDOW, max_pktsize=MAX_PACKET)
         elif start.name == "direct-streamlocal@openssh.com":
-            await connection.create_unix_connection(lambda: side, reader.text(), window=WINDOW)
+            await connection.create_unix_connection(lambda: side, reader.text(), window=WINDOW, max_pktsize=MAX_PACKET)
         else:
             word = reader.text() if start.name in {"exec", "subsystem"} else None
             await connection.create_session(
@@ -307,14 +402,17 @@ class ChannelDriver:
                 word if start.name == "exec" else None,
                 subsystem=word if start.name == "subsystem" else None,
                 encoding=None,
-                window=WINDOW,
+                window=WINDOW, max_pktsize=MAX_PACKET,
                 request_pty="force" if "term_type" in asked else False,
                 **asked,
             )
 
     def _send(self, command: c.Send) -> None:
+        self._note()
         for message in m.decode(b"".join([each.frames for each in command.recorded])):
             self._tell(message)
+        if self._relay.settle():
+            self._note()
 
     def _tell(self, message: m.Message) -> None:
         client = self.client
@@ -324,7 +422,8 @@ class ChannelDriver:
             return
         match message:
             case m.Data(data, code):
-                client.write(data, STDERR if code else None)
+                if not client.is_closing():  # it has the end of output already, or is closed: nothing can follow
+                    client.write(data, STDERR if code else None)
             case m.Eof():
                 client.write_eof()
             case m.Request("exit-status", body):
@@ -347,18 +446,6 @@ class ChannelDriver:
             client.exit(self._status)
         else:
             client.close()
-
-    def _later(self, lane: Lane, waiting: Coroutine[Any, Any, Any]) -> Any:
-        async def wait() -> None:
-            try:
-                reply = await waiting
-            except Exception as exc:  # noqa: BLE001 - the lane ends with it, and `_over` sorts it
-                lane.fail(exc)
-            else:
-                lane.resume(reply)
-
-        spawn(wait(), f"channel of {self._journal.session}")
-        return PENDING
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -405,14 +492,11 @@ class ChannelDriver:
             self._pause.cancel()
         if not self.opened.done():
             self.opened.set_result(False)
-        try:
-            if self._under_way is not None:
-                self._journal.give_up(self._under_way)
-            outcomes = self._relay.abandon()
-            if outcomes:
-                self._journal.outcomes(outcomes)
-        except (OstiaryError, OSError) as exc:
-            _log.error("a channel's end is not on record", session=self._journal.session, error=str(exc))
+        for put in (self._log_commands.give_up, lambda: self._journal.outcomes(self._relay.abandon()), self._note):
+            try:
+                put()
+            except Exception as exc:  # noqa: BLE001 - whatever one of them fails of, the others are put on record
+                _log.error("a part of a channel's end is not on record", session=self._journal.session, error=str(exc))
         for lane in (self._requests, self._replies):
             if not lane.is_over and not lane.busy:
                 lane.is_over = True

@@ -20,19 +20,25 @@ import structlog
 from ostiary.driver.admission import ending
 from ostiary.driver.devices import Shown
 from ostiary.driver.spawn import spawn
+from ostiary.driver.ssh_lingering import lingering
 from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
 from ostiary.driver.ssh_sides import ClientSide
-from ostiary.identity.ssh import read_login
+from ostiary.identity.ssh import is_ours, read_login
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import Claims, Said, VerifiedIdentity
 from ostiary.model.printable import printable
 from ostiary.model.secrets import Secret
 from ostiary.protocols.ssh import messages as m
+from ostiary.protocols.ssh.forwards import AGENT, DISPLAY
+from ostiary.upstream.ssh import quiet
+from ostiary.upstream.ssh_wire import MAX_PACKET, Turn
 
 MAX_ATTEMPTS: Final = 6
 """Failed proofs before the connection is cut: OpenSSH, sshd_config(5), MaxAuthTries."""
 MAX_TOKEN: Final = 16 * 1024
+CLIENT_WINDOW: Final = 2 << 20
+"""Bytes in flight from the client on one channel: what a session may make the gateway keep is this times `max_channels`."""
 MAX_NAME: Final = 64
 """Characters of a user name that are shown again."""
 
@@ -44,11 +50,14 @@ class Door(asyncssh.SSHServer):
 
     def __init__(self, house: House, address: str) -> None:
         self._house = house
+        self.turn = Turn()
         self._address = address
         self._connection: asyncssh.SSHServerConnection | None = None
         self._shows_key: Callable[[str, bytes, bytes, bytes], Awaitable[bool]] | None = None
         """asyncssh's own check of a key or certificate, and of the signature by it."""
         self._shown: Shown | None = None
+        self._told_of_certificate = False
+        """One that does not let in is on record; a client may show it with each request."""
         self._attempts = 0
         self._admitted: tuple[Permit, SshDestination, Claims] | None = None
         self._session: SshSession | None = None
@@ -59,6 +68,7 @@ class Door(asyncssh.SSHServer):
         """The transport is there."""
         self._connection = conn
         conn.set_extra_info(ostiary=self)
+        quiet(conn)
         # asyncssh has no callbacks for these: it asks the connection, which hands out no certificate, and says no to the others unheard.
         self._shows_key = conn.validate_public_key
         conn.validate_public_key = self._prove_by_key  # type: ignore[method-assign]
@@ -94,13 +104,23 @@ class Door(asyncssh.SSHServer):
         return key.algorithm == b"ssh-ed25519" and key.public_data[-32:] == self._house.authority
 
     async def _prove_by_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """A certificate is shown: with a signature, it is a login; without, a question whether it would do."""
-        if self._shows_key is None or not await self._shows_key(username, key_data, msg, signature):
+        """A certificate is shown: with a signature, it is a login; without, a question whether it would do.
+
+        Keys, and certificates of others, are a no without a word: clients try whatever they have.
+        """
+        if self._shows_key is None:
             return False
+        good = await self._shows_key(username, key_data, msg, signature)
+        if not is_ours(key_data, self._house.authority):
+            return False
+        refused = None if good else NotAdmitted(Reason.BAD_TOKEN, "the certificate: not from here, or without its key")
         try:
             token, key = read_login(key_data, self._house.authority, username, time.time())
         except NotAdmitted as exc:
-            self._refuse(f"{exc}. {exc.hint}" if exc.hint else str(exc))
+            refused = exc
+        if refused is not None:
+            await self._turn_away(username, refused, is_told=self._told_of_certificate)
+            self._told_of_certificate = True
             return False
         return not msg or await self._prove(username, token, key)
 
@@ -137,11 +157,12 @@ class Door(asyncssh.SSHServer):
         token, shown, devices = _typed(str(responses[0])), self._shown, self._house.reception.devices
         if token == Secret("") and shown is not None and devices is not None:
             if shown.connection != username:
+                await self._turn_away(username, NotAdmitted(Reason.WRONG_AUDIENCE, "the code was shown for another name"))
                 return False
             try:
                 token = await devices.wait(shown)
             except NotAdmitted as exc:
-                self._refuse(str(exc))
+                await self._turn_away(username, exc)
                 return False
         return await self._prove(username, token)
 
@@ -158,6 +179,18 @@ class Door(asyncssh.SSHServer):
             self._house.reception.identify,
         )
 
+    async def _turn_away(self, username: str, exc: NotAdmitted, *, is_told: bool = False) -> None:
+        """Somebody is not let in before there is a token to look at. `is_told`: that is on record already."""
+        try:
+            if not is_told:
+                await self._house.reception.turn_away(
+                    Claims(connection=username, token=Secret(""), said=self._said()), None, exc
+                )
+        except LogFailed:
+            self._refuse(Reason.LOG_UNAVAILABLE.value)
+            return
+        self._refuse(f"{exc}. {exc.hint}" if exc.hint else str(exc))
+
     def _said(self) -> Said:
         return Said(address=self._address, user="", application=self._client_version())
 
@@ -173,7 +206,7 @@ class Door(asyncssh.SSHServer):
         try:
             who = await identify(claims)
             try:
-                target = reception.target(claims.connection, SshDestination, house.settings, len(house.sessions))
+                target = reception.target(claims.connection, SshDestination, house.settings, house.open)
                 self._admitted = (reception.admit(who, target, claims.said), target, claims)
             except NotAdmitted as exc:
                 await reception.turn_away(claims, who, exc)
@@ -210,18 +243,16 @@ class Door(asyncssh.SSHServer):
         try:
             begun = await self._house.reception.begin(permit, claims.said, target)
         except (OstiaryError, OSError) as exc:
-            self._fail(exc)
+            await self._did_not_begin(permit, claims, exc)
             return
-        session = SshSession(self._house, begun, target, connection, claims.said)
+        session = SshSession(self._house, begun, target, connection, claims.said, self.turn)
         try:
             await session.dial()
             self._house.reception.still_stands(permit.who)
             session.end_in_time()
         except (OstiaryError, OSError) as exc:
             session.finish(ending(exc))
-            if isinstance(exc, NotAdmitted):
-                await self._house.reception.turn_away(claims, permit.who, exc)
-            self._fail(exc)
+            await self._did_not_begin(permit, claims, exc)
             return
         self._session = session
         if connection.is_closed():
@@ -229,6 +260,14 @@ class Door(asyncssh.SSHServer):
             return
         self._opening.set_result(session)
         _log.info("session", session=begun.session, connection=target.connection.name, who=permit.who.subject)
+
+    async def _did_not_begin(self, permit: Permit, claims: Claims, exc: OstiaryError | OSError) -> None:
+        """Somebody was let in, and then not: that is on record, and they are sent away whether it could be or not."""
+        try:
+            if isinstance(exc, NotAdmitted):
+                await self._house.reception.turn_away(claims, permit.who, exc)
+        finally:
+            self._fail(exc)
 
     def _fail(self, exc: BaseException) -> None:
         told = exc if isinstance(exc, NotAdmitted) else NotAdmitted(Reason.LOG_UNAVAILABLE)
@@ -252,27 +291,32 @@ class Door(asyncssh.SSHServer):
 
     def session_requested(self) -> Any:
         """RFC 4254, 6.1: the session is there before its first channel."""
-        return self._channel()
+        assert self._connection is not None  # noqa: S101 - it is this connection that asks
+        return lingering(self._connection.create_server_channel(encoding=None, window=CLIENT_WINDOW, max_pktsize=MAX_PACKET)), self._channel()
 
     async def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
         """RFC 4254, 7.2: a local or dynamic forward."""
         body = m.string(dest_host.encode()) + m.u32(dest_port) + m.string(orig_host.encode()) + m.u32(orig_port)
-        return await (await self._ready()).forward(m.encode(m.Request("direct-tcpip", body)))
+        return ClientSide(await (await self._ready()).forward(m.encode(m.Request("direct-tcpip", body))))
 
     async def unix_connection_requested(self, dest_path: str) -> Any:
         """OpenSSH, PROTOCOL 2.4."""
         body = m.string(dest_path.encode())
-        return await (await self._ready()).forward(m.encode(m.Request("direct-streamlocal@openssh.com", body)))
+        return ClientSide(await (await self._ready()).forward(m.encode(m.Request("direct-streamlocal@openssh.com", body))))
 
     async def server_requested(self, listen_host: str, listen_port: int) -> Any:
-        """RFC 4254, 7.1: a remote forward is refused, and on record."""
-        await (await self._ready()).refuse("tcpip-forward", f"{listen_host}:{listen_port}")
-        return False
+        """RFC 4254, 7.1: a remote forward."""
+        return await self._remote("tcpip-forward", m.string(listen_host.encode()) + m.u32(listen_port))
 
     async def unix_server_requested(self, listen_path: str) -> Any:
-        """OpenSSH, PROTOCOL 2.4: refused, and on record."""
-        await (await self._ready()).refuse("streamlocal-forward@openssh.com", listen_path)
-        return False
+        """OpenSSH, PROTOCOL 2.4: a remote forward from a socket with a name."""
+        return await self._remote("streamlocal-forward@openssh.com", m.string(listen_path.encode()))
+
+    async def _remote(self, kind: str, body: bytes) -> Any:
+        try:
+            return await (await self._ready()).remote(m.encode(m.Request(kind, body)))
+        except asyncssh.ChannelOpenError:  # a global request is answered by yes or no
+            return False
 
     async def _tunnel(self, unit: int | None) -> ClientSide:
         await (await self._ready()).refuse("tun@openssh.com", "any" if unit is None else str(unit))
@@ -287,12 +331,12 @@ class Door(asyncssh.SSHServer):
         return self._tunnel(unit)
 
     async def _agent_requested(self) -> bool:
-        await (await self._ready()).refuse("auth-agent-req@openssh.com", "agent")
-        return False
+        return bool(await self._remote(AGENT, b""))
 
-    async def _x11_requested(self, chan: Any, auth_proto: bytes, auth_data: bytes, screen: int) -> None:
-        del chan, auth_proto, auth_data
-        await (await self._ready()).refuse("x11-req", f"screen {screen}")
+    async def _x11_requested(self, chan: Any, auth_proto: bytes, auth_data: bytes, screen: int) -> str | None:
+        del chan
+        found = await self._remote(DISPLAY, m.string(auth_proto) + m.string(auth_data) + m.u32(screen))
+        return "the client's" if found else None
 
 
 def _typed(text: str) -> Secret:

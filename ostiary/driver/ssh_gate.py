@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import asyncssh
 import structlog
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from ostiary.config.types import SshListener
 from ostiary.driver.admission import Reception, WhyNot
 from ostiary.driver.spawn import spawn
-from ostiary.driver.ssh_door import Door
+from ostiary.driver.ssh_door import CLIENT_WINDOW, Door
 from ostiary.driver.ssh_session import House, SshDestination
 from ostiary.identity.ssh import HOST, USER_AUTHORITY
 from ostiary.listener.accept import accept_forever
@@ -24,10 +24,8 @@ from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.restraints import Restraint
 from ostiary.policy.policies import Policies
-from ostiary.upstream.ssh import CIPHERS, KEEPALIVE_SECONDS, MACS
-
-CLIENT_WINDOW: Final = 2 << 20
-"""Bytes in flight from the client on one channel: what a session may make the gateway keep is this times `max_channels`."""
+from ostiary.upstream.ssh import CIPHERS, KEEPALIVE_SECONDS, KEX, MACS, SIGNATURES, VERSION
+from ostiary.upstream.ssh_wire import MAX_PACKET, Wire
 
 asyncssh.set_log_level("ERROR")  # it writes commands and environments to its diagnostics, where secrets must not stand
 
@@ -47,7 +45,7 @@ class SshGate:
         self.settings = settings
         self.house = House(reception, settings, _authority(keys))
         self._host_keys = _host_keys(settings, keys)
-        self._logins = 0
+        self._logins = reception.commons.tally("waiting ssh")
         self._closing = False
 
     async def serve(self, sock: socket.socket) -> None:
@@ -83,10 +81,9 @@ class SshGate:
             session.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "the gateway is shutting down"))
 
     def _came(self, sock: socket.socket, address: str) -> None:
-        if self._closing or self._logins >= self.settings.max_logins:
+        if self._closing or not self._logins.enter(self.settings.max_logins):
             sock.close()
             return
-        self._logins += 1
         spawn(self._admit(sock, address), f"login {address}")
 
     async def _admit(self, sock: socket.socket, address: str) -> None:
@@ -94,12 +91,15 @@ class SshGate:
         try:
             async with asyncio.timeout(self.settings.login_seconds):
                 await asyncssh.run_server(
-                    sock,
+                    None,
+                    tunnel=Wire(sock, door.turn),
                     server_factory=lambda: door,
                     config=None,
                     server_host_keys=self._host_keys,
-                    server_version="Ostiary",
+                    server_version=VERSION,
+                    kex_algs=list(KEX),
                     encryption_algs=list(CIPHERS),
+                    signature_algs=list(SIGNATURES),
                     mac_algs=list(MACS),
                     compression_algs=["none"],
                     login_timeout=self.settings.login_seconds,
@@ -109,6 +109,7 @@ class SshGate:
                     encoding=None,
                     line_editor=False,
                     window=CLIENT_WINDOW,
+                    max_pktsize=MAX_PACKET,
                     x11_forwarding=False,
                     agent_forwarding=False,
                     allow_scp=False,
@@ -120,7 +121,7 @@ class SshGate:
             _log.debug("login did not succeed", client=address, error=str(exc))
             door.cut()
         finally:
-            self._logins -= 1
+            self._logins.leave()
 
 
 def _authority(keys: Path) -> bytes:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import asyncssh
+import msgspec
 import structlog
 
 from ostiary.config.types import SshListener
-from ostiary.driver.admission import Begun, Reception
+from ostiary.driver.admission import Begun, Reception, unrecorded
 from ostiary.driver.leases import Lease
+from ostiary.driver.ssh_back import Back
 from ostiary.driver.ssh_channel import ChannelDriver
 from ostiary.driver.ssh_question import Asking
+from ostiary.driver.ssh_remote import Listening, listen, reach
 from ostiary.driver.ssh_sides import ClientSide
 from ostiary.driver.targets import Destination, Resolve
+from ostiary.masking.detectors import holds_lines
 from ostiary.model.connections import SshConnection
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.identity import Said, VerifiedIdentity
@@ -23,13 +27,15 @@ from ostiary.model.restraints import Restraint
 from ostiary.model.secrets import Secret
 from ostiary.policy.policies import Policies
 from ostiary.protocols.ssh import messages as m
-from ostiary.protocols.ssh.forwards import ForwardRelay
+from ostiary.protocols.ssh.forwards import BACK, ForwardRelay
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.relay import ChannelRelay, ChannelSettings
 from ostiary.session.path import Line
-from ostiary.upstream.ssh import open_ssh
+from ostiary.upstream.ssh import open_ssh, swaps_links
+from ostiary.upstream.ssh_wire import Turn
 from ostiary.vault.payload_format import PayloadError
 
+CLOSED: Final = "it closed the connection"
 PROHIBITED: Final = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
 
 _log = structlog.get_logger("ostiary")
@@ -58,14 +64,32 @@ class House:
         self.authority = authority
         self.settings = settings
         self.sessions: set[SshSession] = set()
+        self._open = reception.commons.tally("open ssh")
+
+    @property
+    def open(self) -> int:
+        """How many sessions there are, in all workers."""
+        return self._open.total
+
+    def enter(self, session: SshSession) -> None:
+        """A session begins."""
+        self.sessions.add(session)
+        self._open.add(1)
+
+    def leave(self, session: SshSession) -> None:
+        """It has ended."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._open.leave()
 
 
 class SshSession:
     """One person on one host: its channels, and the connection to the target."""
 
     def __init__(
-        self, house: House, begun: Begun, target: SshDestination, client: asyncssh.SSHServerConnection, said: Said
+        self, house: House, begun: Begun, target: SshDestination, client: asyncssh.SSHServerConnection, said: Said, turn: Turn
     ) -> None:
+        self._turn = turn
         self._said = said
         self._house = house
         self._begun = begun
@@ -79,6 +103,7 @@ class SshSession:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._stirred_at = self._loop.time()
         self._opened_channels = 0
+        self._back = Back(self.forward)
         self._has_asked = False
         self._finished = False
         connection = target.connection
@@ -95,10 +120,14 @@ class SshSession:
             ground=self._ground,
             accept_env=connection.accept_env,
             detects=bool(connection.detect),
+            by_line=holds_lines(connection.detect),
             keeps_files=connection.keep_files,
+            links=False,
             masks_files=connection.masks_files,
+            refuses_files=connection.refuses_files,
+            notes=begun.journal.is_full,
         )
-        house.sessions.add(self)
+        house.enter(self)
 
     async def dial(self) -> None:
         """Get into the host. Raises `NotAdmitted`."""
@@ -107,14 +136,19 @@ class SshSession:
         class Watch(asyncssh.SSHClient):
             def connection_lost(self, exc: Exception | None) -> None:
                 del exc
-                session.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, "it closed the connection"))
+                if session._upstream is not None:  # else `open_ssh` says what was wrong
+                    session.cut(NotAdmitted(Reason.TARGET_UNREACHABLE, CLOSED))
 
         upstream = await open_ssh(
-            self._target.connection, self._target.credential(), key_id(self.admitted.who, self._begun.session), Watch
+            self._target.connection, self._target.credential(), key_id(self.admitted.who, self._begun.session), Watch, self._turn
         )
+        if upstream.is_closed():
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, CLOSED)
         if self._finished:  # it was ended from outside meanwhile
             upstream.close()
         self._upstream = upstream
+        self._back.attach(upstream)
+        self._settings = msgspec.structs.replace(self._settings, links=swaps_links(upstream))
 
     @property
     def id(self) -> str:
@@ -174,7 +208,7 @@ class SshSession:
         self._opened_channels += 1
         asking = Asking(reception.desk, line, session=self.id, channel=self._opened_channels.to_bytes(8, "big"))
         driver = ChannelDriver(
-            line=line, relay=relay, journal=self._begun.journal, session=self, asking=asking, count=reception.count
+            line=line, relay=relay, journal=self._begun.journal, session=self, asking=asking, counting=reception.counting, turn=self._turn
         )
         self._channels.add(driver)
         return driver
@@ -183,19 +217,46 @@ class SshSession:
         """Open a channel for a command, a shell or a subsystem."""
         return ClientSide(self._driver(ChannelRelay(self._settings)))
 
-    async def forward(self, asked: bytes) -> ClientSide:
-        """Open a forward, if policy permits it and the target connects."""
+    async def forward(self, asked: bytes) -> ChannelDriver:
+        """Open a forward, if policy permits it and the other side takes it."""
+        driver, opened = await self._opened(asked)
+        if not opened:
+            raise asyncssh.ChannelOpenError(PROHIBITED, "ostiary: refused")
+        return driver
+
+    async def remote(self, asked: bytes) -> Any:
+        """Have the target listen for the client, if policy permits it; what ends it, or False."""
+        for start in m.decode(asked):
+            if isinstance(start, m.Request) and self._back.is_open(start.name, start.body):
+                return True
+        driver, opened = await self._opened(asked)
+        return driver.target if opened else False
+
+    async def _opened(self, asked: bytes) -> tuple[ChannelDriver, bool]:
+        """The channel of a forward that is asked for, and whether it is permitted and the other side takes it: else it is over."""
         driver = self._driver(ForwardRelay(self._ground))
         driver.heard(asked)
+        opened = False
         try:
             opened = await driver.opened
-        except asyncio.CancelledError:
-            driver.finish()
-            raise
-        if not opened:
-            driver.finish()
-            raise asyncssh.ChannelOpenError(PROHIBITED, "ostiary: refused")
-        return ClientSide(driver)
+        finally:
+            if not opened:
+                driver.finish()
+        return driver, opened
+
+    async def listen(self, start: m.Request, driver: ChannelDriver) -> Listening:
+        """See `Upstream.listen`."""
+        if start.name in BACK:
+            return self._back.listen(start, driver)
+        return await listen(start, self.connection(), driver, self.forward)
+
+    def met(self, channel: Any) -> None:
+        """See `Upstream.met`."""
+        self._back.ask(channel)
+
+    async def reach(self, start: m.Request, side: ClientSide) -> None:
+        """See `Upstream.reach`."""
+        await reach(start, self._client, side)
 
     async def refuse(self, kind: str, place: str) -> None:
         """Put on record that something was asked for that is never permitted here."""
@@ -221,7 +282,8 @@ class SshSession:
             case NotAdmitted():
                 told, status = str(failure), failure.reason.name
             case LogFailed() | PayloadError():
-                told, status = Reason.LOG_UNAVAILABLE.value, Reason.LOG_UNAVAILABLE.name
+                reason = unrecorded(failure).reason
+                told, status = reason.value, reason.name
             case _:
                 told, status = "internal error", "INTERNAL_ERROR"
         self._client.disconnect(asyncssh.DISC_BY_APPLICATION, f"ostiary: {printable(told)[:400]}")
@@ -247,7 +309,7 @@ class SshSession:
         if self._upstream is not None:
             self._upstream.close()
         self._target.leave()
-        self._house.sessions.discard(self)
+        self._house.leave(self)
 
 
 def key_id(who: VerifiedIdentity, session: str) -> str:

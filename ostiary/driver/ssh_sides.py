@@ -26,8 +26,16 @@ class Driver(Protocol):
         """The target did something."""
         ...
 
+    def came(self, side: str, data: bytes, code: int) -> None:
+        """Bytes came, and what came with them may follow at once."""
+        ...
+
     def met_client(self, channel: Any) -> None:
         """The client's channel is open."""
+        ...
+
+    def met_target(self, channel: Any) -> None:
+        """The target's channel is open."""
         ...
 
     def is_called_off(self) -> bool:
@@ -55,14 +63,14 @@ class TargetSide(asyncssh.SSHClientSession[bytes], asyncssh.SSHTCPSession[bytes]
 
     def connection_made(self, chan: Any) -> None:
         """The channel is open."""
-        self._driver.target = chan
+        self._driver.met_target(chan)
 
     def session_started(self) -> None:
         """What was asked for has begun."""
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Bytes came."""
-        self._driver.replied(m.encode(m.Data(data, datatype or 0)))
+        self._driver.came("target", data, datatype or 0)
 
     def eof_received(self) -> bool:
         """Nothing more will come; the channel stays open for what is still to be said."""
@@ -98,6 +106,9 @@ class ClientSide(asyncssh.SSHServerSession[bytes], asyncssh.SSHTCPSession[bytes]
         self._driver = driver
         self._asked = b""
         self._pty = b""
+        self._size = b""
+        """The newest size of the terminal, if it changed before anything was asked for."""
+        self._has_begun = False
 
     def connection_made(self, chan: Any) -> None:
         """The channel is open."""
@@ -132,14 +143,15 @@ class ClientSide(asyncssh.SSHServerSession[bytes], asyncssh.SSHTCPSession[bytes]
         channel = self._driver.client
         variables = [] if channel is None else list(channel.get_environment_bytes().items())
         prelude = b"".join(m.request("env", name, value) for name, value in variables)
-        self._driver.heard(prelude + self._pty + self._asked)
+        self._has_begun = True
+        self._driver.heard(prelude + self._pty + self._size + self._asked)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Bytes came."""
         del datatype
-        if self._pty and INTERRUPT in data and self._driver.is_called_off():
+        if self._pty and INTERRUPT in bytes(data) and self._driver.is_called_off():
             return
-        self._driver.heard(m.encode(m.Data(data)))
+        self._driver.came("client", data, 0)
 
     def eof_received(self) -> bool:
         """The client sends nothing more, and still listens."""
@@ -148,9 +160,11 @@ class ClientSide(asyncssh.SSHServerSession[bytes], asyncssh.SSHTCPSession[bytes]
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """RFC 4254, 6.7."""
-        if self._asked:
-            body = b"".join(m.u32(size) for size in (width, height, pixwidth, pixheight))
-            self._driver.heard(m.encode(m.Request("window-change", body)))
+        changed = m.encode(m.Request("window-change", b"".join(m.u32(size) for size in (width, height, pixwidth, pixheight))))
+        if self._has_begun:
+            self._driver.heard(changed)
+        elif self._pty:
+            self._size = changed
 
     def signal_received(self, signal: str) -> None:
         """RFC 4254, 6.9."""

@@ -12,8 +12,11 @@ from ostiary.driver.spawn import spawn
 from ostiary.masking.plan import Means, Planner
 from ostiary.model.connections import Connection, HttpConnection, PostgresConnection
 from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.postgres.understanding import Knowledge
+from ostiary.store.commons import Commons, own_tally
+from ostiary.upstream.rds import password_of
 
 Resolve = Callable[[SecretRef], Secret]
 """Reads a credential where it is kept."""
@@ -31,19 +34,28 @@ class Destination:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._all = own_tally()
         self._sessions = 0
+        """This worker's."""
+
+    def share(self, commons: Commons) -> None:
+        """Count together with the other workers. Before any session begins."""
+        self._all = commons.tally(f"sessions {self.connection.name}")
 
     @property
     def sessions(self) -> int:
-        """How many sessions there are, or are being opened."""
-        return self._sessions
+        """How many sessions there are in all workers, or are being opened."""
+        return self._all.total
 
     def enter(self) -> None:
-        """A session begins."""
+        """A session begins. Raises `NotAdmitted` where another worker's took the last place just now."""
+        if not self._all.enter(self.connection.max_sessions):
+            raise NotAdmitted(Reason.TOO_MANY_SESSIONS, f"on {self.connection.name}")
         self._sessions += 1
 
     def leave(self) -> None:
         """A session has ended."""
+        self._all.leave()
         self._sessions -= 1
 
     async def close(self) -> None:
@@ -69,16 +81,22 @@ class PostgresDestination(Destination):
         self._resolve = resolve
         self._record = record
         self.catalogue = Catalogue(connection, self._open_side, spawn)
+        """Stale in all workers as soon as one of them saw DDL."""
         self.knowledge = Knowledge(connection.protect, connection.rules)
         """What statements mean on this target, shared by its sessions."""
         self.process_ids: dict[bytes, bytes] = {}
         """Of its sessions: the process id there, and the number that the client was told instead. In network order."""
         self._planner: Planner | None = None
 
-    def password(self) -> Secret | None:
-        """Read the credential, anew each time, so that a rotated one is used at once."""
-        reference = self.connection.upstream.password
-        return None if reference is None else self._resolve(reference)
+    def share(self, commons: Commons) -> None:
+        """See `Destination.share`."""
+        super().share(commons)
+        if commons.is_shared:
+            self.catalogue.share(commons.tally(f"generation {self.connection.name}"))
+
+    async def password(self, who: VerifiedIdentity | None, session: str) -> Secret | None:
+        """The credential, read or signed anew each time, so that a rotated one is used at once. `who`: for whom; None: for the gateway itself."""
+        return await password_of(self.connection, self._resolve, who, session)
 
     def planner(self) -> Planner:
         """How results are masked here. The key of hashes and tokens is read once: with another all of them would change."""
@@ -99,7 +117,7 @@ class PostgresDestination(Destination):
     async def _open_side(self) -> Side:
         """Dial the side connection: an act of the gateway's own, so it is on record first."""
         self._record(self.connection.name)
-        return await Side.open(self.connection, self.password())
+        return await Side.open(self.connection, await self.password(None, "-"))
 
     async def close(self) -> None:
         """Close the side connection."""

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostiary.identity.jose import MAX_TOKEN
-from ostiary.identity.keys import write_whole
+from ostiary.identity.keys import sync_folder, write_whole
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.secrets import Secret
 
@@ -31,6 +32,8 @@ MARK: Final = "OST1"
 """What session tokens begin with."""
 KEY_BYTES: Final = 32
 MAX_SESSION_TOKEN: Final = MAX_TOKEN * 2
+NEW_SECONDS: Final = 300.0
+"""How long a key is new: who starts a gateway starts a worker of it soon."""
 _ABOUT: Final = b"ostiary aws session token 1"
 
 
@@ -85,17 +88,39 @@ def _derived(key: bytes, use: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"ostiary aws keys 1 " + use).derive(key)
 
 
+def is_first(path: Path) -> bool:
+    """Whether no worker ever served with the key at `path`: it was made just now, and it is marked so. The mark goes with the question.
+
+    Where nothing is known (an older gateway made the key, a backup brought it back), one may have.
+    """
+    mark = _mark(path, path.read_bytes())
+    try:
+        made = mark.stat().st_mtime
+        mark.unlink()
+    except FileNotFoundError:
+        return False
+    sync_folder(path.parent)
+    return 0 <= time.time() - made <= NEW_SECONDS
+
+
+def _mark(path: Path, key: bytes) -> Path:
+    told = _derived(key, b"mark")[:8].hex()
+    return path.with_name(f"{path.name}.new-{told}")
+
+
 def load_or_create(path: Path) -> AwsKeys:
     """The key at `path`, made if it is missing. Raises `ConfigError` for one that others may read."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Linked into place, so that of two that start at once one makes the key and both read the same.
         temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-        write_whole(temporary, os.urandom(KEY_BYTES), 0o600)
+        key = os.urandom(KEY_BYTES)
+        write_whole(temporary, key, 0o600)
+        write_whole(_mark(path, key), b"", 0o600)  # before the key can be used
         try:
             os.link(temporary, path)
         except FileExistsError:
-            pass
+            _mark(path, key).unlink()
         finally:
             temporary.unlink()
     with path.open("rb") as file:

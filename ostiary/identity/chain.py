@@ -9,6 +9,7 @@ from typing import Any, Final
 from ostiary.identity.jose import bad_token
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import MAX_CHAIN, Actor, Budget, Kind, Mandate, VerifiedIdentity
+from ostiary.model.printable import is_visible
 
 MAX_TEXT: Final = 512
 """Characters of a subject, group or name. OpenID Connect Core, 2 says 255 for `sub`; some CI issuers pass it."""
@@ -27,10 +28,18 @@ _ACTOR_KINDS: Final = frozenset({Kind.AGENT, Kind.WORKLOAD})
 def text_of(value: object, what: str) -> str:
     """`value` as a non-empty printable string of at most 512 characters, or `NotAdmitted`.
 
-    Printable: control characters, lone surrogates and the invisible marks that make two names look like one are out.
+    Printable: control characters, lone surrogates and whatever cannot be seen and makes two names look like one, blanks at the
+    ends among it, are out.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not is_visible(value) or value != value.strip():
         bad_token(f"{what} is not a short printable string")
+    return value
+
+
+def group_of(value: object) -> str:
+    """A group's name, or `NotAdmitted`: only compared with what policy names, so that blanks at its ends lock nobody out."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
+        bad_token("a group is not a short printable string")
     return value
 
 
@@ -64,7 +73,8 @@ def acting_from(
 
 def display_name(value: object, fallback: str) -> str:
     """`value` where it can be shown, else `fallback`: a name is a label and admits nobody, so it refuses nobody."""
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable() else fallback
+    is_good = isinstance(value, str) and 0 < len(value) <= MAX_TEXT and is_visible(value) and value == value.strip()
+    return str(value) if is_good else fallback
 
 
 def check_chain(subject: tuple[str, str], chain: Iterable[Actor]) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from ostiary.identity.jose import PublicKey, bad_token, encode_base64url, parse_proof, sign_compact
 from ostiary.identity.tokens import date_of
 from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.store.once import SharedOnce
 
 TYPE: Final = "dpop+jwt"
 PROOF_SECONDS: Final = 60
@@ -32,6 +34,9 @@ class Once:
         self._seen: dict[bytes, float] = {}
         self._most = most
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def use(self, what: str, until: float, now: float) -> bool:
         """Whether this is the first use of `what`; it is remembered until then."""
         mark = hashlib.sha256(what.encode("utf-8", "surrogatepass")).digest()
@@ -45,14 +50,33 @@ class Once:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class KeyProof:
+    """A proof that was read, and not used yet."""
+
+    key: str
+    """RFC 7638 thumbprint of the key that it proves."""
+    jti: str
+    until: float
+    """When it is too old."""
+
+
 class KeyProofs:
     """Checks proofs, and that none is used twice."""
 
-    def __init__(self) -> None:
-        self._once = Once()
+    def __init__(self, once: Once | SharedOnce | None = None, *, since: float = 0.0) -> None:
+        """`once`: remembers those that were used; None: in memory of its own. `since`: when that began, in seconds since 1970.
 
-    def check(self, proof: str, method: str, target: str, token: str | None, now: float) -> str:
-        """The RFC 7638 thumbprint of the key that `proof` proves for this request (RFC 9449, 4.3).
+        What was made before it may have been used before it.
+        """
+        self._once = Once() if once is None else once
+        self._since = since
+
+    def __len__(self) -> int:
+        return len(self._once)
+
+    def read(self, proof: str, method: str, target: str, token: str | None, now: float) -> KeyProof:
+        """Check what `proof` proves for this request (RFC 9449, 4.3). It counts once it was spent (`spend`): anybody can make proofs.
 
         `token`: the access token shown with it; None: none is. Raises `NotAdmitted`.
         """
@@ -63,16 +87,19 @@ class KeyProofs:
         if claims.get("htm") != method or _plain(claims.get("htu")) != target:
             bad_token("the proof is for another request")
         issued = date_of(claims, "iat")
-        if issued is None or not now - PROOF_SECONDS <= issued <= now + EARLY_SECONDS:
-            bad_token("the proof is not of this minute")
+        if issued is None or not max(now - PROOF_SECONDS, self._since) <= issued <= now + EARLY_SECONDS:
+            bad_token("the proof is not of this minute, or from before the gateway's start")
         if claims.get("ath") != (None if token is None else token_hash(token)):
             bad_token("the proof is for another token")
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
             bad_token("the proof has no jti")
-        if not self._once.use(f"{key.thumbprint} {jti}", issued + PROOF_SECONDS + EARLY_SECONDS, now):
+        return KeyProof(key.thumbprint, jti, issued + PROOF_SECONDS + EARLY_SECONDS)
+
+    def spend(self, proof: KeyProof, now: float) -> None:
+        """Use a proof whose token is good. Raises `NotAdmitted` where it was used before."""
+        if not self._once.use(f"{proof.key} {proof.jti}", proof.until, now):
             raise NotAdmitted(Reason.BAD_TOKEN, "the proof was used before")
-        return key.thumbprint
 
 
 def make_proof(

@@ -11,19 +11,21 @@ for. `family` lists the tokens that this one descends from: revoking one of them
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from ostiary.identity.bound import Confirmation, bound_to, confirmation
 from ostiary.identity.chain import check_chain, details_of, mandate_from
 from ostiary.identity.jose import MAX_TOKEN, Jws, bad_token, sign_compact
 from ostiary.identity.jwks import KeyRing
 from ostiary.identity.keys import ALGORITHM, TokenKey
+from ostiary.identity.standing import jobs_of
 from ostiary.identity.tokens import Proved, check_times, prove, token_id
 from ostiary.model.errors import NotAdmitted, Reason
-from ostiary.model.identity import Actor, Authentication, Initiator, Kind, Mandate, VerifiedIdentity
+from ostiary.model.identity import Actor, Authentication, Initiator, Job, Kind, Mandate, VerifiedIdentity
 
 TYPE: Final = "at+jwt"
 """RFC 9068, 2.1: `typ`; no ID token has it, so neither passes for the other."""
@@ -49,6 +51,7 @@ class OriginClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connections: list[str] | None
     """The audience; None: those that policy allows."""
     family: list[str]
+    jobs: list[Job] = []
     account: str | None = None
     purpose: str = ""
     ticket: str = ""
@@ -69,12 +72,6 @@ class MayAct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sub: str
 
 
-class Confirmation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """RFC 7800, 3.1 and RFC 9449, 6.1: the key that whoever shows the token has to prove."""
-
-    jkt: str
-
-
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """What a fresh token is narrowed to, and what else it carries."""
 
@@ -85,7 +82,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     account_token: str | None = None
     """Id hash of the service account: revoking that revokes what was made under it."""
     key: str | None = None
-    """RFC 7638 thumbprint of the key that it is bound to."""
+    """What it is bound to: see `ostiary.identity.bound`."""
     purpose: str = ""
     ticket: str = ""
     seconds: int | None = None
@@ -111,6 +108,7 @@ class GatewayClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     authorization_details: list[dict[str, Any]] | None = None
     may_act: MayAct | None = None
     cnf: Confirmation | None = None
+    """RFC 7800, 3.1: the key or certificate that whoever shows the token has to prove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,8 @@ class TokenSigner:
         parents = (parent,) if actor is None else (parent, actor)
         ends = min(int(now) + min(self._seconds, bounds.seconds or self._seconds), *(each.expires for each in parents))
         family = [token for each in parents for token in (*each.auth.family, each.auth.token)]
-        return self._sign(TYPE, parent, bounds, now=now, ends=ends, family=family, may_act=None)
+        jobs = [*parent.auth.jobs, *(() if actor is None else jobs_of(actor))]
+        return self._sign(TYPE, parent, bounds, now=now, ends=ends, family=family, jobs=jobs, may_act=None)
 
     def mint_delegation(
         self, parent: VerifiedIdentity, bounds: Bounds, may_act: MayAct, *, now: float, seconds: int
@@ -162,14 +161,14 @@ class TokenSigner:
         """A delegation: it lets `may_act` ask for tokens of `parent`'s subject within `bounds`.
 
         A person's own outlives the login in which it was given, as a written authority does, and ends by being revoked; one
-        that an agent gives onward ends with the token that the agent has.
+        that an agent gives onward, or a job, ends with the token that they have.
         """
         ends = int(now) + seconds
         family: list[str] = []
-        if parent.acting or parent.account is not None:
+        if parent.acting or parent.account is not None or parent.kind is not Kind.HUMAN:
             ends = min(ends, parent.expires)
             family = [*parent.auth.family, parent.auth.token]
-        return self._sign(DELEGATION, parent, bounds, now=now, ends=ends, family=family, may_act=may_act)
+        return self._sign(DELEGATION, parent, bounds, now=now, ends=ends, family=family, jobs=parent.auth.jobs, may_act=may_act)
 
     def _sign(
         self,
@@ -180,6 +179,7 @@ class TokenSigner:
         now: float,
         ends: int,
         family: list[str],
+        jobs: Iterable[Job],
         may_act: MayAct | None,
     ) -> Minted:
         acting, mandate = bounds.acting, bounds.mandate
@@ -210,6 +210,7 @@ class TokenSigner:
                 task=parent.task if parent.task is not None or mandate is None else mandate.id,
                 connections=sorted(bounds.audience) or None,
                 family=family,
+                jobs=list(dict.fromkeys(jobs)),
                 account=bounds.account or parent.account,
                 purpose=bounds.purpose or parent.purpose,
                 ticket=bounds.ticket or parent.ticket,
@@ -219,7 +220,7 @@ class TokenSigner:
             act=_nested(acting),
             authorization_details=None if mandate is None else details_of(mandate),
             may_act=may_act,
-            cnf=None if bounds.key is None else Confirmation(jkt=bounds.key),
+            cnf=confirmation(bounds.key),
         )
         built: dict[str, object] = msgspec.to_builtins(claims)
         token = sign_compact({"alg": ALGORITHM, "typ": typ, "kid": self.key.kid}, built, self.key.key)
@@ -296,9 +297,10 @@ def _identity(claims: GatewayClaims, raw: dict[str, Any], token: str) -> Verifie
         auth=Authentication(
             method="gateway-token",
             token=token,
-            key=None if claims.cnf is None else claims.cnf.jkt,
+            key=None if claims.cnf is None else bound_to(raw.get("cnf")),
             at=claims.auth_time,
             family=tuple(origin.family),
+            jobs=tuple(origin.jobs),
         ),
         expires=claims.exp,
         audience=frozenset(origin.connections or ()),

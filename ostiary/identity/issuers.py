@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -84,6 +85,22 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+def may_be_near(host: str | None) -> bool:
+    """Whether `host` is this machine or its link, in whatever spelling resolvers take: what nobody but the operator sends us to."""
+    name = (host or "").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        found = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            found = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001, 2130706433
+        except (OSError, UnicodeError):
+            return False
+    bare = getattr(found, "ipv4_mapped", None) or found
+    return bool(bare.is_loopback or bare.is_unspecified or bare.is_link_local or bare.is_multicast)
 
 
 def is_safe_url(url: str) -> bool:

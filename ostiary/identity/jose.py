@@ -56,6 +56,16 @@ ED_ALGORITHMS: Final[tuple[str, ...]] = ("EdDSA", "Ed25519")
 ALGORITHMS: Final = frozenset((*EC_CURVES.values(), *RSA_ALGORITHMS, *ED_ALGORITHMS))
 
 _MATERIAL: Final[Mapping[str, tuple[str, ...]]] = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",)}
+_USES: Final = ("sig", "jwt-svid")
+"""RFC 7517, 4.2; and SPIFFE Trust Domain and Bundle, 4.2.2, whose other use, `x509-svid`, is none for tokens."""
+_SECRETS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+"""RFC 7518, 6.2.2, 6.3.2 and 6.4.1: a prime alone gives an RSA key away."""
+_SMALL_PRIMES: Final = math.prod(n for n in range(2, 1000) if all(n % d for d in range(2, n)))
+_FIELD: Final = (1 << 255) - 19
+_SMALL_ORDER: Final = frozenset({
+    0, 1, _FIELD - 1, 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826, 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+})  # fmt: skip
+"""The y of Ed25519's eight points of small order: under such a key a signature that fits one message in eight can be made without any secret."""
 _FORBIDDEN_HEADERS: Final = ("jku", "x5u", "x5c", "jwk", "crit", "b64", "cty", "zip", "enc", "epk", "p2c", "p2s")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -159,12 +169,20 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def strict_object(raw: bytes) -> dict[str, Any]:
-    """One JSON object in UTF-8, no name twice, no number that another reader rounds. Raises `ValueError`."""
+def strict_json(raw: bytes) -> Any:
+    """One JSON value in UTF-8, no name twice, no number that another reader rounds, no half of a character. Raises `ValueError`."""
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # RFC 7493, 2.1: a lone surrogate is no text
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return value
+
+
+def strict_object(raw: bytes) -> dict[str, Any]:
+    """The same of a JSON object. Raises `ValueError`."""
+    value = strict_json(raw)
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one kind of error for whoever reads hostile text
     return value
@@ -231,7 +249,7 @@ def _read_header(header: dict[str, Any]) -> tuple[str, str | None, str]:
     alg, kid, typ = header.get("alg"), header.get("kid"), header.get("typ", "")
     if not isinstance(alg, str) or alg not in ALGORITHMS:
         bad_token(f"algorithm {quoted(alg)} is not accepted")
-    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
+    if "kid" in header and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
         bad_token("kid is not a short string")
     if not isinstance(typ, str):
         bad_token("typ is not a string")
@@ -258,9 +276,9 @@ def pin(jwk: object, allowed: tuple[str, ...]) -> PinnedKey:
     kid, use, ops = jwk.get("kid"), jwk.get("use", "sig"), jwk.get("key_ops", ["verify"])
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
         raise UnusableKey("kid is not a short string")
-    if use != "sig" or not isinstance(ops, list) or "verify" not in ops:
+    if use not in _USES or not isinstance(ops, list) or "verify" not in ops:
         raise UnusableKey("not for signatures")
-    if "d" in jwk or "k" in jwk:
+    if not _SECRETS.isdisjoint(jwk):
         raise UnusableKey("holds secret material")
     alg = _pinned_algorithm(jwk, allowed)
     key = _import_public(jwk)
@@ -295,6 +313,8 @@ def _import_public(jwk: dict[str, Any]) -> PublicKey:
         raise UnusableKey("its numbers are missing or not base64url") from None
     if jwk["kty"] == "RSA":
         _check_rsa(int.from_bytes(material["n"]), int.from_bytes(material["e"]))
+    if jwk["kty"] == "OKP":
+        _check_ed25519(int.from_bytes(material["x"], "little"))
     try:
         match jwk["kty"]:
             case "RSA":
@@ -315,3 +335,12 @@ def _check_rsa(modulus: int, exponent: int) -> None:
         raise UnusableKey("RSA modulus is not 2048 to 8192 bits")
     if exponent < 3 or exponent % 2 == 0 or exponent.bit_length() > 32:
         raise UnusableKey("RSA exponent is not odd and 3 to 2^32")
+    if math.gcd(modulus, _SMALL_PRIMES) != 1 or math.isqrt(modulus) ** 2 == modulus:
+        raise UnusableKey("RSA modulus is not the product of two large primes")
+
+
+def _check_ed25519(encoded: int) -> None:
+    """RFC 8032, 5.1.3 and 8.9, without the sign's bit."""
+    y = encoded & ((1 << 255) - 1)
+    if y >= _FIELD or y in _SMALL_ORDER:
+        raise UnusableKey("Ed25519 point of small order, or spelled beyond the field")

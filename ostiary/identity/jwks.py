@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ostiary.identity.issuers import Issuer, is_loopback, is_safe_url
+from ostiary.identity.issuers import Issuer, is_safe_url, may_be_near
 from ostiary.identity.jose import Jws, PinnedKey, UnusableKey, bad_token, pin, strict_object
 from ostiary.model.errors import NotAdmitted, Reason
 
@@ -150,7 +150,7 @@ class HttpSource:
         url = found.get("jwks_uri")
         if not isinstance(url, str) or not is_safe_url(url):
             raise FetchFailed("discovery document gives no https jwks_uri")
-        if is_loopback(urlsplit(url).hostname) and not is_loopback(urlsplit(issuer).hostname):
+        if may_be_near(urlsplit(url).hostname) and not may_be_near(urlsplit(issuer).hostname):
             raise FetchFailed("discovery document points a remote issuer's keys at this machine")
         return url
 
@@ -169,14 +169,19 @@ async def fetch_document(client: httpx.AsyncClient, url: str) -> bytes:
     async with client.stream("GET", url, headers=headers) as response:
         if response.status_code != 200:
             raise FetchFailed(f"HTTP status {response.status_code}")
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise FetchFailed("content encodings are not accepted")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_DOCUMENT:
-                raise FetchFailed("document larger than 256 KiB")
-        return bytes(body)
+        return await bounded_body(response, MAX_DOCUMENT)
+
+
+async def bounded_body(response: httpx.Response, most: int) -> bytes:
+    """A streamed answer's body of at most `most` bytes; no more of it is ever held. Raises `FetchFailed`."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise FetchFailed("content encodings are not accepted")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > most:
+            raise FetchFailed(f"the answer is too large: more than {most >> 10} KiB")
+    return bytes(body)
 
 
 class KeyCache:

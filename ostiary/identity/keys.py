@@ -148,7 +148,7 @@ def _create(path: Path, key: TokenKey) -> None:
         pass
     finally:
         temporary.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_whole(path: Path, content: bytes, mode: int) -> None:
@@ -161,10 +161,11 @@ def write_whole(path: Path, content: bytes, mode: int) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder holds."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

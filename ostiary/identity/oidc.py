@@ -19,11 +19,11 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from ostiary.identity.issuers import Issuer, is_loopback, is_safe_url
+from ostiary.identity.issuers import Issuer, is_safe_url, may_be_near
 from ostiary.identity.jose import bad_token, encode_base64url, parse_compact, strict_object
-from ostiary.identity.jwks import FetchFailed, fetch_document, trust
+from ostiary.identity.jwks import FetchFailed, bounded_body, fetch_document, trust
 from ostiary.identity.tokens import IssuerTokens, Proved
-from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.secrets import Secret
 
 MAX_ANSWER: Final = 256 * 1024
@@ -99,6 +99,9 @@ class Login:
         """
         if iss is not None and iss != self.issuer:
             bad_token("the response of a login names another issuer")
+        if iss is None and (await self._metadata()).get("authorization_response_iss_parameter_supported") is True:
+            # RFC 9207, 2.4: left out, it is somebody else's response.
+            bad_token("the response of a login names no issuer, and this one's do")
         found = await self._ask(
             {
                 "grant_type": "authorization_code",
@@ -116,7 +119,10 @@ class Login:
         if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()):
             bad_token("the ID token is of another login (nonce)")
         refresh = found.get("refresh_token")
-        return Provided(await self._tokens.verify(jws, now), Secret(refresh) if isinstance(refresh, str) else None)
+        proved = await self._tokens.verify(jws, now)
+        if proved.identity.auth.key is not None:
+            bad_token("the ID token is bound to a key, which nobody proves at a login")
+        return Provided(proved, Secret(refresh) if isinstance(refresh, str) else None)
 
     async def is_good_still(self, refresh: Secret) -> Secret | None:
         """Ask the issuer whether the person may still log in; the refresh token to use next time, None: they may not.
@@ -145,14 +151,14 @@ class Login:
             url = found.get(name, "")
             if not isinstance(url, str) or not is_safe_url(url):
                 raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"discovery document gives no https {name}")
-            if is_loopback(urlsplit(url).hostname) and not is_loopback(urlsplit(self.issuer).hostname):
+            if may_be_near(urlsplit(url).hostname) and not may_be_near(urlsplit(self.issuer).hostname):
                 raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"discovery document points {name} at this machine")
         self._known, self._known_at = found, time.monotonic()
         return found
 
     async def _ask(self, form: dict[str, str]) -> dict[str, Any]:
         endpoint = (await self._metadata())["token_endpoint"]
-        secret = self._client_secret()
+        secret = self._own_secret()
         body = form | {"client_id": self._client_id}
         if secret is not None:
             body["client_secret"] = secret.reveal()
@@ -168,6 +174,12 @@ class Login:
             raise GrantRefused(Reason.BAD_TOKEN, "the issuer refused the code or token")
         raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"the issuer answered {status}")
 
+    def _own_secret(self) -> Secret | None:
+        try:
+            return self._client_secret()
+        except ConfigError as error:  # it is read each time, so that it can be changed; and may be gone
+            raise NotAdmitted(Reason.ISSUER_UNREACHABLE, f"the secret to ask it with: {error}") from None
+
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             follow_redirects=False, trust_env=False, verify=trust(self._issuer.ca_file), timeout=5.0
@@ -175,17 +187,10 @@ class Login:
 
 
 async def _post(client: httpx.AsyncClient, url: str, form: dict[str, str]) -> tuple[int, bytes]:
-    """Status and body of at most `MAX_ANSWER` bytes; no more of it is ever held. Raises `FetchFailed`."""
+    """Status and body, bounded. Raises `FetchFailed`."""
     headers = {"accept": "application/json", "accept-encoding": "identity"}
     async with client.stream("POST", url, data=form, headers=headers) as response:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise FetchFailed("content encodings are not accepted")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise FetchFailed("the issuer's answer is too large")
-        return response.status_code, bytes(body)
+        return response.status_code, await bounded_body(response, MAX_ANSWER)
 
 
 class GrantRefused(NotAdmitted):

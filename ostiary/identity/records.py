@@ -16,6 +16,7 @@ from ostiary.identity.exchange import Account, account_token
 from ostiary.identity.issuers import Condition
 from ostiary.identity.standing import REVOKED, STOPPED, actor_key, stop_body
 from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
+from ostiary.store import news
 from ostiary.store.database import Area, Database
 from ostiary.store.news import FOREVER, NewsBoard, Piece
 
@@ -23,6 +24,8 @@ MAX_LISTED: Final = 1000
 MAX_DELEGATIONS: Final = 1000
 """Delegations of one person that have not ended."""
 MAX_ACCOUNTS: Final = 10_000
+SCIM: Final = "scim"
+"""Who made a stop, as the news has it: the identity provider. Empty: an administrator, or a rule of theirs."""
 
 AREA: Final = Area(
     "identity",
@@ -49,6 +52,10 @@ AREA: Final = Area(
             """CREATE TABLE refreshes (
                iss TEXT NOT NULL, sub TEXT NOT NULL, key TEXT NOT NULL, sealed BLOB NOT NULL, seen INTEGER NOT NULL,
                checked INTEGER NOT NULL, PRIMARY KEY (iss, sub)) STRICT, WITHOUT ROWID""",
+        ),
+        (
+            """CREATE TABLE departed (iss TEXT NOT NULL, sub TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (iss, sub))
+               STRICT, WITHOUT ROWID""",
         ),
     ),
 )
@@ -130,6 +137,9 @@ class Records:
             ).fetchone()
             if open_ones >= MAX_DELEGATIONS:
                 raise Refused(f"more than {MAX_DELEGATIONS} delegations of one person are open; revoke some")
+            parties = {(delegation.iss, delegation.sub), (delegation.by_iss, delegation.by_sub), (delegation.to_iss, delegation.to_sub)}
+            if any(held(connection, *each) is not None for each in parties):  # it would come to life with a release
+                raise Refused("one of those whom it is between was stopped")
             connection.execute(
                 f"INSERT INTO delegations ({_DELEGATION}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - our own words
                 _row(delegation),
@@ -190,11 +200,7 @@ class Records:
             if connection.execute("SELECT count(*) FROM accounts").fetchone()[0] >= MAX_ACCOUNTS:
                 raise Refused(f"there are {MAX_ACCOUNTS} accounts already")
             # Disabled people are stopped, too: see `ostiary.api.scim`.
-            stopped = connection.execute(
-                "SELECT 1 FROM news WHERE topic = ? AND key = ? AND body IS NOT NULL",
-                (STOPPED, actor_key(account.owner_iss, account.owner_sub)),
-            ).fetchone()
-            if stopped is not None:
+            if held(connection, account.owner_iss, account.owner_sub) is not None:
                 raise Refused("whoever is to own it was stopped")
             connection.execute(
                 f"INSERT INTO accounts ({_ACCOUNT}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - our own words
@@ -262,59 +268,94 @@ class Records:
         `reason`: `STOPPED_ACTOR` for isolation, `LOST_OWNER` for somebody who was disabled. `by`: who does it by itself, whose stop never
         takes the place of another one; None: there was one.
         """
-        ended = Ended(delegations=[], accounts=[])
-        done = True
+        ended: Ended | None = None
 
         def work(connection: sqlite3.Connection) -> list[Piece]:
-            nonlocal done
-            held = "SELECT 1 FROM news WHERE topic = ? AND key = ? AND body IS NOT NULL"
-            if by and connection.execute(held, (STOPPED, actor_key(iss, sub))).fetchone() is not None:
-                done = False
+            nonlocal ended
+            if by and held(connection, iss, sub) is not None:
                 return []
-            given = connection.execute(
-                "UPDATE delegations SET ended = ?1, why = ?4 WHERE ended IS NULL AND expires > ?1 AND ((iss = ?2 AND sub = ?3)"
-                " OR (by_iss = ?2 AND by_sub = ?3) OR (to_iss = ?2 AND to_sub = ?3)) RETURNING id",
-                (now, iss, sub, why),
-            ).fetchall()
-            owned = connection.execute(
-                "UPDATE accounts SET ended = ?1, reason = ?4, why = 'its owner was stopped' WHERE ended IS NULL"
-                " AND owner_iss = ?2 AND owner_sub = ?3 RETURNING name",
-                (now, iss, sub, Reason.LOST_OWNER.name),
-            ).fetchall()
-            ended.delegations[:] = sorted(each for (each,) in given)
-            ended.accounts[:] = sorted(each for (each,) in owned)
-            lost = stop_body(Reason.LOST_OWNER, "its owner was stopped")
-            return [
-                (STOPPED, actor_key(iss, sub), stop_body(reason, why) | {"iss": iss, "sub": sub, "at": now, "by": by}, FOREVER),
-                *((REVOKED, each, lost, FOREVER) for each in ended.delegations),
-                *((REVOKED, account_token(each), lost, FOREVER) for each in ended.accounts),
-            ]
+            ended, pieces = stopping(connection, Stop(iss=iss, sub=sub, reason=reason, why=why, at=now, by=by))
+            return pieces
 
         await self.board.change(work)
-        return ended if done else None
+        return ended
 
     def stopped_by(self, iss: str, sub: str) -> str | None:
-        """Who stopped them by itself; empty: somebody did; None: they are not stopped."""
-        news = self.board.lookup(STOPPED, actor_key(iss, sub))
-        return None if news is None or news.body is None else str(news.body.get("by", ""))
+        """Who stopped them by itself; empty: an administrator did; None: they are not stopped."""
+        told = self.board.lookup(STOPPED, actor_key(iss, sub))
+        return None if told is None or told.body is None else stopper(told.body)
 
-    async def release(self, iss: str, sub: str) -> bool:
-        """Take a stop back; False: there was none. What was ended with it stays ended: it is given anew, knowingly."""
-        key = actor_key(iss, sub)
-        if self.board.lookup(STOPPED, key) is None:
-            return False
-        await self.board.tell(STOPPED, key, None, FOREVER)
-        return True
+    async def release(self, iss: str, sub: str, *, by: str = "") -> bool:
+        """Take a stop back; False: there was none. What was ended with it stays ended: it is given anew, knowingly.
+
+        `by`: who takes back by itself, which is a stop of its own and no other. Raises `Refused` where the identity provider has disabled
+        or deleted them, however else they were stopped meanwhile.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[Piece]:
+            body = held(connection, iss, sub)
+            if body is None or (by and stopper(body) != by):
+                return []
+            gone = "SELECT 1 FROM people WHERE iss = ?1 AND sub = ?2 AND active = 0 UNION SELECT 1 FROM departed WHERE iss = ?1 AND sub = ?2"
+            if connection.execute(gone, (iss, sub)).fetchone() is not None:
+                raise Refused("the identity provider has disabled them, or deleted: it alone lets them in again")
+            return [(STOPPED, actor_key(iss, sub), None, FOREVER)]
+
+        return bool(await self.board.change(work))
 
     def stopped(self) -> list[dict[str, Any]]:
         """Everybody who is stopped now."""
-        return [news.body or {} for news in self.board.all(STOPPED)]
+        return [told.body or {} for told in self.board.all(STOPPED)]
 
-    # --- people, as SCIM tells of them: see `ostiary.api.scim` ---
+    # --- what others keep here: `ostiary.identity.people`, `ostiary.identity.vouching` ---
 
     async def change_people(self, work: Any) -> Any:
-        """Run a transaction over `people`."""
+        """Run a transaction over what is kept of people."""
         return await self._database.transact(work)
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to stop, why, and who does it."""
+
+    iss: str
+    sub: str
+    reason: Reason
+    why: str
+    at: int
+    by: str = ""
+
+
+def held(connection: sqlite3.Connection, iss: str, sub: str) -> dict[str, Any] | None:
+    """The stop that is in force, as news has it; None: there is none."""
+    return news.held(connection, STOPPED, actor_key(iss, sub))
+
+
+def stopper(body: dict[str, Any]) -> str:
+    """Who made a stop. The provider's did not say so once, but no other had its reason."""
+    return str(body.get("by", "")) or (SCIM if body.get("reason") == Reason.LOST_OWNER.name else "")
+
+
+def stopping(connection: sqlite3.Connection, stop: Stop) -> tuple[Ended, list[Piece]]:
+    """End what hangs on somebody, and return the news that stops them. An administrator's stop stays theirs: nobody else's takes its place."""
+    given = connection.execute(
+        "UPDATE delegations SET ended = ?1, why = ?4 WHERE ended IS NULL AND expires > ?1 AND ((iss = ?2 AND sub = ?3)"
+        " OR (by_iss = ?2 AND by_sub = ?3) OR (to_iss = ?2 AND to_sub = ?3)) RETURNING id",
+        (stop.at, stop.iss, stop.sub, stop.why),
+    ).fetchall()
+    owned = connection.execute(
+        "UPDATE accounts SET ended = ?1, reason = ?4, why = 'its owner was stopped' WHERE ended IS NULL"
+        " AND owner_iss = ?2 AND owner_sub = ?3 RETURNING name",
+        (stop.at, stop.iss, stop.sub, Reason.LOST_OWNER.name),
+    ).fetchall()
+    ended = Ended(delegations=sorted(each for (each,) in given), accounts=sorted(each for (each,) in owned))
+    lost = stop_body(Reason.LOST_OWNER, "its owner was stopped")
+    pieces: list[Piece] = [(REVOKED, each, lost, FOREVER) for each in ended.delegations]
+    pieces += [(REVOKED, account_token(each), lost, FOREVER) for each in ended.accounts]
+    before = held(connection, stop.iss, stop.sub)
+    if not stop.by or before is None or stopper(before) not in ("", stop.by):
+        body = stop_body(stop.reason, stop.why) | {"iss": stop.iss, "sub": stop.sub, "at": stop.at, "by": stop.by}
+        pieces.insert(0, (STOPPED, actor_key(stop.iss, stop.sub), body, FOREVER))
+    return ended, pieces
 
 
 def _row(kept: msgspec.Struct) -> Sequence[Any]:

@@ -9,9 +9,9 @@ one reading here, and it is narrow:
    text, or is read differently by another parser, is refused before any parser sees it.
 2. The document has one shape (`_assertion`): a Response with exactly one Assertion, its child; one Signature, the Assertion's child (and at
    most one of the Response's own, which proves nothing here and is left out); no identifier twice.
-3. That Assertion *alone* is made a document of its own and handed to the signature library, which demands a configured certificate,
-   RSA-SHA256, and gives back the element that was signed. If that is not the whole Assertion, it is refused. Nothing else of the
-   document is looked at any more: what an attacker wraps around it, or beside it, is gone.
+3. That Assertion *alone* is made a document of its own and its signature checked (`ostiary.identity.xmlsig`), which demands a configured
+   certificate and RSA-SHA256 over the whole of it, and gives back what was signed. Nothing else of the document is looked at any more:
+   what an attacker wraps around it, or beside it, is gone.
 4. Everything is read from what came back (`_believe`): issuer, times, audience, recipient, request, replay, attributes.
 
 An assertion must be signed itself; a signature over the Response alone is refused. There is no login that we did not ask for (no
@@ -35,13 +35,15 @@ from xml.sax.saxutils import escape, quoteattr
 from cryptography import x509
 
 from ostiary.config import types as config
-from ostiary.identity.chain import display_name, text_of
+from ostiary.identity import xmlsig
+from ostiary.identity.chain import display_name, group_of, text_of
 from ostiary.identity.dpop import Once
 from ostiary.identity.jose import bad_token
 from ostiary.identity.oidc import Attempt, Provided
 from ostiary.identity.tokens import MAX_EMAIL, MAX_GROUPS, Proved, prove
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.model.identity import Authentication, Kind
+from ostiary.model.printable import is_visible
 
 MAX_RESPONSE: Final = 256 * 1024
 """Bytes of a decoded response; with hundreds of groups they have 60 KiB."""
@@ -50,7 +52,6 @@ MAX_LOGIN_SECONDS: Final = 12 * 3600
 MAX_ATTRIBUTES: Final = 256
 _P: Final = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 _A: Final = "{urn:oasis:names:tc:SAML:2.0:assertion}"
-_DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
 _SUCCESS: Final = "urn:oasis:names:tc:SAML:2.0:status:Success"
 _BEARER: Final = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 _DECLARATION: Final = re.compile(
@@ -65,7 +66,7 @@ class SamlLogin:
 
     def __init__(self, section: config.Saml, base_url: str, key: str = "saml") -> None:
         try:
-            import minisignxml  # noqa: F401, PLC0415 - an extra
+            import lxml  # noqa: F401, PLC0415 - an extra
         except ImportError:
             raise ConfigError(key, "needs an extra: pip install 'ostiary[saml]'") from None
         self.issuer = section.issuer
@@ -111,13 +112,10 @@ class SamlLogin:
 
     def _signed(self, alone: bytes) -> Any:
         """The Assertion in `alone` as its signature covers it; nothing but what was signed."""
-        from minisignxml.errors import MiniSignXMLError  # noqa: PLC0415 - an extra
-        from minisignxml.verify import extract_verified_element_and_certificate  # noqa: PLC0415
-
         try:
-            element, _ = extract_verified_element_and_certificate(xml=alone, certificates=self._certificates)
-        except MiniSignXMLError as error:
-            bad_token(f"the assertion's signature does not hold ({type(error).__name__})")
+            element = xmlsig.signed(alone, self._certificates)
+        except xmlsig.NotSigned as error:
+            bad_token(f"the assertion's signature does not hold: {error}")
         except Exception as error:  # noqa: BLE001 - whatever a library makes of hostile XML is a no
             bad_token(f"the assertion's signature cannot be read ({type(error).__name__})")
         if element.tag != f"{_A}Assertion":
@@ -162,7 +160,7 @@ class SamlLogin:
             name if section.subject_attribute is None else text_of(first(section.subject_attribute), "the subject")
         )
         email = first(section.email_attribute)
-        if email is not None and (len(email) > MAX_EMAIL or "@" not in email or not email.isprintable()):
+        if email is not None and (len(email) > MAX_EMAIL or "@" not in email or not is_visible(email)):
             bad_token("the mail attribute is no address")
         groups = attributes.get(section.groups_attribute, [])
         if len(groups) > MAX_GROUPS:
@@ -174,7 +172,7 @@ class SamlLogin:
             kind=Kind.HUMAN,
             name=display_name(first(section.name_attribute), subject),
             email=email,
-            groups=frozenset(text_of(group, "a group") for group in groups),
+            groups=frozenset(group_of(group) for group in groups),
             acting=(),
             initiator=None,
             task=None,
@@ -250,14 +248,9 @@ def _text(posted: str) -> bytes:
 
 def _assertion(body: bytes, request: str, acs: str) -> bytes:
     """The one Assertion of the Response as a document of its own. What is checked here is not signed, and only refuses."""
-    from lxml import etree  # noqa: PLC0415 - comes with the extra
-
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False, recover=False
-    )
     try:
-        root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError):
+        root = xmlsig.parsed(body)
+    except xmlsig.NotSigned:
         bad_token("the response is not well-formed XML")
     if root.tag != f"{_P}Response" or root.get("Version") != "2.0":
         bad_token("not a SAML 2.0 response")
@@ -267,14 +260,15 @@ def _assertion(body: bytes, request: str, acs: str) -> bytes:
         raise NotAdmitted(Reason.WRONG_AUDIENCE, "the response's Destination is somebody else")
     if [code.get("Value") for code in root.findall(f"{_P}Status/{_P}StatusCode")] != [_SUCCESS]:
         bad_token("the identity provider says that the login failed (Status)")
-    _check_shape(root)
-    (assertion,) = root.findall(f"{_A}Assertion")
-    alone = etree.tostring(assertion, method="c14n", exclusive=True, with_comments=False)
-    return bytes(alone)
+    assertion, signature = _check_shape(root)
+    try:
+        return xmlsig.alone(assertion, signature)
+    except xmlsig.NotSigned as error:
+        bad_token(f"the assertion's signature does not hold: {error}")
 
 
-def _check_shape(root: Any) -> None:
-    """One Assertion, one Signature of it, no identifier twice, wherever in the document."""
+def _check_shape(root: Any) -> tuple[Any, Any]:
+    """The one Assertion and the one Signature of it; no identifier stands twice, wherever in the document."""
     everything = list(root.iter())
     if len(everything) > 10_000 or not all(isinstance(element.tag, str) for element in everything):
         bad_token("the response is not a plain document")
@@ -285,10 +279,10 @@ def _check_shape(root: Any) -> None:
     of = [signature.getparent() for signature in signatures]
     if sum(parent is assertions[0] for parent in of) != 1 or any(p is not root and p is not assertions[0] for p in of):
         bad_token("the assertion is not signed itself, exactly once")
-    if sum(parent is root for parent in of) > 1 or any(e.tag == f"{_DS}Object" for e in everything):
+    if sum(parent is root for parent in of) > 1 or any(e.tag == f"{xmlsig.DS}Object" for e in everything):
         bad_token("the response has more than one signature, or one with something inside")
     (signature,) = [s for s, parent in zip(signatures, of, strict=True) if parent is assertions[0]]
-    references = [e for e in signature.iter() if e.tag == f"{_DS}Reference"]
+    references = [e for e in signature.iter() if e.tag == f"{xmlsig.DS}Reference"]
     identifier = assertions[0].get("ID")
     if not identifier or [each.get("URI") for each in references] != [f"#{identifier}"]:
         bad_token("the signature is of something else than the assertion")
@@ -299,6 +293,7 @@ def _check_shape(root: Any) -> None:
                 if value in seen:
                     bad_token("an identifier stands twice")
                 seen.add(value)
+    return assertions[0], signature
 
 
 def _attributes(assertion: Any) -> dict[str, list[str]]:
@@ -351,4 +346,9 @@ def _certificates(path: str, key: str) -> list[x509.Certificate]:
         raise ConfigError(key, f"holds no certificate that can be read ({type(error).__name__})") from None
     if not found:
         raise ConfigError(key, "holds no certificate")
+    for certificate in found:
+        try:
+            xmlsig.rsa_key(certificate)
+        except xmlsig.NotSigned as error:
+            raise ConfigError(key, f"holds {error}: assertions are signed with RSA-SHA256") from None
     return found

@@ -168,6 +168,27 @@ def read_login(blob: bytes, authority: bytes, principal: str, now: float) -> tup
 
     `authority`: the raw public key. Whether whoever shows it holds the key, and comes from where it may, is for the caller to see.
     """
+    certificate, key = _ours(blob, authority)
+    if principal.encode() not in certificate.valid_principals:  # none at all would be any, to OpenSSH
+        raise NotAdmitted(Reason.WRONG_AUDIENCE, "the certificate is for other connections")
+    if not certificate.valid_after <= now < certificate.valid_before:
+        raise NotAdmitted(Reason.EXPIRED_TOKEN, "the certificate", "get a new one with `ostiary ssh-cert`")
+    if certificate.critical_options.keys() - {SOURCES} or TOKEN not in certificate.extensions:
+        _bad("options that are not the gateway's")
+    return Secret(certificate.extensions[TOKEN].decode("ascii", "replace")), thumbprint(key)
+
+
+def is_ours(blob: bytes, authority: bytes) -> bool:
+    """Whether it is a user's certificate that the gateway's authority signed, whatever it is good for."""
+    try:
+        _ours(blob, authority)
+    except NotAdmitted:
+        return False
+    return True
+
+
+def _ours(blob: bytes, authority: bytes) -> tuple[ser.SSHCertificate, UserKey]:
+    """The certificate, and the key that it certifies. Raises `NotAdmitted`."""
     try:
         kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")]
         if len(blob) > MAX_CERTIFICATE:
@@ -183,13 +204,7 @@ def read_login(blob: bytes, authority: bytes, principal: str, now: float) -> tup
         _bad("not signed by the gateway's authority")
     if certificate.type is not ser.SSHCertificateType.USER or not isinstance(key, UserKey):
         _bad("not a user's")
-    if principal.encode() not in certificate.valid_principals:  # none at all would be any, to OpenSSH
-        raise NotAdmitted(Reason.WRONG_AUDIENCE, "the certificate is for other connections")
-    if not certificate.valid_after <= now < certificate.valid_before:
-        raise NotAdmitted(Reason.EXPIRED_TOKEN, "the certificate", "get a new one with `ostiary ssh-cert`")
-    if certificate.critical_options.keys() - {SOURCES} or TOKEN not in certificate.extensions:
-        _bad("options that are not the gateway's")
-    return Secret(certificate.extensions[TOKEN].decode("ascii", "replace")), thumbprint(key)
+    return certificate, key
 
 
 def _bad(why: str) -> NoReturn:

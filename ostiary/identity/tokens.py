@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ostiary.identity.chain import acting_from, display_name, mandate_from, text_of
+from ostiary.identity.bound import bound_to
+from ostiary.identity.chain import acting_from, display_name, group_of, mandate_from, text_of
 from ostiary.identity.issuers import ClaimPath, Condition, Issuer
 from ostiary.identity.jose import Jws, bad_token
 from ostiary.identity.jwks import KeyCache
+from ostiary.identity.overage import GroupSource, is_overage
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import (
     Actor,
@@ -31,6 +33,8 @@ MAX_GROUPS: Final = 1000
 MAX_AUDIENCES: Final = 64
 MAX_EMAIL: Final = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""
+NOT_LOGINS: Final = frozenset({"refresh", "offline", "logout"})
+"""What the claim `typ`, where an issuer writes one, says of tokens that are not for us: Keycloak's."""
 LATEST: Final = 1 << 40
 """Seconds since 1970; far beyond any honest date, and exact in every reader."""
 
@@ -110,9 +114,11 @@ def prove(
 class IssuerTokens:
     """Verifies the tokens of one configured issuer."""
 
-    def __init__(self, issuer: Issuer, keys: KeyCache) -> None:
+    def __init__(self, issuer: Issuer, keys: KeyCache, source: GroupSource | None = None) -> None:
+        """`source`: asks for groups that are left out of a token; None: such a token is refused."""
         self.issuer = issuer
         self.keys = keys
+        self._source = source
 
     async def verify(self, jws: Jws, now: float) -> Proved:
         """`jws` as proved at `now` (seconds since 1970), or `NotAdmitted`."""
@@ -122,17 +128,25 @@ class IssuerTokens:
             bad_token("typ is not one that this issuer's logins have")
         key = await self.keys.find(jws)
         key.check(jws)
-        return self._believe(jws, now)
+        if not is_overage(jws.claims):
+            return self._believe(jws, now, None)
+        if self._source is None:
+            bad_token("groups are left out of the token (overage) and cannot be resolved here: exchange it at the token endpoint")
+        self._believe(jws, now, frozenset())  # nobody is asked about a token that is refused anyway
+        return self._believe(jws, now, await self._source.groups(jws.claims))
 
-    def _believe(self, jws: Jws, now: float) -> Proved:
+    def _believe(self, jws: Jws, now: float, told: frozenset[str] | None) -> Proved:
+        """`told`: the groups that were asked for; None: they stand in the token."""
         claims, issuer = jws.claims, self.issuer
         if claims.get("iss") != issuer.issuer:
             raise NotAdmitted(Reason.UNKNOWN_ISSUER, "iss is not the issuer whose key signed")
+        if "events" in claims or str(claims.get("typ")).lower() in NOT_LOGINS:
+            # RFC 8417, 4.8; OpenID Connect Back-Channel Logout, 2.4: signed with the same key, for us, about somebody. Many have no `typ` of their own.
+            bad_token("it tells of an event, or renews a login, and is none")
         expires, issued = check_times(claims, now, issuer.leeway_seconds, issuer.max_lifetime_seconds)
         self._check_audience(claims)
-        if "cnf" in claims:
-            # RFC 7800, 3.1; RFC 9449, 7.1: whoever merely holds a bound token has not proved the key.
-            bad_token("bound to a key, and shown without proof of it")
+        # RFC 7800, 3.1; RFC 9449, 7.1: whoever merely holds a bound token has not proved the key. The verifier asks for the proof.
+        key = bound_to(claims["cnf"]) if "cnf" in claims else None
         for name, condition in issuer.require.items():
             if not holds(claims, name, condition):
                 bad_token(f"trust condition on {name} does not hold")
@@ -157,12 +171,12 @@ class IssuerTokens:
             kind=self._kind(claims),
             name=display_name(claims.get(issuer.name_claim), subject),
             email=self._email(claims),
-            groups=self._groups(claims),
+            groups=self._groups(claims) if told is None else _not_too_many(told),
             acting=acting,
             initiator=self._initiator(claims),
             task=self._task(claims, mandate, acting, token),
             mandate=mandate,
-            auth=Authentication(method="oidc", token=token, key=None, at=_authenticated(claims, issued, now)),
+            auth=Authentication(method="oidc", token=token, key=key, at=_authenticated(claims, issued, now)),
             expires=expires,
             audience=frozenset(),
             purpose=display_name(claims.get(issuer.purpose_claim or ""), ""),
@@ -204,9 +218,6 @@ class IssuerTokens:
         return email
 
     def _groups(self, claims: dict[str, Any]) -> frozenset[str]:
-        """Overage is an unknown answer, not an empty one: policy may forbid by group as well as permit."""
-        if claims.get("_claim_names") or "_claim_sources" in claims or claims.get("hasgroups") not in (None, False):
-            bad_token("groups are left out of the token (overage) and cannot be resolved")
         path = self.issuer.groups_claim
         if path is None:
             return frozenset()
@@ -215,7 +226,7 @@ class IssuerTokens:
             return frozenset()
         if not isinstance(found, list) or len(found) > MAX_GROUPS:
             bad_token(f"groups is not a list of at most {MAX_GROUPS}")
-        return frozenset(text_of(group, "a group") for group in found)
+        return frozenset(group_of(group) for group in found)
 
     def _initiator(self, claims: dict[str, Any]) -> Initiator | None:
         """Proved only when every configured condition holds: a re-run or a schedule has an owner, not an initiator."""
@@ -241,6 +252,12 @@ class IssuerTokens:
         if mandate is not None:
             return mandate.id
         return f"delegation-{token[:24]}" if acting else None
+
+
+def _not_too_many(groups: frozenset[str]) -> frozenset[str]:
+    if len(groups) > MAX_GROUPS:
+        bad_token(f"groups is not a list of at most {MAX_GROUPS}")
+    return groups
 
 
 def _present(claims: dict[str, Any], name: str) -> object:

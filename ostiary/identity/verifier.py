@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from ostiary.identity.dpop import KeyProofs
 from ostiary.identity.gateway import GatewayTokens
 from ostiary.identity.issuers import Issuer, check_issuers
 from ostiary.identity.jose import parse_compact, quoted
 from ostiary.identity.jwks import cache_for
+from ostiary.identity.overage import GroupSource
 from ostiary.identity.standing import Standing
 from ostiary.identity.tokens import IssuerTokens, Proved
 from ostiary.model.errors import NotAdmitted, Reason
@@ -26,13 +28,16 @@ class Verifier:
         gateway: GatewayTokens | None,
         standing: Standing,
         clock: Callable[[], float] = time.monotonic,
+        groups: Mapping[str, GroupSource] = MappingProxyType({}),
+        proofs: KeyProofs | None = None,
     ) -> None:
+        """`groups`: who asks for groups that an issuer leaves out of its tokens, by issuer. `proofs`: which of them were used is known there."""
         configured = tuple(issuers)
         check_issuers(configured, gateway.issuer if gateway is not None else None)
         self._gateway = gateway
         self._standing = standing
-        self.proofs = KeyProofs()
-        self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock)) for issuer in configured}
+        self.proofs = KeyProofs() if proofs is None else proofs
+        self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock), groups.get(issuer.issuer)) for issuer in configured}
 
     @property
     def own_issuer(self) -> str | None:
@@ -46,10 +51,11 @@ class Verifier:
         """
         token, tilde, proof = claims.token.reveal().partition("~")
         # A tilde stands in no token: behind it comes the proof of the key that the token is bound to.
-        key = claims.key
-        if tilde:
-            key = self.proofs.check(proof, "CONNECT", f"ostiary:{claims.connection}", token, now)
-        proved = await self.verify_token(token, now, key=key)
+        read = self.proofs.read(proof, "CONNECT", f"ostiary:{claims.connection}", token, now) if tilde else None
+        key = claims.key if read is None else read.key
+        proved = await self.verify_token(token, now, key=key, certificate=claims.certificate)
+        if read is not None:
+            self.proofs.spend(read, now)
         if claims.key is not None and proved.identity.auth.key != claims.key:
             raise NotAdmitted(Reason.BAD_TOKEN, "the token is not bound to the key that was proved")
         if proved.is_delegation:
@@ -63,10 +69,13 @@ class Verifier:
         """Raise `NotAdmitted` where `who` was stopped."""
         self._standing.check(who)
 
-    async def verify_token(self, token: str, now: float, *, key: str | None = None) -> Proved:
+    async def verify_token(
+        self, token: str, now: float, *, key: str | None = None, certificate: str | None = None
+    ) -> Proved:
         """What `token` proves, whatever connection it is for. Raises `NotAdmitted`.
 
-        `key`: the thumbprint of the key that whoever shows it has proved; a token that is bound to one needs that.
+        `key`: the thumbprint of the key that whoever shows it has proved, and `certificate` what stands for that of their TLS connection; a
+        token that is bound needs the one that it is bound to.
         """
         if not token:
             raise NotAdmitted(Reason.NO_TOKEN)
@@ -79,11 +88,11 @@ class Verifier:
             if issuer is None:
                 raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
             proved = await issuer.verify(jws, now)
-        if proved.identity.auth.key not in (None, key):
+        if proved.identity.auth.key not in (None, key, certificate):
             raise NotAdmitted(
                 Reason.BAD_TOKEN,
                 "bound to a key, and shown without proof of it",
-                "use `ostiary connect --bound`, which makes a key",
+                "use `ostiary connect --bound`, which makes a key; or connect with the client certificate that it was got with",
             )
         self._standing.check(proved.identity)
         return proved

@@ -12,6 +12,7 @@ hangs on it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,10 +22,11 @@ import msgspec
 import structlog
 
 from ostiary.identity.oidc import Login, Provided
-from ostiary.identity.records import Ended, Records
+from ostiary.identity.records import Ended, Records, Refused
 from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
 from ostiary.model.secrets import Secret
-from ostiary.vault.keys import KeyEncryptionKey, WrongKey
+from ostiary.vault.keys import NoSuchKey, WrongKey
+from ostiary.vault.ring import KeyRing
 
 TICK_SECONDS: Final = 1.0
 MAX_AT_ONCE: Final = 500
@@ -55,27 +57,32 @@ class Vouching:
         self,
         records: Records,
         logins: Mapping[str, tuple[Login, float]],
-        key: KeyEncryptionKey,
+        keys: KeyRing,
         told: Told,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`logins`: by issuer, with every how many seconds it is asked about somebody."""
         self._records = records
         self._logins = logins
-        self._key = key
+        self._keys = keys
         self._told = told
         self._clock = clock
 
     async def returned(self, provided: Provided) -> None:
-        """Somebody has just proved at their issuer who they are: they stand again, if it was the issuer's no that stopped them."""
+        """Somebody has just proved at their issuer who they are: they stand again, if it was the issuer's no that stopped them.
+
+        Raises `StoreFailed`, `LogFailed`.
+        """
         who = provided.proved.identity
         if who.acting:
             return
         if provided.refresh is not None and who.issuer in self._logins:
             await self._keep(who.issuer, who.subject, provided.refresh, None)
-        stopped = self._records.stopped_by(who.issuer, who.subject)
-        if stopped == BY and await self._records.release(who.issuer, who.subject):
+        if self._records.stopped_by(who.issuer, who.subject) == BY:
+            # On record before it is so. They do not stand again where the identity provider has disabled them meanwhile.
             await self._told("person.returned", (who.issuer, who.subject), "their issuer vouches for them again")
+            with contextlib.suppress(Refused):
+                await self._records.release(who.issuer, who.subject, by=BY)
 
     async def watch(self) -> None:
         """Look, for ever."""
@@ -94,7 +101,8 @@ class Vouching:
         for kept in await self._due(login.issuer, seconds):
             try:
                 fresh = await login.is_good_still(self._open(kept))
-            except WrongKey:
+            except (WrongKey, NoSuchKey) as exc:
+                _log.warning("it is not asked any more whether somebody is still there", issuer=kept.iss, subject=kept.sub, error=str(exc))
                 await self._forget(kept)
                 continue
             except NotAdmitted as exc:
@@ -115,24 +123,23 @@ class Vouching:
     # --- what is kept ---
 
     def _open(self, kept: _Kept) -> Secret:
-        if kept.key != self._key.id:
-            raise WrongKey("a refresh token was kept under another key")
-        return Secret(self._key.unwrap(kept.sealed, _bound(kept.iss, kept.sub)).decode())
+        return Secret(self._keys.find(kept.key).unwrap(kept.sealed, _bound(kept.iss, kept.sub)).decode())
 
     async def _keep(self, iss: str, sub: str, refresh: Secret, was: _Kept | None) -> None:
         """Keep a refresh token: of a login, or in the place of the one that was spent, if no login came between."""
-        sealed, now = self._key.wrap(refresh.reveal().encode(), _bound(iss, sub)), int(self._clock())
+        key, now = self._keys.current, int(self._clock())
+        sealed = key.wrap(refresh.reveal().encode(), _bound(iss, sub))
 
         def work(connection: sqlite3.Connection) -> None:
             if was is None:
                 connection.execute(
                     "INSERT OR REPLACE INTO refreshes (iss, sub, key, sealed, seen, checked) VALUES (?, ?, ?, ?, ?, ?)",
-                    (iss, sub, self._key.id, sealed, now, now),
+                    (iss, sub, key.id, sealed, now, now),
                 )
             else:
                 connection.execute(
-                    "UPDATE refreshes SET sealed = ?, checked = ? WHERE iss = ? AND sub = ? AND sealed = ?",
-                    (sealed, now, iss, sub, was.sealed),
+                    "UPDATE refreshes SET key = ?, sealed = ?, checked = ? WHERE iss = ? AND sub = ? AND sealed = ?",
+                    (key.id, sealed, now, iss, sub, was.sealed),
                 )
 
         await self._records.change_people(work)
@@ -173,6 +180,11 @@ _OVER: Final = """DELETE FROM refreshes WHERE iss = :iss AND seen < :warm
     AND NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner_iss = refreshes.iss AND a.owner_sub = refreshes.sub AND a.ended IS NULL
                     AND a.expires > :now)"""
 """Nothing hangs on these people any more."""
+
+
+def keys_needed(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many refresh tokens are under which key-encryption key, by its id."""
+    return dict(connection.execute("SELECT key, count(*) FROM refreshes GROUP BY key"))
 
 
 def _bound(iss: str, sub: str) -> bytes:

@@ -4,11 +4,11 @@ cimport cython
 from ostiary.kernel.rows cimport RowMasker
 
 cdef int _KEEP, _SCAN, _LAST4, _NULL, _SUBSTITUTE, _BACKSLASH, _NEWLINE
-cdef int _TEXT, _BPCHAR, _JSON, _JSONB, _LITERAL, _NUMBER, _BYTEA
+cdef int _TEXT, _BPCHAR, _JSON, _JSONB, _LITERAL, _HEXED, _NUMBER, _BYTEA
 cdef dict _ESCAPES
 
 @cython.locals(masker=CopyMasker)
-cdef tuple _mask(bytes frames, bytes treatments, bytes families, int wanted, tuple form, tuple substitutes)
+cdef tuple _mask(bytes frames, bytes treatments, bytes families, object wanted, tuple form, tuple substitutes)
 
 @cython.final
 cdef class CopyMasker(RowMasker):
@@ -31,10 +31,10 @@ cdef class CopyMasker(RowMasker):
     cdef Py_ssize_t csv_end(self, Py_ssize_t at, Py_ssize_t end) except -1
     @cython.locals(c=int)
     cdef Py_ssize_t after_quote(self, Py_ssize_t at, Py_ssize_t end) except -1
-    @cython.locals(quoted=bint, escaped=bint, treatment=int, family=int, put=Py_ssize_t, found=Py_ssize_t, edge=Py_ssize_t, empty=bint)
+    @cython.locals(quoted=bint, escaped=bint, treatment=int, family=int, put=Py_ssize_t, found=Py_ssize_t, edge=Py_ssize_t, empty=bint, hexed=bint)
     cdef field(self, Py_ssize_t column, Py_ssize_t start, Py_ssize_t stop)
     cdef bytes substitute_for(self, Py_ssize_t column, bytes value)
     cdef bint is_null(self, Py_ssize_t start, Py_ssize_t stop) except -1
-    cdef bint is_found(self, bytes value, int family, Py_ssize_t known) except -1
+    cdef bint is_found(self, bytes value, int family) except -1
     cdef bytes value_of(self, Py_ssize_t start, Py_ssize_t stop, bint quoted)
     cdef int text(self, bytes value) except -1

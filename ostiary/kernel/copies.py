@@ -12,11 +12,15 @@ for is looked at, too: a delimiter or quote may have been chosen so as to cut a 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ostiary.kernel.rows import RowMasker
 from ostiary.kernel.substitutes import GROWTH, Substitute
-from ostiary.kernel.values import BPCHAR, BYTEA, JSON, JSONB, LITERAL, NUMBER, TEXT, hits
+from ostiary.kernel.values import BPCHAR, BYTEA, HEXED, JSON, JSONB, LITERAL, NUMBER, TEXT, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
+
+if TYPE_CHECKING:
+    from ostiary.kernel.nets import Wanted
 
 _KEEP = 0
 _SCAN = 1
@@ -32,6 +36,7 @@ _BPCHAR = BPCHAR
 _JSON = JSON
 _JSONB = JSONB
 _LITERAL = LITERAL
+_HEXED = HEXED
 _NUMBER = NUMBER
 _BYTEA = BYTEA
 
@@ -42,7 +47,7 @@ def mask_copy_text(
     frames: bytes,
     treatments: bytes,
     families: bytes,
-    wanted: int,
+    wanted: int | Wanted,
     *,
     delimiter: bytes,
     null: bytes,
@@ -60,7 +65,7 @@ def mask_copy_csv(
     frames: bytes,
     treatments: bytes,
     families: bytes,
-    wanted: int,
+    wanted: int | Wanted,
     *,
     delimiter: bytes,
     quote: bytes,
@@ -77,7 +82,7 @@ def _mask(
     frames: bytes,
     treatments: bytes,
     families: bytes,
-    wanted: int,
+    wanted: int | Wanted,
     form: tuple[bytes, bytes, bytes, bytes, bytes],
     substitutes: tuple[Substitute | None, ...],
 ) -> tuple[bytes, tuple[int, ...]]:
@@ -202,10 +207,10 @@ class CopyMasker(RowMasker):
                 self.redact_json(start, stop - start, treatment == _LAST4)
             else:
                 self.redact(start, stop - start, treatment == _LAST4, family == _BPCHAR)
-        elif family == _NUMBER and stop - start < 13:
+        elif family == _NUMBER and stop - start < 13 and not self.scanner.broad:
             self.move(start, stop - start)  # fewer digits than a card number has; see RowMasker.scan
         elif family == 0 or family >= _NUMBER:
-            if self.is_found(self.value_of(start, stop, quoted), family, 0):
+            if self.is_found(self.value_of(start, stop, quoted), family):
                 self.text(self.null)
             else:
                 self.move(start, stop - start)
@@ -216,7 +221,10 @@ class CopyMasker(RowMasker):
             found = self.scanner.scan(start + edge, stop - edge, put - start)
             if found:
                 self.changed = True
-            if escaped and self.is_found(self.value_of(start, stop, quoted), family, found):
+            # What is starred is found no second time; but a star among hexadecimal digits would hide what they stand for.
+            hexed = escaped and family == _LITERAL and self.frames.find(b"\\x", start, stop) >= 0
+            field = self.frames[start:stop] if hexed else bytes(self.dst[put : put + stop - start])
+            if escaped and self.is_found(self.meant(field, quoted), _HEXED if hexed else family):
                 self.put = put
                 self.stars(stop - start)
 
@@ -234,10 +242,10 @@ class CopyMasker(RowMasker):
         """Whether a field is the NULL string."""
         return stop - start == len(self.null) and self.frames.startswith(self.null, start)
 
-    def is_found(self, value: bytes, family: int, known: int) -> bool:
-        """Whether the detectors find more in what a field stands for than the `known` that were seen in the field itself."""
-        found = hits(value, family, self.scanner.wanted) if len(value) >= 5 else []
-        if sum(found) <= known:
+    def is_found(self, value: bytes, family: int) -> bool:
+        """Whether the detectors find something in what a field stands for. Counts it."""
+        found = hits(value, family, self.scanner.given) if len(value) >= 5 or self.scanner.broad else []
+        if not sum(found):
             return False
         self.changed = True
         for kind, number in enumerate(found):
@@ -247,11 +255,13 @@ class CopyMasker(RowMasker):
 
     def value_of(self, start: int, stop: int, quoted: bool) -> bytes:
         """The bytes that a field stands for."""
-        if self.csv:
-            if not quoted:
-                return self.frames[start:stop]
-            return unescape_csv(self.frames[start + 1 : stop - 1], self.quote, self.escape)
-        return unescape_text(self.frames[start:stop])
+        return self.meant(self.frames[start:stop], quoted)
+
+    def meant(self, field: bytes, quoted: bool) -> bytes:
+        """The bytes that these, with their quotes, stand for."""
+        if not self.csv:
+            return unescape_text(field)
+        return unescape_csv(field[1 : len(field) - 1], self.quote, self.escape) if quoted else field
 
     def text(self, value: bytes) -> None:
         """Write a few bytes of our own."""

@@ -17,15 +17,21 @@ cdef class Scanner:
     cdef unsigned char[::1] dst
     cdef readonly object counts
     cdef long long[::1] tally
+    cdef readonly object given
+    cdef readonly bint broad
+    cdef readonly object candidates
     cdef public int wanted
     cdef public bint dry
     cdef Py_ssize_t next_at
     cdef Py_ssize_t next_pem
     cdef Py_ssize_t next_word
+    cdef bint marked
     cdef unsigned char[::1] digits
 
     @cython.locals(found=Py_ssize_t, wanted=int)
     cpdef Py_ssize_t scan(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
+    @cython.locals(found=Py_ssize_t, kind=int, left=Py_ssize_t, right=Py_ssize_t)
+    cdef Py_ssize_t others(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift) except -1
     @cython.locals(i=Py_ssize_t)
     cdef int star(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t shift, int kind) except -1
     @cython.locals(slashes=Py_ssize_t)
@@ -38,6 +44,8 @@ cdef class Scanner:
     cdef Py_ssize_t ssn(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(first=int, count=int, best=Py_ssize_t, between=int, at=Py_ssize_t, group=int)
     cpdef Py_ssize_t card(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1
+    cdef bint may_begin(self, Py_ssize_t at, Py_ssize_t start) except -1
+    cdef bint is_between(self, Py_ssize_t at, Py_ssize_t stop) except -1
     cdef bint stands_alone(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.locals(before=int, low=Py_ssize_t, high=Py_ssize_t)
     cdef bint is_part_of_more(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1
@@ -61,7 +69,7 @@ cdef class Scanner:
     cdef find_pem(self, Py_ssize_t start)
     @cython.locals(head=Py_ssize_t, end=Py_ssize_t)
     cdef Py_ssize_t private_key(self, Py_ssize_t begin, Py_ssize_t stop) except -1
-    @cython.locals(found=Py_ssize_t, at=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t)
+    @cython.locals(found=Py_ssize_t, at=Py_ssize_t, left=Py_ssize_t, right=Py_ssize_t, marks=int)
     cdef Py_ssize_t tokens(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t floor, Py_ssize_t shift) except -1
     cdef Py_ssize_t end_of_run(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t, end=Py_ssize_t)

@@ -22,7 +22,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ostiary.kernel.nets import Wanted
 
 NAMES: Final = ("card", "email", "iban", "ssn", "secret")
 """Detectors in the order of their bits: `1 << NAMES.index(name)`; also the order of `Scanner.counts`."""
@@ -117,20 +120,32 @@ _TOKEN_START = memoryview(bytes(1 if tokens or byte in (65, 101) else 0 for byte
 class Scanner:
     """The detectors over one batch: `data` is what is looked at, `out` where matches are starred.
 
-    `counts` holds one number a detector, in the order of `NAMES`. With `dry` set nothing is written.
+    `counts` holds one number a detector, in the order of `NAMES`; then those of other data classes, if `wanted` has any
+    (`ostiary.kernel.nets`). With `dry` set nothing is written.
     """
 
-    def __init__(self, data: bytes, out: bytearray, wanted: int) -> None:
+    def __init__(self, data: bytes, out: bytearray, wanted: int | Wanted) -> None:
         self.data = data
         self.src = memoryview(data)
         self.dst = memoryview(out)
-        self.wanted = wanted
-        self.counts = array("q", bytes(8 * len(NAMES)))
+        kinds = len(NAMES)
+        self.given = wanted
+        self.broad = False
+        self.candidates = None
+        if isinstance(wanted, int):
+            self.wanted = wanted
+        else:
+            self.wanted = wanted.bits
+            self.broad = True
+            self.candidates = wanted.candidates(data)
+            kinds = len(wanted.names)
+        self.counts = array("q", bytes(8 * kinds))
         self.tally = memoryview(self.counts)
         self.dry = False
         self.next_at = -1
         self.next_pem = -1
         self.next_word = 0
+        self.marked = True
         self.digits = memoryview(bytearray(_LONGEST_CARD + 1))
 
     def scan(self, start: int, stop: int, shift: int) -> int:
@@ -145,6 +160,16 @@ class Scanner:
             found += self.emails(start, stop, shift)
         if wanted & 16 and stop - start >= _SHORTEST_TOKEN:
             found += self.secrets(start, stop, shift)
+        if self.candidates is not None:
+            found += self.others(start, stop, shift)
+        return found
+
+    def others(self, start: int, stop: int, shift: int) -> int:
+        """What is found beside what the built-in detectors find."""
+        found = 0
+        for kind, left, right in [] if self.candidates is None else self.candidates.within(start, stop):
+            self.star(left, right, shift, kind)
+            found += 1
         return found
 
     def first(self, pattern: re.Pattern[bytes], start: int, stop: int) -> int:
@@ -187,15 +212,16 @@ class Scanner:
             if right - left < 2:
                 continue
             end = 0
-            if self.wanted & 4 and left - start >= 2 and _CLASS[self.src[left - 1]] & _ALPHA:
+            if self.wanted & 4 and left - start >= 2 and _CLASS[self.src[left - 1]] & _ALPHA and self.may_begin(left - 2, start):
                 end = self.iban(left - 2, start, stop)
                 if end:
                     self.star(left - 2, end, shift, _IBAN)
-            if not end and self.wanted & 8 and right - left == 3:
+            if not end and self.wanted & 8 and right - left == 3 and self.is_between(right, stop):
                 end = self.ssn(left, stop)
                 if end:
                     self.star(left, end, shift, _SSN)
-            if not end and self.wanted & 1 and right - left >= 4:
+            # A first group is followed by others, unless it is a whole number.
+            if not end and self.wanted & 1 and right - left >= 4 and (right - left >= 13 or self.is_between(right, stop)):
                 end = self.card(left, right, start, stop)
                 if end:
                     self.star(left, end, shift, _CARD)
@@ -203,6 +229,14 @@ class Scanner:
                 found += 1
                 at = end
         return found
+
+    def may_begin(self, at: int, start: int) -> bool:
+        """Whether a word may begin there: what stands before is no letter or digit, or belongs to an escape. A look ahead of `iban`."""
+        return at <= start or not _CLASS[self.src[at - 1]] & _ALNUM or (at - 1 > start and self.src[at - 2] == _BACKSLASH)
+
+    def is_between(self, at: int, stop: int) -> bool:
+        """Whether a blank or a dash stands there, which may be between two groups of digits."""
+        return at < stop and (self.src[at] == 32 or self.src[at] == 45)
 
     def ssn(self, at: int, stop: int) -> int:
         """End of an SSN at `at`, or 0: `ddd-dd-dddd` with dashes or with spaces, valid by its parts.
@@ -448,17 +482,9 @@ class Scanner:
 
     def find_pem(self, start: int) -> None:
         """Set `next_pem` to the next `-----BEGIN ` in the batch, or past its end."""
-        at = start + 5
-        while True:
-            # Five bytes with a rare one at the end: what CPython's search leaps over fastest.
-            at = self.data.find(b"BEGIN", at)
-            if at < 0:
-                self.next_pem = len(self.data)
-                return
-            if self.data.startswith(b"-----BEGIN ", at - 5):
-                self.next_pem = at - 5
-                return
-            at += 5
+        # All of it at once: CPython's search leaps by as many bytes as are looked for.
+        at = self.data.find(b"-----BEGIN ", start)
+        self.next_pem = len(self.data) if at < 0 else at
 
     def private_key(self, begin: int, stop: int) -> int:
         """End of the private key block at `begin` (RFC 7468, also OpenSSH and PGP), or 0.
@@ -489,13 +515,20 @@ class Scanner:
                 at += _SHORTEST_TOKEN
                 continue
             left = at
+            marks = 0
             while left > start and _CLASS[self.src[left - 1]] & _WORD:
                 left -= 1
-            right = at + 1
+                if not _CLASS[self.src[left]] & _ALNUM:
+                    marks = 1
+            right = at
             while right < stop and right - left < _LONG and _CLASS[self.src[right]] & _WORD:
+                if not _CLASS[self.src[right]] & _ALNUM:
+                    marks = 1
                 right += 1
+            self.marked = marks != 0
             if right - left >= _LONG:
                 right = self.end_of_run(right, stop)
+                self.marked = True
             at = right
             if right - left >= _SHORTEST_TOKEN:
                 found += self.word(left, right, floor, stop, shift)
@@ -533,6 +566,8 @@ class Scanner:
                     at = end
                     self.next_word = max(self.next_word, end)
                     continue
+            if at >= left and not self.marked:
+                return found  # no other token begins in a run of letters and digits alone
             at += 1
             while at < right and _CLASS[self.src[at - 1]] & _ALNUM:
                 at = self.first(_MARK, at, right) + 1 if right - at > _LONG else at + 1

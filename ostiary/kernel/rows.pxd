@@ -9,9 +9,9 @@ cdef byte_t[::1] _STARS
 cdef bytes _CONTINUATIONS, _SIGNATURE
 
 @cython.locals(masker=RowMasker)
-cpdef tuple mask_rows(bytes frames, bytes treatments, bytes families, int wanted, tuple substitutes=*)
+cpdef tuple mask_rows(bytes frames, bytes treatments, bytes families, object wanted, tuple substitutes=*)
 @cython.locals(masker=RowMasker)
-cpdef tuple mask_copy_rows(bytes frames, bytes treatments, bytes families, int wanted, tuple substitutes=*)
+cpdef tuple mask_copy_rows(bytes frames, bytes treatments, bytes families, object wanted, tuple substitutes=*)
 
 cdef class RowMasker:
     cdef bytes frames
@@ -64,7 +64,9 @@ cdef class RowMasker:
     @cython.final
     cdef bint is_small(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
     @cython.final
-    cdef bint is_hidden(self, int family, Py_ssize_t at, Py_ssize_t length) except -1
+    cdef bint is_hidden(self, int family, bytes value) except -1
+    @cython.final
+    cdef bint is_spelt(self, int family, Py_ssize_t at, Py_ssize_t length, Py_ssize_t shift) except -1
 
     @cython.locals(stop=Py_ssize_t, chars=Py_ssize_t, tail=Py_ssize_t, put=Py_ssize_t, i=Py_ssize_t)
     @cython.final

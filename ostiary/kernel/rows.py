@@ -13,11 +13,15 @@ Every length of the target's is checked against what is left before it is used; 
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from ostiary.kernel.detect import Scanner
 from ostiary.kernel.substitutes import GROWTH, Substitute
 from ostiary.kernel.values import BPCHAR, HEXED, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, hits
 from ostiary.model.errors import Misdeed, PeerMisbehaved
+
+if TYPE_CHECKING:
+    from ostiary.kernel.nets import Wanted
 
 # The values of model.proofs.Treatment, as C integers.
 _KEEP = 0
@@ -49,14 +53,15 @@ def mask_rows(
     frames: bytes,
     treatments: bytes,
     families: bytes,
-    wanted: int,
+    wanted: int | Wanted,
     substitutes: tuple[Substitute | None, ...] = (),
 ) -> tuple[bytes, tuple[int, ...]]:
     """Mask a batch of whole DataRow frames.
 
     `treatments` and `families` hold one byte a column (`Treatment`; `ostiary.kernel.values`); `wanted` has the bits of the
     detectors that look at SCAN columns; `substitutes` one a column, if any is treated with one. Returns the frames (the same object if nothing changed) and counts of masked
-    values: one for each column treated whole, then one for each of `detect.NAMES`.
+    values: one for each column treated whole, then one for each of `detect.NAMES`
+    (of a `Wanted`: of its `names`).
 
     Raises PeerMisbehaved, and nothing else, whatever the frames are.
     """
@@ -70,7 +75,7 @@ def mask_copy_rows(
     frames: bytes,
     treatments: bytes,
     families: bytes,
-    wanted: int,
+    wanted: int | Wanted,
     substitutes: tuple[Substitute | None, ...] = (),
 ) -> tuple[bytes, tuple[int, ...]]:
     """As `mask_rows`, for whole CopyData frames of COPY in binary format, each of which holds whole rows.
@@ -94,7 +99,7 @@ def _room(frames: bytes, substitutes: tuple[Substitute | None, ...]) -> int:
 class RowMasker:
     """One batch on its way from `src` to `dst`."""
 
-    def __init__(self, frames: bytes, treatments: bytes, families: bytes, wanted: int, room: int = 0) -> None:
+    def __init__(self, frames: bytes, treatments: bytes, families: bytes, wanted: int | Wanted, room: int = 0) -> None:
         if len(families) != len(treatments):
             raise ValueError("a plan needs one family a column")
         self.frames = frames
@@ -264,7 +269,7 @@ class RowMasker:
     def scan(self, family: int, at: int, length: int) -> bool:
         """Let the detectors look at one value; False: it must become NULL. Stars take the place of matches in text."""
         if family == _NUMBER:
-            if length >= 13:
+            if length >= 13 or self.scanner.candidates is not None:
                 self.scanner.dry = True
                 found = self.scanner.scan(at, at + length, 0)
                 self.scanner.dry = False
@@ -273,7 +278,7 @@ class RowMasker:
             self.move(at, length)
             return True
         if family == 0 or family > _NUMBER:
-            if not self.is_small(family, at, length) and self.is_hidden(family, at, length):
+            if (self.scanner.broad or not self.is_small(family, at, length)) and self.is_hidden(family, self.frames[at : at + length]):
                 return False
             self.move(at, length)
             return True
@@ -283,11 +288,19 @@ class RowMasker:
             self.changed = True
             if family in (_JSON, _JSONB):
                 self.mend_json(at, length, shift)
-        if family == _JSON and length > 11 and self.frames.find(b"\\u00", at, at + length) >= 0:
-            return not self.is_hidden(family, at, length)
-        if family == _LITERAL and length > 12 and self.frames.find(b"\\x", at, at + length) >= 0:
-            return not self.is_hidden(_HEXED, at, length)
+        if family in (_JSON, _JSONB, _LITERAL) and length > 3 and self.frames.find(b"\\", at, at + length) >= 0:
+            return not self.is_spelt(family, at, length, shift)
         return True
+
+    def is_spelt(self, family: int, at: int, length: int, shift: int) -> bool:
+        """Whether something is found in what a value's escapes stand for that is not seen, and starred, where it stands."""
+        value = self.frames[at : at + length]
+        if family == _LITERAL:
+            # A star among hexadecimal digits would hide what they stand for.
+            return self.is_hidden(_HEXED, value if b"\\x" in value else bytes(self.dst[at + shift : at + shift + length]))
+        if not self.scanner.broad and b"\\u00" not in value and b"\\/" not in value:
+            return False  # what the built-in detectors look for is written in no other way
+        return self.is_hidden(family, bytes(self.dst[at + shift : at + shift + length]))
 
     def is_small(self, family: int, at: int, length: int) -> bool:
         """Whether a binary int8 or numeric plainly has fewer digits than a card number: most have, and nothing more is done."""
@@ -300,12 +313,12 @@ class RowMasker:
             return weight < 3 or weight >= 0x8000
         return False
 
-    def is_hidden(self, family: int, at: int, length: int) -> bool:
+    def is_hidden(self, family: int, value: bytes) -> bool:
         """Whether the detectors find something in what a value's bytes stand for. Counts it."""
-        if length < 4:
+        if len(value) < 4 and not self.scanner.broad:
             return False
         found = False
-        for kind, number in enumerate(hits(self.frames[at : at + length], family, self.scanner.wanted)):
+        for kind, number in enumerate(hits(value, family, self.scanner.given)):
             if number:
                 self.scanner.counts[kind] += number
                 found = True

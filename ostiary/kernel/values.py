@@ -15,7 +15,8 @@ import re
 import struct
 from typing import Final
 
-from ostiary.kernel.detect import NAMES, Scanner, is_card_number
+from ostiary.kernel.detect import Scanner, is_card_number
+from ostiary.kernel.nets import Wanted, bits_of, names_of
 
 # Families: how the bytes of a column are to be read. One byte a column in RowPlan.families.
 OPAQUE: Final = 0
@@ -38,7 +39,7 @@ NUMERIC: Final = 8
 BYTEA: Final = 9
 r"""The text form of bytea: `\x` and hex digits, or the escape format."""
 HEXED: Final = 10
-r"""For `hits` alone: what the `\x3037...` inside a LITERAL stand for (arrays and rows with bytea in them)."""
+r"""For `hits` alone: what the `\x3037...` and the JSON inside a LITERAL stand for (arrays and rows with bytea or json in them)."""
 
 _HEX_RUN: Final = re.compile(rb"\\x((?:[0-9a-f]{2}){5,})")
 
@@ -53,34 +54,69 @@ _MAX_DIMENSIONS: Final = 6  # MAXDIM, src/include/utils/array.h
 _MAX_FIELDS: Final = 1664  # MaxTupleAttributeNumber, src/include/access/htup_details.h
 _SMALLEST_CARD: Final = 10**12
 _LARGEST_CARD: Final = 10**19
+_MAX_WEIGHT: Final = 256
+"""Groups of four digits: of larger numbers nobody looks at the digits."""
 
 
-def hits(value: bytes, family: int, wanted: int) -> list[int]:
-    """What the detectors find in one value: a number for each of `NAMES`. `family` says how to read the value."""
+def hits(value: bytes, family: int, wanted: int | Wanted) -> list[int]:
+    """What the detectors find in one value: a number for each of `names_of(wanted)`. `family` says how to read the value."""
+    bits = bits_of(wanted)
     if family in (INT8, NUMERIC):
-        found = [0] * len(NAMES)
-        found[0] = int(bool(wanted & 1) and _is_card(value, _INT8_OID if family == INT8 else _NUMERIC_OID))
+        found = [0] * len(names_of(wanted))
+        _count_number(value, _INT8_OID if family == INT8 else _NUMERIC_OID, wanted, found)
         return found
     if family == BYTEA:
         value = decode_bytea(value)
-    elif family == JSON:
+    elif family in (JSON, JSONB):
         value = unescape_json(value)
     elif family in (LITERAL, HEXED):
-        hexed = [binascii.unhexlify(run) for run in _HEX_RUN.findall(value)]
-        value = b"\n".join([value, *hexed] if family == LITERAL else hexed)
+        stands_for = [binascii.unhexlify(run) for run in _HEX_RUN.findall(value)]
+        if b"\\" in value:  # an array of json has its backslashes doubled
+            stands_for.append(unescape_json(value.replace(b"\\\\", b"\\")))
+        value = b"\n".join([value, *stands_for] if family == LITERAL else stands_for)
     parts: list[Region] = []
     _regions(value, (0, len(value), 0), parts, 0)
-    scanner = Scanner(value if value.isascii() else value.translate(_ASCII_ONLY), bytearray(), wanted)
+    # What an operator looks for may hold any letter: nothing is blanked for it.
+    others = None if isinstance(wanted, int) else Scanner(value, bytearray(), wanted.alone)
+    scanner = Scanner(value if value.isascii() else value.translate(_ASCII_ONLY), bytearray(), bits)
     scanner.dry = True
-    numbers = 0
-    for start, stop, oid in parts:
+    found = [0] * len(names_of(wanted))
+    for start, stop, said in parts:
+        oid = said or _likely(value, start, stop, family)
         if oid in (_INT8_OID, _NUMERIC_OID):
-            numbers += int(bool(wanted & 1) and _is_card(value[start:stop], oid))
-        else:
-            scanner.scan(start, stop, 0)
-    found = list(scanner.counts)
-    found[0] += numbers
+            _count_number(value[start:stop], oid, wanted, found)
+            continue
+        scanner.scan(start, stop, 0)
+        if others is not None:
+            others.dry = True
+            others.scan(start, stop, 0)
+    for scanned in (scanner, others):
+        for kind, number in enumerate([] if scanned is None else scanned.counts):
+            found[kind] += number
     return found
+
+
+def _likely(value: bytes, start: int, stop: int, family: int) -> int:
+    """The type of a binary value of which nobody said it: int8 or numeric, where it may be one; else 0.
+
+    Eight bytes are more often a double or a time: of these, only what has as many digits as most card numbers have, and what an operator's
+    own detectors may want, is taken for an int8. Doubles are larger, times of this century have 15 digits.
+    """
+    if family != OPAQUE:
+        return 0
+    if stop - start == 8:
+        size = abs(int.from_bytes(value[start:stop], "big", signed=True))
+        return _INT8_OID if size < 10**14 or 10**15 <= size < 10**17 else 0
+    return _NUMERIC_OID if stop - start > 8 and number_text(value[start:stop], _NUMERIC_OID) else 0
+
+
+def _count_number(value: bytes, oid: int, wanted: int | Wanted, found: list[int]) -> None:
+    """Add what the detectors find in a binary int8 or numeric."""
+    if bits_of(wanted) & 1 and _is_card(value, oid):
+        found[0] += 1
+    if not isinstance(wanted, int):
+        for kind, _, _ in wanted.find(number_text(value, oid)):
+            found[kind] += 1
 
 
 def _is_card(value: bytes, oid: int) -> bool:
@@ -127,25 +163,42 @@ def decode_bytea(value: bytes) -> bytes:
 
 
 def unescape_json(value: bytes) -> bytes:
-    r"""A JSON text with its ``\uXXXX`` escapes of ASCII characters resolved: json keeps them as they were written."""
-    if b"\\u00" not in value:
-        return value
-    out = bytearray()
-    at = 0
-    while (slash := value.find(b"\\", at)) >= 0:
-        out += value[at:slash]
-        code = value[slash + 2 : slash + 6]
-        if value[slash + 1 : slash + 4] == b"u00" and len(code) == 4 and _is_hex(code) and int(code, 16) < 128:
-            out.append(int(code, 16))
-            at = slash + 6
-        else:
-            out += value[slash : slash + 2]
-            at = slash + 2
-    return bytes(out + value[at:])
+    r"""What the strings of a JSON text stand for: json keeps ``\uXXXX``, ``\/`` and the like as they were written."""
+    return _SPELT.sub(_said, value) if b"\\" in value else value
 
 
-def _is_hex(code: bytes) -> bool:
-    return all(byte in b"0123456789abcdefABCDEF" for byte in code)
+def _said(spelt: re.Match[bytes]) -> bytes:
+    high, low, code, sign = spelt.groups()
+    if sign is not None:
+        return _SIGNS.get(sign, sign)
+    if code is None:
+        return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF)).encode()
+    return chr(int(code, 16)).encode(errors="replace")
+
+
+_SPELT: Final = re.compile(
+    rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\([^u])", re.DOTALL
+)
+_SIGNS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def number_text(value: bytes, oid: int) -> bytes:
+    """How a binary int8 or numeric is written; empty of what is none."""
+    if oid == _INT8_OID:
+        return str(int.from_bytes(value, "big", signed=True)).encode()
+    if len(value) < 8:
+        return b""
+    count, weight, sign, scale = struct.unpack_from("!HhHH", value)
+    if len(value) != 8 + 2 * count or sign not in (0, 0x4000) or abs(weight) > _MAX_WEIGHT:
+        return b""
+    digits = list(struct.unpack_from(f"!{count}H", value, 8))
+    if any(digit >= 10_000 for digit in digits):
+        return b""
+    whole = digits[: weight + 1] + [0] * (weight + 1 - count) if weight >= 0 else []
+    rest = [0] * (-1 - weight) + digits[max(0, weight + 1) :]
+    written = "".join(f"{each:04d}" for each in whole).lstrip("0") or "0"
+    fraction = "".join(f"{each:04d}" for each in rest).ljust(scale, "0")[:scale]
+    return f"{'-' if sign else ''}{written}{'.' if scale else ''}{fraction}".encode()
 
 
 # --- structures ----------------------------------------------------------------

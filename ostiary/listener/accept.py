@@ -54,7 +54,33 @@ def server_tls(key: str, settings: Listener, alpn: Sequence[str]) -> ssl.SSLCont
     except (OSError, ssl.SSLError) as exc:
         raise ConfigError(f"{key}.tls_cert", f"cannot be used: {exc}") from None
     context.set_alpn_protocols(list(alpn))
+    if settings.client_ca is not None:
+        asked_for_certificates(f"{key}.client_ca", context, settings.client_ca)
     return context
+
+
+def asked_for_certificates(key: str, context: ssl.SSLContext, authorities: str) -> None:
+    """Have clients asked for a certificate of these authorities (PEM); one of others ends the handshake, none does not.
+
+    Nothing is resumed, so that each connection proves the certificate's key anew. That takes TLS 1.3: before it OpenSSL keeps sessions of
+    its own accord, and Python cannot tell it not to.
+    """
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(key, f"cannot be used: {exc}") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+
+
+def peer_certificate(transport: asyncio.BaseTransport | None) -> bytes | None:
+    """The certificate, in DER, that the other side has proved in TLS; None: it showed none, or there is no TLS."""
+    spoken = None if transport is None else transport.get_extra_info("ssl_object")
+    if spoken is None:
+        return None
+    found: bytes | None = spoken.getpeercert(binary_form=True)
+    return found
 
 
 async def accept_forever(sock: socket.socket, came: Callable[[socket.socket, str], None]) -> None:

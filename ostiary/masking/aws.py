@@ -2,20 +2,23 @@
 
 An object whose type says nothing (`binary/octet-stream`, S3's own default) is looked through if it is text. What is not, and may not pass by
 the operator's word (`pass_types`), does not leave while anything is looked for; nor does a part of an object, since a value could be asked
-for in halves.
+for in halves. No answer of a service is in CBOR, as no call is; the gateway's own refusals of such calls are texts in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
+from ostiary.kernel.nets import Wanted
 from ostiary.masking.documents import Counts, Rules, Unmaskable
 from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked
-from ostiary.model.connections import ProtectedField
+from ostiary.model.connections import Look, ProtectedField
 from ostiary.model.proofs import Masked
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 
+WHOLE: Final = "body:"
+"""The place of a body that is one value."""
 _UNSAID: Final = frozenset({"", "binary/octet-stream", "application/octet-stream", "application/x-directory"})
 _JSON: Final = "application/x-amz-json"
 
@@ -24,34 +27,45 @@ class AwsReplyMasker(ReplyMasker):
     """Masks one answer."""
 
     def __init__(
-        self, detect: frozenset[str], passes: frozenset[str], hidden: Callable[[], tuple[tuple[ProtectedField, ...], str]]
+        self, detect: Look, passes: frozenset[str], hidden: Callable[[], tuple[tuple[ProtectedField, ...], str]]
     ) -> None:
         """`hidden`: the protected fields, and how the answer is read (`json`, `xml`, `content`), once the call is known."""
         super().__init__(detect, Rules(()), passes)
         self._hidden = hidden
         self._clear: frozenset[str] = frozenset()
         self._form = "content"
+        self._withheld = False
 
     def show(self, clear: frozenset[str]) -> None:
         """See `ReplyMasker.show`."""
         super().show(clear)
         self._clear = clear
 
-    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> Iterator[Masked]:
+    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
         """See `ReplyMasker.mask`."""
         if isinstance(part, ReplyHead):
             protected, self._form = self._hidden()
-            self._rules = Rules(protected).hidden_from(self._clear)
-        yield from super().mask(part)
+            whole = [each for each in protected if each.place == WHOLE]
+            self._withheld = any(each.data_class not in self._clear for each in whole) and part.status < 400
+            self._rules = Rules(each for each in protected if each.place != WHOLE).hidden_from(self._clear)
+        return super().mask(part)
+
+    def _kept(self, name: bytes) -> bool:
+        return name == b"last-modified"  # the `aws` command reads it before it copies anything
 
     def _choose(self, head: ReplyHead) -> _Body:
         kind, _ = _media_type(head)
-        coding = _coding(head)
         looks = head.has_body and bool(self._bits or self._rules)
+        coding = _coding(head) if looks else ""
+        if self._withheld and head.has_body and head.length != 0:
+            raise Unmaskable("a body that AWS's model calls sensitive as a whole")
         if looks and (self._form != "content" or kind.startswith(_JSON)):
             body = self._reader("application/xml" if self._form == "xml" and not kind.startswith(_JSON) else "application/json")
             return _Unpacked(body, coding) if coding else body
-        if looks and kind in _UNSAID and kind not in self._passes:
+        if looks and kind not in self._passes and self._rules and not kind.endswith(("json", "xml")):
+            raise Unmaskable(f"protected fields in content of the type {kind or 'that nobody names'}")
+        own = any(name.lower() == b"smithy-protocol" for name, _ in head.headers) and self._form == "content"
+        if looks and (kind in _UNSAID or own) and kind not in self._passes:
             loose = _Loose(self._bits, self._counts)
             body = _Unpacked(loose, coding) if coding else loose
         else:
@@ -64,8 +78,8 @@ class AwsReplyMasker(ReplyMasker):
 class _Loose(_Body):
     """Bytes whose type nobody said: text is looked through as text; anything else does not leave."""
 
-    def __init__(self, bits: int, counts: Counts) -> None:
-        self._text = _Text(bits, counts, multipart=False)
+    def __init__(self, bits: int | Wanted, counts: Counts) -> None:
+        self._text = _Text(bits, counts, Rules(()), multipart=False)
         self._held = b""
         self._begun = False
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.national import NATIONAL, national
+from ostiary.kernel.nets import Net, Wanted
+from ostiary.model.connections import Detector, Look
 
 DETECTORS: Final[frozenset[str]] = frozenset(NAMES)
 """`card`, `email`, `iban`, `ssn`, `secret`."""
@@ -15,14 +19,40 @@ ALL: Final = (1 << len(NAMES)) - 1
 Text = TypeVar("Text", str, bytes)
 
 
-def wanted(names: Iterable[str]) -> int:
-    """The detectors as bits, as the kernel takes them. A name that is none raises ValueError."""
+NOTHING: Final[frozenset[str]] = frozenset()
+
+
+@lru_cache(maxsize=256)
+def wanted(detect: Look, clear: frozenset[str] = NOTHING) -> int | Wanted:
+    """What is looked for, as the kernel takes it, without the data classes `clear`: bits, where built-in detectors are all there is.
+
+    A name that is none raises ValueError, and so does a pattern that is none.
+    """
     bits = 0
-    for name in names:
-        if name not in DETECTORS:
-            raise ValueError(f"no such detector: {name}")
-        bits |= 1 << NAMES.index(name)
-    return bits
+    nets: list[Net] = []
+    for each in sorted(detect, key=str):
+        if isinstance(each, Detector):
+            nets += [] if each.data_class in clear else [_own(each)]
+        elif each in NATIONAL:
+            nets += [] if each in clear else [_national(each)]
+        elif each not in DETECTORS:
+            raise ValueError(f"no such detector: {each}")
+        elif each not in clear:
+            bits |= 1 << NAMES.index(each)
+    return Wanted(bits, nets) if nets else bits
+
+
+@lru_cache(maxsize=256)
+def _own(detector: Detector) -> Net:
+    return Net(detector.pattern, detector.data_class)
+
+
+_national = lru_cache(national)
+
+
+def holds_lines(detect: Look) -> bool:
+    """Whether a match may hold anything: then a line of a stream is held back whole, not only what looks like a value."""
+    return any(isinstance(each, Detector) or each in NATIONAL for each in detect)
 
 
 def scrub(text: Text, names: Iterable[str] = DETECTORS) -> Text:
@@ -31,9 +61,9 @@ def scrub(text: Text, names: Iterable[str] = DETECTORS) -> Text:
     In a `str` each character becomes one star; in `bytes` each byte, so that lengths stay.
     """
     if isinstance(text, bytes):
-        return _stars(text, wanted(names))
+        return _stars(text, wanted(frozenset(names)))
     raw = text.encode("utf-8", "surrogatepass")
-    out = _stars(raw, wanted(names))
+    out = _stars(raw, wanted(frozenset(names)))
     if out is raw:
         return text
     if len(raw) == len(text):
@@ -43,6 +73,6 @@ def scrub(text: Text, names: Iterable[str] = DETECTORS) -> Text:
     return kept.decode("utf-8", "surrogatepass")
 
 
-def _stars(raw: bytes, bits: int) -> bytes:
+def _stars(raw: bytes, bits: int | Wanted) -> bytes:
     out = bytearray(raw)
     return bytes(out) if Scanner(raw, out, bits).scan(0, len(raw), 0) else raw

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Final
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 import msgspec
 
-from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.detect import Scanner
+from ostiary.kernel.nets import Wanted, names_of
 from ostiary.kernel.substitutes import Substitute
 from ostiary.masking.plan import NO_MEANS, Means, text_substitute
 from ostiary.model.connections import ProtectedField, Strategy
@@ -24,14 +26,23 @@ from ostiary.model.errors import OstiaryError
 MAX_TOKEN: Final = 4 << 20
 """Bytes of one string: more is refused."""
 MAX_DEPTH: Final = 256
+UTF8_MARK: Final = b"\xef\xbb\xbf"
+"""May stand before JSON, and readers pass over it: RFC 8259, 8.1."""
+MAX_WHOLE_NUMBER: Final = Decimal(10) ** 40
 
 _TOKEN: Final = re.compile(
-    rb'[ \t\r\n]+|[{}\[\]:,]|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+"|'
+    rb'[ \t\r\n\x1e]+|[{}\[\]:,]|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+"|'
     rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?=[\s,\]}])|true|false|null"
 )
+_FLAT: Final = re.compile(
+    rb'[ \t\r\n{}\[\]:,]++|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+"|'
+    rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?=[ \t\r\n,\]}:])|true|false|null"
+)
+ODD_NUMBER: Final = re.compile(rb"(?:^|[:,\[ \t\r\n\x1e\xbf])-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+|(?<=\.0)0*(?=[ \t\r\n,\]}]|$))")
+"""A number that may be a whole one in another spelling: `4.1e15`, `42.0`."""
 _NUMBER_END: Final = re.compile(rb"-?[0-9][0-9.eE+-]*")
 _PART: Final = re.compile(r"\*\*|\*|[^/]+")
-_SPACE: Final = frozenset(b" \t\r\n")
+_SPACE: Final = frozenset(b" \t\r\n\x1e")
 
 
 class Unmaskable(OstiaryError):
@@ -54,17 +65,19 @@ class Counts:
         if number:
             self._found[name] = self._found.get(name, 0) + number
 
-    def add_found(self, data: bytes, bits: int) -> None:
+    def add_found(self, data: bytes, bits: int | Wanted) -> None:
         """Count what the detectors find in `data`."""
         if not bits or not data:
             return
         scanner = Scanner(data, bytearray(data), bits)
         if scanner.scan(0, len(data), 0):
-            for name, number in zip(NAMES, scanner.counts, strict=True):
+            for name, number in zip(names_of(bits), scanner.counts, strict=True):
                 self.add(name, number)
 
     def taken(self) -> tuple[tuple[str, int], ...]:
         """What was counted since the last call, sorted."""
+        if not self._found:
+            return ()
         found = tuple(sorted(self._found.items()))
         self._found.clear()
         return found
@@ -84,7 +97,7 @@ class Rule(msgspec.Struct, frozen=True):
 class Rules:
     """The protected fields of one connection."""
 
-    __slots__ = ("_all", "_means", "json", "xml")
+    __slots__ = ("_all", "_means", "_names", "json", "xml")
 
     def __init__(self, protect: Iterable[ProtectedField], means: Means = NO_MEANS) -> None:
         self._all = tuple(protect)
@@ -92,14 +105,33 @@ class Rules:
         self.json = tuple(_rule(field, 5, means) for field in self._all if field.place.startswith("json:"))
         self.xml = tuple(_rule(field, 4, means) for field in self._all if field.place.startswith("xml:"))
 
+        self._names = _names_of(self.json)
+
     def __bool__(self) -> bool:
         return bool(self._all)
+
+    def check_text(self, text: bytes) -> None:
+        """Refuse text that is no document and holds a protected field all the same, as JSON writes it: in a script, behind a prefix, in a call.
+
+        Raises `Unmaskable`. It looks for the names alone: where a place ends in `*`, for the last name before it.
+        """
+        if self._names is not None and self._names.search(text) is not None:
+            raise Unmaskable("a protected field in text that is no JSON")
 
     def hidden_from(self, clear: frozenset[str]) -> Rules:
         """Those whose class the reader may not see."""
         if not self._all or not any(field.data_class in clear for field in self._all):
             return self
         return Rules((field for field in self._all if field.data_class not in clear), self._means)
+
+
+def _names_of(rules: tuple[Rule, ...]) -> re.Pattern[bytes] | None:
+    r"""What finds the fields of these rules in any text: `"ssn":`, `'ssn' :`, `\"ssn\":`."""
+    names = {next((part for part in reversed(rule.parts) if part not in ("*", "**")), "") for rule in rules} - {""}
+    if not names:
+        return None
+    written = "|".join(re.escape(name) for name in sorted(names))
+    return re.compile(rf"(?i)(?:\\*[\"']|&quot;|&#34;)(?:{written})(?:\\*[\"']|&quot;|&#34;)\s*:".encode())
 
 
 def _rule(field: ProtectedField, start: int, means: Means) -> Rule:
@@ -156,14 +188,14 @@ def masked_text(text: str, rule: Rule) -> str | None:
             return "*" * len(text)
 
 
-def starred(text: str, bits: int, counts: Counts) -> str | None:
+def starred(text: str, bits: int | Wanted, counts: Counts) -> str | None:
     """`text` with what the detectors find replaced, character by character; None: they find nothing."""
     raw = text.encode("utf-8", "surrogatepass")
     out = bytearray(raw)
     scanner = Scanner(raw, out, bits)
     if not bits or not raw or not scanner.scan(0, len(raw), 0):
         return None
-    for name, number in zip(NAMES, scanner.counts, strict=True):
+    for name, number in zip(names_of(bits), scanner.counts, strict=True):
         counts.add(name, number)
     kept = bytes(new for old, new in zip(raw, out, strict=True) if old == new or old & 0xC0 != 0x80)
     return kept.decode("utf-8", "replace")
@@ -186,12 +218,13 @@ class _Level:
 class JsonMasker:
     """Rewrites one JSON text, or JSON texts one a line, as it comes."""
 
-    def __init__(self, bits: int, rules: Rules, counts: Counts, *, lines: bool = False) -> None:
+    def __init__(self, bits: int | Wanted, rules: Rules, counts: Counts, *, lines: bool = False) -> None:
         self._bits = bits
         self._rules = rules.json
         self._counts = counts
         self._lines = lines
         self._held = b""
+        self._begun = False
         self._stack: list[_Level] = []
         self._wants = "value"
         self._root: States = frozenset((rule, 0) for rule in range(len(self._rules)))
@@ -203,25 +236,35 @@ class JsonMasker:
             self._check_size()
             return b""
         data = self._held + data
+        if not (self._begun or final) and UTF8_MARK.startswith(data):
+            self._held = data
+            return b""
         if final:
             data += b"\n"  # ends a number at the top, and is taken off again
         out: list[bytes] = []
-        at, end = 0, len(data)
+        at, end = 0 if self._begun or not data.startswith(UTF8_MARK) else len(UTF8_MARK), len(data)
+        out.append(data[:at])
+        self._begun = True
         while at < end:
             found = _TOKEN.match(data, at)
-            if found is None or (found.end() == end and not final and data[at] not in b'{}[]:,"'):
+            if found is None or (found.end() == end and not final and data[at] not in b'{}[]:," \t\r\n'):
                 if final or not _may_go_on(data, at):
                     raise Unmaskable("a body that is not JSON")
                 break
             token = found[0]
             at = found.end()
-            out.append(token if token[0] in _SPACE else self._token(token))
+            out.append(self._space(token) if token[0] in _SPACE else self._token(token))
         self._held = data[at:]
         self._check_size()
         if final and (self._stack or (self._wants == "value" and not self._lines)):
             raise Unmaskable("a body that ends in the middle of JSON")
         whole = b"".join(out)
         return whole[:-1] if final else whole
+
+    def _space(self, token: bytes) -> bytes:
+        if b"\x1e" in token and (self._stack or not self._lines):  # RFC 7464: it begins a text of a sequence
+            raise Unmaskable("a body that is not JSON")
+        return token
 
     def _check_size(self) -> None:
         if len(self._held) > MAX_TOKEN:
@@ -285,7 +328,7 @@ class JsonMasker:
         if token[:1] == b'"':
             shown = starred(_decoded(token), self._bits, self._counts)
             return token if shown is None else msgspec.json.encode(shown)
-        if token[:1] in b"-0123456789" and starred(token.decode(), self._bits, self._counts) is not None:
+        if token[:1] in b"-0123456789" and starred(plain_number(token), self._bits, self._counts) is not None:
             return b"null"
         return token
 
@@ -304,6 +347,44 @@ class JsonMasker:
             return b"null"
         shown = masked_text(_decoded(token), rule)
         return b"null" if shown is None else msgspec.json.encode(shown)
+
+
+def plain_number(token: bytes) -> str:
+    """A number as a reader would write it, where it is a whole one of at most 40 digits; else as it stands."""
+    text = token.decode()
+    if token.isdigit() or not ("." in text or "e" in text or "E" in text):
+        return text
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent) > 3 or len(mantissa) > 64:
+        return text
+    number = Decimal(text)
+    return str(int(number)) if number == number.to_integral_value() and abs(number) < MAX_WHOLE_NUMBER else text
+
+
+def mask_tokens(data: bytes, bits: int | Wanted, counts: Counts) -> tuple[bytes, bytes]:
+    """(masked, what is left: a token that has not ended) of a piece of JSON that begins with a token, where no field is protected.
+
+    Strings and numbers are judged one by one; how they are nested matters to no detector, so nothing of it is kept. Raises `Unmaskable`.
+    """
+    out: list[bytes] = []
+    at, end = 0, len(data)
+    while at < end:
+        found = _FLAT.match(data, at)
+        if found is None:
+            if not _may_go_on(data, at):
+                raise Unmaskable("a body that is not JSON")
+            break
+        token = found[0]
+        at = found.end()
+        first = token[0]
+        if first == 0x22:
+            shown = starred(_decoded(token), bits, counts)
+            out.append(token if shown is None else msgspec.json.encode(shown))
+        elif first in b"-0123456789" and starred(plain_number(token), bits, counts) is not None:
+            out.append(b"null")
+        else:
+            out.append(token)
+    return b"".join(out), data[at:]
 
 
 def _decoded(token: bytes) -> str:
@@ -346,7 +427,7 @@ class _Run:
 class _XmlReader:
     """Walks a document by expat and notes what has to be replaced: (start, end, new bytes)."""
 
-    def __init__(self, data: bytes, bits: int, rules: tuple[Rule, ...], counts: Counts) -> None:
+    def __init__(self, data: bytes, bits: int | Wanted, rules: tuple[Rule, ...], counts: Counts) -> None:
         self._data = data
         self._bits = bits
         self._rules = rules
@@ -454,7 +535,7 @@ def _tag_end(data: bytes, at: int) -> int:
     raise Unmaskable("a body that is not XML")
 
 
-def mask_xml(data: bytes, bits: int, rules: Rules, counts: Counts) -> bytes:
+def mask_xml(data: bytes, bits: int | Wanted, rules: Rules, counts: Counts) -> bytes:
     """A whole document, masked. Raises `Unmaskable`."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
         raise Unmaskable("XML that is not UTF-8")

@@ -25,16 +25,30 @@ from __future__ import annotations
 import html
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.detect import Scanner
+from ostiary.kernel.nets import Wanted, names_of
 from ostiary.kernel.websocket import BINARY, CLOSE, TEXT, frame
+from ostiary.masking.concealed import Concealer
 from ostiary.masking.detectors import wanted
-from ostiary.masking.documents import Counts, JsonMasker, Rules, Unmaskable, mask_xml
-from ostiary.model.proofs import Content, Masked
+from ostiary.masking.documents import (
+    MAX_TOKEN,
+    ODD_NUMBER,
+    UTF8_MARK,
+    Counts,
+    JsonMasker,
+    Rules,
+    Unmaskable,
+    mask_tokens,
+    mask_xml,
+)
+from ostiary.masking.events import Events
+from ostiary.model.connections import Look
+from ostiary.model.proofs import HTTP_BODY, HTTP_HEAD, Content, Masked
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 
 MAX_HELD: Final = 256 * 1024
@@ -71,13 +85,19 @@ _DIGESTS: Final = frozenset({
     *(b"x-amz-checksum-" + each for each in (b"crc32", b"crc32c", b"crc64nvme", b"sha1", b"sha256", b"sha512", b"md5")),
 })  # fmt: skip
 """What tells something of a body that was changed."""
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_FIRST_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 """A target's own words could hold anything, so they are not passed on: RFC 9112, 4."""
+_LEADING: Final = frozenset({b"location", b"content-location", b"refresh", b"link"})
 _PASSWORD: Final = re.compile(rb"(?i)([?&;#](?:access_|refresh_|id_|auth_|api_?)?(?:token|key|secret|password|signature|sig|code)=)[^&;#\s]+")
 _ENCODED_PART: Final = re.compile(rb"(?im)^content-(?:transfer-encoding:[ \t]*(?!7bit|8bit|binary)|encoding:)")
+_BEFORE_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf|[\x1e \t\r\n])*")
+"""A mark of UTF-8, and what separates texts of a sequence: RFC 7464, 2.1."""
+_RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]+([0-9]{1,15})-")
 _REFERENCE: Final = re.compile(rb"&#|&[a-z]", re.IGNORECASE)
-_ESCAPE: Final = re.compile(rb"\\(?:u\{?0*([0-7][0-9A-Fa-f])\}?|x([0-7][0-9A-Fa-f])|([0-7]{2,3}))")
+_ESCAPE: Final = re.compile(rb"\\+(?:u\{?0*([0-7][0-9A-Fa-f])\}?|x([0-7][0-9A-Fa-f])|([0-7]{2,3}))")
 _QUOTED: Final = re.compile(rb"=([2-7][0-9A-F])|=\r?\n")
+_SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n)")
+"""Where one of these four may begin."""
 
 
 _REPLACED: Final = frozenset({b"accept-ranges", b"cache-control", b"expires", b"pragma", b"age"})
@@ -87,9 +107,9 @@ _REPLACED: Final = frozenset({b"accept-ranges", b"cache-control", b"expires", b"
 class ReplyMasker:
     """Masks one answer. `length` and `has_body` are known once the first `Masked` was handed out."""
 
-    __slots__ = ("_all", "_bits", "_body", "_counts", "_detect", "_head", "_passes", "_rules", "has_body", "length")
+    __slots__ = ("_all", "_bits", "_body", "_concealer", "_counts", "_detect", "_head", "_passes", "_rules", "conceals", "has_body", "length")
 
-    def __init__(self, detect: frozenset[str], rules: Rules, passes: frozenset[str]) -> None:
+    def __init__(self, detect: Look, rules: Rules, passes: frozenset[str]) -> None:
         """`detect`: detectors; `rules`: protected fields; `passes`: media types that go through as they are."""
         self._detect = detect
         self._all = rules
@@ -99,28 +119,46 @@ class ReplyMasker:
         self._counts = Counts()
         self._head: ReplyHead | None = None
         self._body: _Body | None = None
+        self.conceals: Callable[[], tuple[bytes, ...]] = tuple
+        """The service's own credential, in its spellings, as soon as it was shown: no answer hands it out."""
+        self._concealer: Concealer | None = None
         self.length: int | None = None
         self.has_body = False
 
     def show(self, clear: frozenset[str]) -> None:
         """From now on classes and detectors in `clear` are not masked: the permit shows them. Without this nothing is shown."""
-        self._bits = wanted(self._detect - clear)
+        self._bits = wanted(self._detect, clear)
         self._rules = self._all.hidden_from(clear)
 
-    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> Iterator[Masked]:
-        """Take a part in; yield what may leave. Raises `Unmaskable`."""
-        match part:
-            case SocketMessage():
-                yield Masked(frame(part.opcode, self._message(part)), Content.SOCKET, 0, self._counts.taken())
-            case ReplyHead():
-                self._head, self.has_body, self.length = part, part.has_body, part.length
-                self._body = self._choose(part)
-                if not part.has_body or self._body.passes:
-                    yield self._release(changed=False)
-            case ReplyEnd():
-                yield from self._give(b"", final=True)
-            case _:
-                yield from self._give(part, final=False)
+    def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
+        """Take a part in; what may leave. Raises `Unmaskable`."""
+        concealer = self._concealer
+        if concealer is None:
+            self._concealer = concealer = Concealer(self.conceals())
+        found = self._masked(part)
+        if not concealer.is_needed:
+            return found
+        made: list[Masked] = []
+        for masked in found:
+            streams = masked.content is HTTP_BODY
+            shown = concealer.feed(masked.frames, final=False) if streams else concealer.whole(masked.frames)
+            counts = masked.counts + concealer.taken()
+            if shown or counts or not streams:
+                made.append(Masked(shown, masked.content, masked.rows, counts))
+        if isinstance(part, ReplyEnd) and (rest := concealer.feed(b"", final=True)):
+            made.append(Masked(rest, HTTP_BODY, 0, concealer.taken()))
+        return made
+
+    def _masked(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
+        if isinstance(part, bytes):
+            return self._give(part, False)
+        if isinstance(part, ReplyEnd):
+            return self._give(b"", True)
+        if isinstance(part, SocketMessage):
+            return [Masked(frame(part.opcode, self._message(part)), Content.SOCKET, 0, self._counts.taken())]
+        self._head, self.has_body, self.length = part, part.has_body, part.length
+        self._body = body = self._choose(part)
+        return [self._release(not part.has_body and part.of_read)] if body.passes or not part.has_body else []
 
     def _message(self, said: SocketMessage) -> bytes:
         """A WebSocket's message, as it may be seen."""
@@ -133,78 +171,89 @@ class ReplyMasker:
             if "application/octet-stream" in self._passes:
                 return data
             raise Unmaskable("a binary message of a WebSocket")
-        if not scanned(data, self._bits, Counts())[1]:
+        if not scanned(data, self._bits, Counts())[1] and not hides(data, self._bits):
             return data
         if said.opcode == CLOSE:
             return data[:2]
         raise Unmaskable("a sensitive value in a ping of a WebSocket")
 
     def _text(self, data: bytes) -> bytes:
-        if data.lstrip()[:1] in (b"{", b"["):
+        """A message, an event or a line: JSON where it reads so, behind what may stand before a text of it; else text."""
+        start = _BEFORE_JSON.match(data).end()  # type: ignore[union-attr]  # it matches nothing at the least
+        told = data[start:]
+        document = told[:1] in (b"{", b"[")
+        if document or ODD_NUMBER.match(told) is not None:
             try:
-                return _Json(self._bits, self._rules, self._counts).feed(data, final=True) or b""
+                body = _Json(self._bits, self._rules, self._counts) if self._rules else _FlatJson(self._bits, self._counts)
+                return data[:start] + (body.feed(told, final=True) or b"")
             except Unmaskable:
-                if self._rules:
+                if self._rules and document:
                     raise
-        return _Text(self._bits, self._counts, multipart=False).feed(data, final=True) or b""
+        return _Text(self._bits, self._counts, self._rules, multipart=False).feed(data, final=True) or b""
 
-    def _give(self, data: bytes, *, final: bool) -> Iterator[Masked]:
-        if self._body is None:
+    def _give(self, data: bytes, final: bool) -> list[Masked]:
+        body = self._body
+        if body is None:
             raise Unmaskable("a body before its head")
-        out = self._body.feed(data, final=final)
+        out = body.feed(data, final=final)
+        given: list[Masked] = []
         if out is None:
-            return
+            return given
         if self._head is not None:
             if final:
                 self.length = len(out)
-            elif not self._body.passes:
+            elif not body.passes:
                 self.length = None
-            yield self._release(changed=self._body.changed or not final)
+            given.append(self._release(body.changed or not final))
         if out or self._counts:
-            yield Masked(out, Content.HTTP_BODY, 0, self._counts.taken())
+            given.append(Masked(out, HTTP_BODY, 0, self._counts.taken()))
+        return given
 
-    def _release(self, *, changed: bool) -> Masked:
+    def _release(self, changed: bool) -> Masked:
         """The head; `changed`: what it says of the bytes of the body may no longer hold."""
         head = self._head
         if head is None:
             raise Unmaskable("a head twice")
         self._head = None
-        lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, _REASONS.get(head.status, b"Status"))]
+        lines: list[bytes] = [_FIRST_LINES.get(head.status) or b"HTTP/1.1 %d Status\r\n" % head.status]
         masking = bool(self._bits or self._rules)
+        unpacked = isinstance(self._body, _Unpacked)
         for name, value in head.headers:
             lower = name.lower()
-            if masking and ((changed and lower in _DIGESTS) or lower in _REPLACED):
-                continue
-            if lower == b"content-encoding" and isinstance(self._body, _Unpacked):
-                continue
-            lines.append(b"%b: %b\r\n" % (name, self._value(lower, value)))
+            if masking or unpacked:
+                told = changed and lower in _DIGESTS and (self.has_body or not self._kept(lower))
+                if told or (masking and lower in _REPLACED) or (unpacked and lower == b"content-encoding"):
+                    continue
+            lines += (name, b": ", self._value(lower, value), b"\r\n")
         if masking:
             lines.append(b"Cache-Control: private, no-store\r\nVary: Authorization\r\n")
-        return Masked(b"".join(lines), Content.HTTP_HEAD, 0, self._counts.taken())
+        return Masked(b"".join(lines), HTTP_HEAD, 0, self._counts.taken())
+
+    def _kept(self, name: bytes) -> bool:
+        """Whether an answer without a body tells of it, though it is one of the digests of what GET would mask."""
+        del name
+        return False
 
     def _value(self, name: bytes, value: bytes) -> bytes:
         """A header's value, as it may be seen."""
         if name == b"sec-websocket-accept":  # ours
             return value
-        if name in (b"location", b"content-location", b"refresh", b"link"):
+        if name in _LEADING:
             value = _PASSWORD.sub(rb"\1***", value)
         if not self._bits:
             return value
-        out, found = scanned(value, self._bits, self._counts)
-        if found:
-            return out
-        written = unquote_to_bytes(value) if b"%" in value else value
-        if written is not value and scanned(written, self._bits, self._counts)[1]:
-            return b"***"
-        return value
+        starred, _ = scanned(value, self._bits, self._counts)
+        return b"***" if hides(value, self._bits, starred) else starred
 
     def _choose(self, head: ReplyHead) -> _Body:
         """What to do with the body. Raises `Unmaskable` where nothing can be done."""
-        if not head.has_body or not (self._bits or self._rules):
-            return _Pass()
+        if not head.has_body:
+            return _PASS
+        if not (self._bits or self._rules):
+            return self._seen_through(head)
         kind, charset = _media_type(head)
         if kind in self._passes:
-            return _Pass()
+            return _PASS
         coding = _coding(head)
         if kind in _IMAGES and not coding:
             return _Guarded(self._bits, self._counts, _IMAGES[kind])
@@ -215,16 +264,29 @@ class ReplyMasker:
         body = self._reader(kind)
         return _Unpacked(body, coding) if coding else body
 
+    def _seen_through(self, head: ReplyHead) -> _Body:
+        """A body in which nothing is looked for but the service's own credential."""
+        if self._concealer is None or not self._concealer.is_needed:
+            return _PASS
+        if head.status == 206:
+            self._concealer.cut(_first_byte(head), head.length)
+        packed = any(name.lower() == b"content-encoding" for name, _ in head.headers) and _media_type(head)[0] not in self._passes
+        coding = _coding(head) if packed else ""
+        return _Unpacked(_PASS, coding) if coding else _PASS
+
     def _reader(self, kind: str) -> _Body:
         if kind.endswith(("/xml", "+xml")) and kind != "application/xhtml+xml":
             return _Xml(self._bits, self._rules, self._counts)
-        if kind.endswith(("/json", "+json")):
-            return _Json(self._bits, self._rules, self._counts)
-        if self._rules and ("ndjson" in kind or "jsonlines" in kind):
-            return _Json(self._bits, self._rules, self._counts, lines=True)
+        lines = "ndjson" in kind or "jsonlines" in kind or "json-seq" in kind
+        if lines or kind.endswith(("/json", "+json")):
+            flat = _Lines(self._bits, self._text) if lines else _FlatJson(self._bits, self._counts)
+            return _Json(self._bits, self._rules, self._counts, lines=lines) if self._rules else flat
+        if kind == "text/event-stream":
+            return _Events(self._text)
         if self._rules and kind not in ("text/html", "text/plain", "text/css", "text/javascript"):
             raise Unmaskable(f"protected fields in a body of the type {kind}")
-        return _Text(self._bits, self._counts, multipart=kind.startswith(("multipart/", "message/")))
+        text = _Text(self._bits, self._counts, self._rules, multipart=kind.startswith(("multipart/", "message/")))
+        return _Sniffed(text, self._reader) if self._rules else text
 
 
 def _media_type(head: ReplyHead) -> tuple[str, str]:
@@ -237,6 +299,13 @@ def _media_type(head: ReplyHead) -> tuple[str, str]:
     if len(charsets) > 1:
         raise Unmaskable("more than one character set")
     return kind.lower(), charsets.pop() if charsets else ""
+
+
+def _first_byte(head: ReplyHead) -> int:
+    """Where the part of a body begins that an answer is: RFC 9110, 14.4. -1: it does not say."""
+    said = [value for name, value in head.headers if name.lower() == b"content-range"]
+    found = _RANGE.match(said[0]) if len(said) == 1 else None
+    return -1 if found is None else int(found[1])
 
 
 def _coding(head: ReplyHead) -> str:
@@ -273,6 +342,9 @@ class _Pass(_Body):
         return data
 
 
+_PASS: Final = _Pass()
+
+
 class _Unpacked(_Body):
     """A compressed body, unpacked within bounds: RFC 9110, 8.4.1."""
 
@@ -296,7 +368,7 @@ class _Unpacked(_Body):
                 raise Unmaskable("a body that is not what its Content-Encoding says") from None
             data = self._zlib.unconsumed_tail
             self._size += len(plain)
-            if self._size > MAX_DECODED or self._size > MAX_HELD + MAX_RATIO * self._packed:
+            if (self._size > MAX_DECODED and not self._inner.passes) or self._size > MAX_HELD + MAX_RATIO * self._packed:
                 raise Unmaskable("a body that grows beyond measure when it is unpacked")
             if self._zlib.unused_data:
                 raise Unmaskable("bytes behind the end of a compressed body")
@@ -315,7 +387,7 @@ class _Unpacked(_Body):
 class _Guarded(_Body):
     """Bytes that are an image: they pass as they are, or not at all."""
 
-    def __init__(self, bits: int, counts: Counts, magic: tuple[bytes, ...]) -> None:
+    def __init__(self, bits: int | Wanted, counts: Counts, magic: tuple[bytes, ...]) -> None:
         self._bits = bits
         self._counts = counts
         self._magic = magic
@@ -340,9 +412,10 @@ class _Guarded(_Body):
 class _Text(_Body):
     """The detectors, over windows that overlap."""
 
-    def __init__(self, bits: int, counts: Counts, *, multipart: bool) -> None:
+    def __init__(self, bits: int | Wanted, counts: Counts, rules: Rules, *, multipart: bool) -> None:
         self._bits = bits
         self._counts = counts
+        self._rules = rules
         self._multipart = multipart
         self._held = b""
         self._before = b""
@@ -356,9 +429,12 @@ class _Text(_Body):
     def _window(self, *, final: bool) -> bytes:
         _check_text(self._before, self._held, multipart=self._multipart)
         whole = self._before + self._held
+        if self._rules:
+            for written in (whole, *spelled_out(whole)):
+                self._rules.check_text(written)
         start = len(self._before)
         out, found = scanned(whole, self._bits, self._counts if final else Counts())
-        check_spellings(whole, self._bits, found)
+        check_spellings(whole, self._bits, out)
         end = len(whole)
         if not final:
             if b"-----BEGIN " in whole and b"PRIVATE KEY" in whole:
@@ -387,41 +463,177 @@ def _check_text(before: bytes, held: bytes, *, multipart: bool) -> None:
         raise Unmaskable("a part with an encoding of its own")
 
 
-class _Json(_Body):
-    """JSON: whole and quickly where nothing needs to be taken apart; else token by token."""
+class _Sniffed(_Body):
+    """Text that may be a document under another name, where fields are protected: what begins like one is read as one.
 
-    def __init__(self, bits: int, rules: Rules, counts: Counts, *, lines: bool = False) -> None:
-        self._bits = bits
-        self._counts = counts
-        self._rules = rules
-        self._lines = lines
+    A caller can often choose the name (`Accept`, `?format=txt`); what the service writes is the same.
+    """
+
+    def __init__(self, text: _Text, reader: Callable[[str], _Body]) -> None:
+        self._text = text
+        self._reader = reader
         self._held = b""
-        self._masker: JsonMasker | None = None
+        self._body: _Body | None = None
 
     def feed(self, data: bytes, *, final: bool) -> bytes | None:
-        if self._masker is not None:
-            return self._masker.feed(data, final=final)
+        if self._body is None:
+            self._held += data
+            if not final and len(self._held) < MAX_HELD:
+                return None
+            whole, self._held = self._held, b""
+            out = self._begin(whole, final=final)
+        else:
+            out = self._body.feed(data, final=final)
+        self.changed = self._body is not None and self._body.changed
+        return out
+
+    def _begin(self, whole: bytes, *, final: bool) -> bytes | None:
+        start = whole.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(b"<?xml"):
+            self._body = self._reader("application/xml")
+            return self._body.feed(whole, final=final)
+        if start.startswith((b"{", b"[")):
+            self._body = self._reader("application/json")
+            try:
+                return self._body.feed(whole, final=final)
+            except Unmaskable:
+                pass  # a line of a log may begin so; as text it is looked through for the fields' names
+        self._body = self._text
+        return self._text.feed(whole, final=final)
+
+
+class _Json(_Body):
+    """JSON by its fields: token by token. `lines`: texts one a line, each of which leaves as soon as it is here."""
+
+    def __init__(self, bits: int | Wanted, rules: Rules, counts: Counts, *, lines: bool = False) -> None:
+        self._bits = bits
+        self._lines = lines
+        self._held = b""
+        self._before = b""
+        self._masker = JsonMasker(bits, rules, counts, lines=lines)
+        self._begun = False
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
+        self._held += data
+        if not (final or self._begun or self._lines) and len(self._held) < MAX_HELD:
+            return None
+        whole, self._held = self._held, b""
+        _check_json(whole, begins=not self._begun)
+        self._begun = self.changed = True
+        out = self._masker.feed(whole, final=final)
+        self._before = check_tail(self._before, out, self._bits)
+        return out
+
+
+class _FlatJson(_Body):
+    """JSON without protected fields: whole and quickly where nothing needs to be taken apart; else token by token."""
+
+    def __init__(self, bits: int | Wanted, counts: Counts) -> None:
+        self._bits = bits
+        self._counts = counts
+        self._held = b""
+        self._before = b""
+        self._begun = False
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
         self._held += data
         if not final and len(self._held) < MAX_HELD:
             return None
-        whole, self._held = self._held, b""
-        if whole.startswith(_WIDE) or b"\0" in whole:
-            raise Unmaskable("JSON that is not UTF-8")
-        if final and not self._rules and b"\\" not in whole:
-            out, found = scanned(whole, self._bits, Counts())
-            del out
-            if not found:
-                check_spellings(whole, self._bits, 0)
-                return whole
+        whole = self._held
+        end = len(whole) if final else _quick_end(whole)
+        if not final and end <= 0 and len(whole) <= MAX_TOKEN:
+            return None
+        out = self._masked(whole, end, final=final)
+        self._before = check_tail(self._before, out, self._bits)
+        return out
+
+    def _masked(self, whole: bytes, end: int, *, final: bool) -> bytes:
+        piece = whole[:end] if end > 0 else whole
+        if not self._begun and piece.startswith(UTF8_MARK):
+            self._begun, self.changed = True, True
+            return UTF8_MARK + self._masked(whole[3:], max(0, end - 3), final=final)
+        _check_json(piece, begins=not self._begun)
+        self._begun = True
+        plain = b"\\" not in piece and isinstance(self._bits, int) and ODD_NUMBER.search(piece) is None
+        if end > 0 and plain and not scanned(piece, self._bits, Counts())[1]:
+            self._held = whole[end:]
+            return piece
         self.changed = True
-        self._masker = JsonMasker(self._bits, self._rules, self._counts, lines=self._lines)
-        return self._masker.feed(whole, final=final)
+        out, left = mask_tokens(piece + b"\n" if final else piece, self._bits, self._counts)
+        self._held = left + whole[len(piece) :]
+        if (final and self._held) or len(self._held) > MAX_TOKEN:
+            raise Unmaskable("JSON with a string that does not end" if final else f"JSON with a string of more than {MAX_TOKEN >> 20} MiB")
+        return out[:-1] if final else out
+
+
+def _quick_end(whole: bytes) -> int:
+    """Where a piece of JSON without escapes can be cut: between two tokens, as far behind as can be. Zero: it must be taken apart to know."""
+    if b"\\" in whole:
+        return 0
+    quote = whole.rfind(b'"')
+    if whole.count(b'"') % 2:
+        return quote
+    return max(quote, *(whole.rfind(mark, quote + 1) for mark in (b",", b":", b"{", b"}", b"[", b"]"))) + 1
+
+
+def _check_json(piece: bytes, *, begins: bool) -> None:
+    if b"\0" in piece or (begins and piece.startswith(_WIDE)):
+        raise Unmaskable("JSON that is not UTF-8")
+
+
+def check_tail(before: bytes, out: bytes, bits: int | Wanted) -> bytes:
+    """Look for other spellings in what leaves, and a little before it; what is to be looked at again with the next."""
+    whole = before + out
+    if bits:
+        check_spellings(whole, bits)
+    return whole[-OVERLAP:]
+
+
+class _Lines(_Body):
+    """Lines, each of which leaves when it has ended: JSON where it reads so, else text."""
+
+    changed = True
+
+    def __init__(self, bits: int | Wanted, mask: Callable[[bytes], bytes]) -> None:
+        self._bits = bits
+        self._mask = mask
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
+        end = len(data) if final else data.rfind(b"\n") + 1
+        if not end and not final:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size > MAX_TOKEN:
+                raise Unmaskable(f"a line of more than {MAX_TOKEN >> 20} MiB")
+            return None
+        whole = b"".join([*self._held, data[:end]])
+        self._held, self._size = [data[end:]], len(data) - end
+        _check_json(whole, begins=True)
+        plain = b"\\" not in whole and isinstance(self._bits, int) and ODD_NUMBER.search(whole) is None
+        if plain and not scanned(whole, self._bits, Counts())[1]:
+            check_spellings(whole, self._bits, whole)
+            return whole
+        return b"".join(self._mask(line) if line else line for line in whole.splitlines(keepends=True))
+
+
+class _Events(_Body):
+    """Events, each of which leaves when it has ended."""
+
+    changed = True
+
+    def __init__(self, mask: Callable[[bytes], bytes]) -> None:
+        self._events = Events(mask)
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
+        return self._events.feed(data, final=final) or (b"" if final else None)
 
 
 class _Xml(_Body):
     """XML: only whole."""
 
-    def __init__(self, bits: int, rules: Rules, counts: Counts) -> None:
+    def __init__(self, bits: int | Wanted, rules: Rules, counts: Counts) -> None:
         self._bits = bits
         self._rules = rules
         self._counts = counts
@@ -439,7 +651,7 @@ class _Xml(_Body):
         return out
 
 
-def scanned(data: bytes, bits: int, counts: Counts) -> tuple[bytes, int]:
+def scanned(data: bytes, bits: int | Wanted, counts: Counts) -> tuple[bytes, int]:
     """`data` with what the detectors find starred, and how much that was."""
     if not bits or not data:
         return data, 0
@@ -448,16 +660,23 @@ def scanned(data: bytes, bits: int, counts: Counts) -> tuple[bytes, int]:
     found = scanner.scan(0, len(data), 0)
     if not found:
         return data, 0
-    for name, number in zip(NAMES, scanner.counts, strict=True):
+    for name, number in zip(names_of(bits), scanner.counts, strict=True):
         counts.add(name, number)
     return bytes(out), found
 
 
-def check_spellings(data: bytes, bits: int, found: int) -> None:
-    """Withhold text in which a value hides behind another spelling of its characters."""
-    for written in spelled_out(data):
-        if scanned(written, bits, Counts())[1] > found:
-            raise Unmaskable("a sensitive value in a spelling that cannot be masked")
+def check_spellings(data: bytes, bits: int | Wanted, starred: bytes | None = None) -> None:
+    """Withhold text in which a value hides behind another spelling of its characters. `starred`: what the plain look left of it."""
+    if hides(data, bits, starred):
+        raise Unmaskable("a sensitive value in a spelling that cannot be masked")
+
+
+def hides(data: bytes, bits: int | Wanted, starred: bytes | None = None) -> bool:
+    """Whether some spelling shows a value that the plain look does not. What that finds is starred first: it must not make up for what it misses."""
+    if _SPELLED.search(data) is None:
+        return False
+    plain = scanned(data, bits, Counts())[0] if starred is None else starred
+    return any(scanned(written, bits, Counts())[1] for written in spelled_out(plain))
 
 
 def spelled_out(data: bytes) -> Iterator[bytes]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from ostiary.kernel.copies import mask_copy_csv, mask_copy_text
-from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.detect import Scanner
+from ostiary.kernel.nets import Wanted, names_of
 from ostiary.kernel.rows import mask_copy_rows, mask_rows
 from ostiary.masking.detectors import wanted
 from ostiary.masking.messages import mask_message
 from ostiary.masking.plan import JOIN
+from ostiary.model.connections import Look
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.proofs import Batch, Content, Masked, RowPlan, Treatment
 from ostiary.model.results import CopyPlan
@@ -32,7 +34,7 @@ _ENCODINGS: Final = frozenset(
 """Encodings in which a byte below 0x80 is always that ASCII character. In SJIS, BIG5, GBK, ... it may be half of another."""
 
 
-def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
+def mask(clear: frozenset[str], batch: Batch, detect: Look) -> Masked:
     """Mask one batch: by column as its plan says, by content with the detectors `detect`.
 
     `clear` holds the data classes that the permit shows in clear; a detector's name in it switches that detector off. It may
@@ -42,11 +44,11 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
     """
     if batch.content is _CONTROL or batch.content is _FILE:
         return Masked(batch.frames, batch.content, batch.rows, NOTHING)
-    bits = wanted(detect - clear)
+    bits = wanted(detect, clear)
     match batch.content:
         case Content.MESSAGE:
             frame, found, stripped = mask_message(batch.frames, bits, strip=batch.strip)
-            counts = [(name, number) for name, number in zip(NAMES, found, strict=True) if number]
+            counts = [(name, number) for name, number in zip(names_of(bits), found, strict=True) if number]
             if stripped:
                 counts.append((STRIPPED, 1))
             return Masked(frame, batch.content, batch.rows, tuple(sorted(counts)))
@@ -66,7 +68,7 @@ def mask(clear: frozenset[str], batch: Batch, detect: frozenset[str]) -> Masked:
             assert_never(batch.content)
 
 
-def _stretch(batch: Batch, bits: int) -> Masked:
+def _stretch(batch: Batch, bits: int | Wanted) -> Masked:
     """A part of a byte stream or file, masked in the light of what stands beside it. Lengths stay.
 
     A match that lies in the surroundings alone changes nothing here, and is not counted.
@@ -81,12 +83,14 @@ def _stretch(batch: Batch, bits: int) -> Masked:
     if bits and scanner.scan(0, len(frames), 0):
         masked = bytes(out[start:stop])
         if masked != leaving:
-            counts = tuple((name, number) for name, number in zip(NAMES, scanner.counts, strict=True) if number)
+            counts = tuple(
+                (name, number) for name, number in zip(names_of(bits), scanner.counts, strict=True) if number
+            )
             return Masked(batch.head + masked, batch.content, batch.rows, tuple(sorted(counts)))
     return Masked(batch.head + leaving, batch.content, batch.rows, ())
 
 
-def _rows(clear: frozenset[str], batch: Batch, bits: int) -> Masked:
+def _rows(clear: frozenset[str], batch: Batch, bits: int | Wanted) -> Masked:
     plan = batch.plan
     if plan is None:
         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "rows that were not described")
@@ -99,11 +103,11 @@ def _rows(clear: frozenset[str], batch: Batch, bits: int) -> Masked:
         frames, counts = mask_copy_rows(batch.frames, treatments, plan.families, bits, plan.substitutes)
     else:
         frames, counts = _copy(batch.frames, treatments, plan, bits)
-    named = _named(plan, counts) if any(counts) else ()
+    named = _named(plan, names_of(bits), counts) if any(counts) else ()
     return Masked(frames, batch.content, batch.rows, named)
 
 
-def _copy(frames: bytes, treatments: bytes, plan: RowPlan, bits: int) -> tuple[bytes, tuple[int, ...]]:
+def _copy(frames: bytes, treatments: bytes, plan: RowPlan, bits: int | Wanted) -> tuple[bytes, tuple[int, ...]]:
     copy = plan.copy
     if copy is None:
         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "COPY data in a format that was not foreseen")
@@ -166,10 +170,10 @@ def _shown(plan: RowPlan, clear: frozenset[str]) -> bytes:
     )
 
 
-def _named(plan: RowPlan, counts: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
-    """Counts by data class and detector, sorted, without zeroes."""
+def _named(plan: RowPlan, kinds: tuple[str, ...], counts: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    """Counts by data class and detector, sorted, without zeroes; `kinds`: what is counted besides the columns."""
     total: dict[str, int] = {}
-    names = (*(name or "" for name in plan.classes), *NAMES)
+    names = (*(name or "" for name in plan.classes), *kinds)
     for name, number in zip(names, counts, strict=True):
         if number:
             for each in name.split(JOIN):

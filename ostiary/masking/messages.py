@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ostiary.kernel.detect import NAMES, Scanner
+from ostiary.kernel.detect import Scanner
+from ostiary.kernel.nets import Wanted, names_of
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 _ERROR, _NOTICE, _NOTIFICATION, _PARAMETER_STATUS = b"ENAS"
@@ -32,7 +33,7 @@ _QUOTE_MARKS: Final = tuple(
 _NUMBER: Final = re.compile(rb"[0-9]{2,}|(?<=0x)[0-9A-Fa-f]{2,}")
 
 
-def mask_message(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[int], bool]:
+def mask_message(frame: bytes, bits: int | Wanted, *, strip: bool) -> tuple[bytes, list[int], bool]:
     """One whole frame; returns it masked (the same object if nothing changed), counts by detector, and whether text went.
 
     Raises PeerMisbehaved for a frame that is none of the four, or not well formed.
@@ -43,13 +44,13 @@ def mask_message(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[i
     if tag in (_ERROR, _NOTICE):
         return _report(frame, bits, strip=strip)
     if tag == _NOTIFICATION:
-        return _without_payload(frame) if strip else _texts(frame, 9, 2, bits)
+        return _without_payload(frame, bits) if strip else _texts(frame, 9, 2, bits)
     if tag == _PARAMETER_STATUS:
         return _texts(frame, 5, 2, bits)
     raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, "message")
 
 
-def _texts(frame: bytes, start: int, count: int, bits: int) -> tuple[bytes, list[int], bool]:
+def _texts(frame: bytes, start: int, count: int, bits: int | Wanted) -> tuple[bytes, list[int], bool]:
     """A frame whose body is `count` strings from `start`: channel and payload, or name and value."""
     if len(frame) < start or frame.count(b"\0", start) != count or frame[-1]:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "message")
@@ -64,18 +65,18 @@ def _texts(frame: bytes, start: int, count: int, bits: int) -> tuple[bytes, list
     return bytes(out) if found else frame, list(scanner.counts), False
 
 
-def _without_payload(frame: bytes) -> tuple[bytes, list[int], bool]:
+def _without_payload(frame: bytes, bits: int | Wanted) -> tuple[bytes, list[int], bool]:
     """A NotificationResponse that says no more than that there was one."""
     end = frame.find(b"\0", 9)
     if end < 0 or frame.count(b"\0", 9) != 2 or frame[-1]:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "message")
     if end == len(frame) - 2:
-        return frame, [0] * len(NAMES), False
+        return frame, [0] * len(names_of(bits)), False
     body = frame[5 : end + 1] + _PAYLOAD + b"\0"
-    return frame[:1] + (len(body) + 4).to_bytes(4, "big") + body, [0] * len(NAMES), True
+    return frame[:1] + (len(body) + 4).to_bytes(4, "big") + body, [0] * len(names_of(bits)), True
 
 
-def _report(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[int], bool]:
+def _report(frame: bytes, bits: int | Wanted, *, strip: bool) -> tuple[bytes, list[int], bool]:
     fields = _fields(frame)
     stripped = False
     if strip:
@@ -91,7 +92,7 @@ def _report(frame: bytes, bits: int, *, strip: bool) -> tuple[bytes, list[int], 
         ]
         stripped = shown != fields
         fields = shown
-    counts = [0] * len(NAMES)
+    counts = [0] * len(names_of(bits))
     out = [(code, text if code in _FIXED else _scanned(text, bits, counts)) for code, text in fields]
     if not stripped and not any(counts):
         return frame, counts, False
@@ -113,7 +114,7 @@ def _fields(frame: bytes) -> list[tuple[int, bytes]]:
     return fields
 
 
-def _scanned(text: bytes, bits: int, counts: list[int]) -> bytes:
+def _scanned(text: bytes, bits: int | Wanted, counts: list[int]) -> bytes:
     out = bytearray(text)
     scanner = Scanner(text, out, bits)
     if not scanner.scan(0, len(text), 0):

@@ -31,7 +31,7 @@ from msgspec import structs
 from ostiary.kernel.substitutes import HASH, NUMBERS, PARTIAL, TOKEN, Substitute
 from ostiary.kernel.values import BPCHAR, BYTEA, INT8, JSON, JSONB, LITERAL, NUMBER, NUMERIC, OPAQUE, TEXT
 from ostiary.masking.detectors import wanted
-from ostiary.model.connections import Strategy
+from ostiary.model.connections import Look, Strategy
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.operations import Shown
 from ostiary.model.proofs import RowPlan, Treatment
@@ -100,7 +100,7 @@ def plan_rows(
     columns: tuple[ColumnDescription, ...],
     protected: Protection,
     clear: frozenset[str],
-    detect: frozenset[str],
+    detect: Look,
     formats: tuple[int, ...],
     shown: Shown | None = None,
     means: Means = NO_MEANS,
@@ -118,7 +118,7 @@ def plan_rows(
     each = (formats * count)[:count] if len(formats) == 1 else formats or (0,) * count
     if any(form not in (0, 1) for form in each):
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "result format")
-    bits = wanted(detect - clear)
+    bits = wanted(detect, clear)
     treatments = bytearray()
     families = bytearray()
     substitutes: list[Substitute | None] = []
@@ -166,7 +166,7 @@ def plan_copy(
     columns: tuple[ColumnDescription, ...],
     protected: Protection,
     clear: frozenset[str],
-    detect: frozenset[str],
+    detect: Look,
     copy: CopyPlan | None,
     shown: Shown | None = None,
     means: Means = NO_MEANS,
@@ -234,7 +234,7 @@ class Planner:
         columns: tuple[ColumnDescription, ...],
         protected: Protection,
         clear: frozenset[str],
-        detect: frozenset[str],
+        detect: Look,
         formats: tuple[int, ...],
         shown: Shown | None = None,
     ) -> RowPlan:
@@ -246,7 +246,7 @@ class Planner:
         columns: tuple[ColumnDescription, ...],
         protected: Protection,
         clear: frozenset[str],
-        detect: frozenset[str],
+        detect: Look,
         copy: CopyPlan | None,
         shown: Shown | None = None,
     ) -> RowPlan:

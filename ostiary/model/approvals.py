@@ -56,7 +56,8 @@ def binding(
 ) -> str:
     """Return the hex SHA-256 that an approval is bound to: two operations share it only if they are the same thing.
 
-    In it are the statement's exact bytes, the parameters with their formats, what policy saw of it, the identity with its acting chain,
+    In it are the statement's exact bytes, the parameters with their formats and types, what policy saw of it (but for whether
+    a transaction is open), the identity with its acting chain,
     the connection with address, place and account, the session (empty where a request stands for itself), and `state`: whatever
     else of the session changes what the bytes mean. Every part is length-prefixed by the encoding, so none can run into the next.
     """
@@ -65,8 +66,8 @@ def binding(
     parts = (
         "ostiary approval v1",
         operation.statement,
-        () if parameters is None else (parameters.formats, parameters.values),
-        operation.facts.digest,
+        () if parameters is None else (parameters.formats, parameters.values, parameters.types),
+        operation.facts.meaning or operation.facts.digest,
         who.digest,
         (connection.name, connection.type, upstream.host, upstream.port, connection.place, connection.account),
         session,

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+LONGEST_RULE: Final = 64 << 10
+"""Characters of a view's rule that are kept; of a larger one it is not known which column shows what."""
 FIRST_NORMAL_OID: Final = 16384
 
 
@@ -19,6 +21,22 @@ class Column(msgspec.Struct, frozen=True):
     name: str
     number: int
     type_oid: int
+    made_of: tuple[int, ...] = ()
+    """Of a generated column: the columns that it is computed from."""
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """A rule about values of a relation, which a change may break: the error then tells of values that are there."""
+
+    kind: str
+    """`u`: no two rows are alike in these columns (unique indexes, exclusion constraints); `c`: a check; `f`: a foreign key."""
+    columns: tuple[int, ...]
+    """That it is about. 0: the whole row."""
+    other: int
+    """Of a foreign key: the relation in which the values must be; else 0."""
+    other_columns: tuple[int, ...]
+    cascades: bool
+    """Of a foreign key: deleting what it refers to deletes its rows."""
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +63,14 @@ class Relation(msgspec.Struct, frozen=True, kw_only=True):
     delete_cascades: tuple[int, ...]
     """Tables whose rows change when rows here are deleted (ON DELETE CASCADE, SET NULL, SET DEFAULT)."""
     update_cascades: tuple[int, ...]
+    guards: tuple[Guard, ...]
+    """Rules that a change of its rows may break."""
     referenced_by: tuple[int, ...]
     """Tables with a foreign key to this one: TRUNCATE ... CASCADE empties them."""
     rules: bool
     """It has rewrite rules apart from a view's own SELECT rule."""
+    rule: str = ""
+    """Of a view: its SELECT rule as PostgreSQL keeps it (pg_rewrite.ev_action), unless that is PostgreSQL's own or very long."""
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -70,6 +92,10 @@ class Function(msgspec.Struct, frozen=True):
     """Its source, of functions that are not PostgreSQL's own and no machine code. Of an SQL function, SQL statements."""
     settings: tuple[str, ...] = ()
     """`name=value` that hold while it runs: pg_proc.proconfig."""
+    names: tuple[str, ...] = ()
+    """Of its parameters, of all sorts, where they have any: pg_proc.proargnames."""
+    runs: tuple[int, ...] = ()
+    """All that an aggregate of somebody's own is made of, that defaults of parameters call, and what a function in `internal` is another name of."""
 
 
 class Operator(msgspec.Struct, frozen=True):

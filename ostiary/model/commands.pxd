@@ -22,7 +22,7 @@ cdef class HearTarget(Command):
 
 @cython.final
 cdef class LookUp(Command):
-    pass
+    cdef readonly bint afresh
 
 
 @cython.final
@@ -45,6 +45,20 @@ cdef class AskHuman(Command):
 cdef class AwaitAnswer(Command):
     cdef readonly object ticket
     cdef readonly object seconds
+
+
+@cython.final
+cdef class Hold(Command):
+    cdef readonly object restraint
+    cdef readonly object permit
+    cdef readonly object now
+
+
+@cython.final
+cdef class Take(Command):
+    cdef readonly object restraint
+    cdef readonly object rows
+    cdef readonly object size
 
 
 @cython.final

@@ -16,7 +16,7 @@ from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.identity import Budget
 from ostiary.model.nouns import Noun
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
-from ostiary.model.restraints import Missing
+from ostiary.model.restraints import Missing, Restraint
 
 
 class Command(Noun):
@@ -48,7 +48,11 @@ class HearTarget(Command):
 class LookUp(Command):
     """The target's catalogue as it is known now; waits for a fresh one where DDL made the last one stale."""
 
-    __slots__ = ()
+    __slots__ = ("afresh",)
+
+    def __init__(self, *, afresh: bool = False) -> None:
+        self.afresh: Final = afresh
+        """Not as it is known, but as it is: the target is asked."""
 
     def __await__(self) -> Generator[Self, Snapshot, Snapshot]:
         """Hand it to whoever drives the coroutine; what they send back is the reply."""
@@ -104,6 +108,36 @@ class AwaitAnswer(Command):
         """Wait no longer than this; None: until it expires."""
 
     def __await__(self) -> Generator[Self, Answered, Answered]:
+        """Hand it to whoever drives the coroutine; what they send back is the reply."""
+        return (yield self)
+
+
+class Hold(Command):
+    """What a permit is worth in a session that is restrained (`ostiary.policy.restrained`), while no other worker counts in the same purses."""
+
+    __slots__ = ("now", "permit", "restraint")
+
+    def __init__(self, restraint: Restraint, permit: Permit, now: int) -> None:
+        self.restraint: Final = restraint
+        self.permit: Final = permit
+        self.now: Final = now
+
+    def __await__(self) -> Generator[Self, Permit | Refusal | NeedsApproval, Permit | Refusal | NeedsApproval]:
+        """Hand it to whoever drives the coroutine; what they send back is the reply."""
+        return (yield self)
+
+
+class Take(Command):
+    """Count what is about to leave (`Restraint.took`), while no other worker counts in the same purses. What is too much ends the session."""
+
+    __slots__ = ("restraint", "rows", "size")
+
+    def __init__(self, restraint: Restraint, rows: int, size: int) -> None:
+        self.restraint: Final = restraint
+        self.rows: Final = rows
+        self.size: Final = size
+
+    def __await__(self) -> Generator[Self, None, None]:
         """Hand it to whoever drives the coroutine; what they send back is the reply."""
         return (yield self)
 

@@ -80,6 +80,18 @@ class DataClass(msgspec.Struct, frozen=True):
     """Callers may filter, join, sort and group by it."""
 
 
+class Detector(msgspec.Struct, frozen=True):
+    """A detector of the operator's own."""
+
+    pattern: str
+    """RE2: see `ostiary.model.patterns`."""
+    data_class: str
+
+
+Look = frozenset[str | Detector]
+"""What is looked for: built-in detectors and national ids by their names, and the operator's own."""
+
+
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """Where a target is, and how its certificate is checked."""
 
@@ -100,6 +112,8 @@ class PostgresUpstream(Upstream, frozen=True, kw_only=True):
     database: str
     user: str
     password: SecretRef | None
+    rds_iam: RdsIam | None = None
+    """What signs a token to log in with, instead of a password."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +128,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """`key=value`, sorted."""
     durability: Durability
     recording: Recording
-    detect: frozenset[str]
-    """Detectors that run over every text value: names from `ostiary.masking.detectors.DETECTORS`."""
+    detect: Look
+    """Detectors that run over every text value: names of `ostiary.masking.detectors`, and the operator's own."""
     max_sessions: int
+
+    @property
+    def detected(self) -> frozenset[str]:
+        """The data classes of its detectors."""
+        return frozenset(each if isinstance(each, str) else each.data_class for each in self.detect)
 
     @property
     def classes(self) -> frozenset[str]:
@@ -157,6 +176,8 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     """What hashes and tokens are made with."""
     catalogue_seconds: float
     """How old the catalogue snapshot may be before DDL made elsewhere is looked for, in seconds."""
+    sql_comment: bool = False
+    """Whether each statement carries a comment that names who acts."""
 
     @property
     def classes(self) -> frozenset[str]:
@@ -171,7 +192,9 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
         """The account's password, and the key of hashes and tokens."""
-        return tuple(each for each in (self.upstream.password, self.mask_key) if each is not None)
+        iam = self.upstream.rds_iam
+        signs = () if iam is None else (iam.credential.secret, iam.credential.token)
+        return tuple(each for each in (self.upstream.password, self.mask_key, *signs) if each is not None)
 
     @property
     def place(self) -> str:
@@ -218,6 +241,8 @@ class SshConnection(Connection, frozen=True, kw_only=True):
     keep_files: bool
     masks_files: bool
     """The detectors look at content of files that are transferred."""
+    refuses_files: bool
+    """A file in which they find something is not read on."""
     protect: tuple[ProtectedPath, ...]
 
     @property
@@ -380,6 +405,15 @@ class AwsCredential(msgspec.Struct, frozen=True, kw_only=True):
     """ARN of the role that each session assumes, in the name of who acts; empty: none."""
     external_id: str
     session_seconds: int
+
+
+class RdsIam(msgspec.Struct, frozen=True, kw_only=True):
+    """How the gateway logs in to RDS or Aurora with IAM."""
+
+    region: str
+    credential: AwsCredential
+    sts: str
+    """URL where a role is assumed."""
 
 
 class AwsConnection(HttpConnection, frozen=True, kw_only=True):

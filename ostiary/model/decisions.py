@@ -41,6 +41,8 @@ class Grounds(msgspec.Struct, frozen=True):
     """The groups whose approval that is."""
     noted: Noted | None = None
     """Of a permit that only an observing policy gave."""
+    approvers: tuple[tuple[str, int], ...] = ()
+    """Of a question that nobody answered with yes: who was asked, (group, how many of it), sorted."""
     duties: Duties | None = None
     """Of a permit: what it demands of the operation as it is sent; None: nothing."""
 

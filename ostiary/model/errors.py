@@ -63,6 +63,7 @@ class Reason(enum.Enum):
     NO_SUCH_CONNECTION = "there is no such connection"
     NEEDS_TLS = "this listener answers over TLS only"
     LOG_UNAVAILABLE = "the record cannot be made durable"
+    RECORDINGS_FULL = "a limit on recordings was reached"
     TARGET_UNREACHABLE = "the target cannot be reached"
     TARGET_REFUSED = "the target did not let the gateway in"
     CATALOGUE_UNAVAILABLE = "the target's catalogue cannot be read"
@@ -75,12 +76,14 @@ class Reason(enum.Enum):
     NOT_PERMITTED = "policy does not permit this connection"
     BUDGET_SPENT = "a budget is spent"
     ENDED_BY_ALERT = "an alert ended this session"
+    ENDED_BY_OPERATOR = "an operator ended this session"
     GRANT_OVER = "the time for which this connection was granted is over"
     GRANT_REVOKED = "what granted this connection was taken back"
     STOPPED_ACTOR = "whoever acts here was stopped"
     LOST_OWNER = "whoever acts here, or owns what it acts with, is disabled"
     MISUSED_TOKEN = "the token is used in an unusual way"  # noqa: S105 - a sentence about tokens, not one of them
     CONTROL_UNREACHABLE = "the gateway cannot check the token now"
+    TOO_MUCH_AT_ONCE = "the bodies of this connection's requests come to more than is held at once"
 
 
 class NotAdmitted(OstiaryError):

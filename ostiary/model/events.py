@@ -23,6 +23,9 @@ class PayloadKind(enum.IntEnum):
     ASKED = 7
     """What the caller sent, where the gateway rewrote it: the STATEMENT before it is what was sent on."""
 
+    TERMINAL = 8
+    """SSH: what a client's terminal said, as messages: its size, and what was typed there, as far as it was echoed."""
+
 
 class PayloadRef(msgspec.Struct, frozen=True):
     """Where a payload is, and what it was, without telling. Stands in an entry as `{len, commit, blob}`."""

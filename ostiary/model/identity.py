@@ -68,6 +68,16 @@ class Mandate(msgspec.Struct, frozen=True):
     """Each of them holds."""
 
 
+class Job(msgspec.Struct, frozen=True):
+    """One run of a CI system that had a part in what is shown: as an actor for somebody else."""
+
+    iss: str
+    id: str
+    """The run's `task`."""
+    at: int
+    """When the token that it showed was made, in seconds since 1970: a run that is started again has the same id."""
+
+
 class Authentication(msgspec.Struct, frozen=True):
     """How an identity was proved."""
 
@@ -76,11 +86,13 @@ class Authentication(msgspec.Struct, frozen=True):
     token: str
     """Hex SHA-256 of the token's id (`jti`), or of the token where it has none. Never the token."""
     key: str | None
-    """RFC 7638 thumbprint of the key that the token is bound to, if any."""
+    """What the token is bound to, if anything: the RFC 7638 thumbprint of a key, or `x5t#S256:` and that of a certificate (RFC 8705)."""
     at: int
     """When the person or workload authenticated, in seconds since 1970 (`auth_time`, else `iat`)."""
     family: tuple[str, ...] = ()
     """Id hashes of the tokens that this one was exchanged from, oldest first: revoking one of them revokes it."""
+    jobs: tuple[Job, ...] = ()
+    """The runs among the actors: what they do for somebody ends with each of them."""
 
 
 class VerifiedIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,3 +148,5 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     said: Said
     key: str | None = None
     """RFC 7638 thumbprint of the key that the protocol itself has proved; the token must be bound to it. None: it proves none."""
+    certificate: str | None = None
+    """`x5t#S256:` and the thumbprint of the certificate that the client showed in TLS; the token may be bound to it. None: it showed none."""

@@ -7,6 +7,7 @@ from ostiary.model.nouns cimport Noun
 @cython.final
 cdef class Parameters(Noun):
     cdef readonly object formats
+    cdef readonly object types
     cdef readonly object values
 
 

@@ -134,6 +134,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """It is DDL: once it ran, the catalogue snapshot is stale."""
     digest: bytes
     """SHA-256 over all that policy can see: see `facts_digest`."""
+    meaning: bytes = b""
+    """The same but for whether a transaction is open, which an approval is not bound to: it may be given inside one and used outside. Empty: it
+    is `digest`."""
     infer: tuple[str, ...] = ()
     """Data classes on whose protected columns it hangs which rows come, in which order, or whether it fails: inference."""
     shown: tuple[Shown | None, ...] = ()
@@ -145,8 +148,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     values that policy may see and the log may hold, so never what is protected. Part of `digest`."""
     rows: int | None = None
     """The most rows that one statement of it can return, as far as its text says so; None: there is no bound."""
+    gathers: int | None = 1
+    """The most rows of which values stand together in one row of it (`json_agg`), as far as its text says so; None: there is no bound."""
     filtered: tuple[tuple[str, str], ...] = ()
     """Relations whose rows it sees through one condition only, each with that condition's digest, sorted."""
+    reached: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Relations and functions (`relation public.orders`) that it does not just name, each with what its text names to reach them,
+    sorted: the view over a relation, the table with a trigger; itself, where it is named too."""
+    session: tuple[str, ...] = ()
+    """What of the session's state may give the statement another meaning or effect than in a new session, sorted: `search_path=a,b`, `role=x`,
+    `temporary objects`, `unseen work`, `transaction`, `isolation=serializable`, `datestyle=sql`, …. Part of `digest`."""
     lifts: tuple[str, ...] = ()
     """What a session may be held to that it lifts (`read_only`, `timeout`), sorted. What is opaque may lift anything."""
 
@@ -198,12 +209,14 @@ def plain_facts(
 class Parameters(Noun):
     """Bound parameters as the client sent them."""
 
-    __slots__ = ("formats", "values")
+    __slots__ = ("formats", "types", "values")
 
-    def __init__(self, formats: tuple[int, ...], values: tuple[bytes | None, ...]) -> None:
+    def __init__(self, formats: tuple[int, ...], values: tuple[bytes | None, ...], types: tuple[int, ...] = ()) -> None:
         self.formats: Final = formats
         """0 text, 1 binary; empty: all text; one: for all."""
         self.values: Final = values
+        self.types: Final = types
+        """OIDs of types that the client gave; 0, or none: what the target makes of the statement."""
 
 
 class Operation(Noun):

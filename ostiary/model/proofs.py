@@ -63,6 +63,11 @@ class Content(enum.Enum):
     """A stretch that was read from something protected: all of it is starred, but for line ends."""
 
 
+HTTP_HEAD: Final = Content.HTTP_HEAD
+HTTP_BODY: Final = Content.HTTP_BODY
+"""Those of each answer: an enum's own attribute is a call of Python."""
+
+
 class Treatment(enum.IntEnum):
     """What masking does with one column."""
 

@@ -56,6 +56,8 @@ class Purse:
     """What was spent of one budget, by one identity or under one mandate."""
 
     __slots__ = ("budget", "seconds", "spent", "window")
+    is_shared = False
+    """Whether what stands here has to be fetched before it is looked at, and brought back when it has changed."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -78,10 +80,12 @@ class Purse:
 class Restraint:
     """One session's."""
 
-    __slots__ = ("_before", "_flowing", "_purses", "demanded")
+    __slots__ = ("_before", "_flowing", "demanded", "is_shared", "purses")
 
     def __init__(self, purses: tuple[Purse, ...]) -> None:
-        self._purses = purses
+        self.purses = purses
+        self.is_shared = any(purse.is_shared for purse in purses)
+        """Whether other workers count in them, too: then what touches them is a command."""
         self._before = tuple(purse for purse in purses if purse.budget.of in ("operations", "deletes"))
         self._flowing = tuple(purse for purse in purses if purse.budget.of in ("rows", "bytes"))
         self.demanded: tuple[tuple[str, int], ...] = ()
@@ -90,11 +94,11 @@ class Restraint:
     @property
     def is_idle(self) -> bool:
         """Whether it restrains nothing."""
-        return not self._purses and not self.demanded
+        return not self.purses and not self.demanded
 
     def spent(self, now: int, *, deletes: bool) -> Budget | None:
         """The budget that leaves nothing for one more operation; None: there is room, and it is counted."""
-        for purse in self._purses:
+        for purse in self.purses:
             purse.turn(now)
             if purse.is_empty and (deletes or purse.budget.of != "deletes"):
                 return purse.budget

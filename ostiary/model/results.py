@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final, Self
+
 import msgspec
+
+from ostiary.model.nouns import Noun
 
 
 class ColumnDescription(msgspec.Struct, frozen=True):
@@ -50,16 +54,25 @@ CSV_COPY = CopyPlan(csv=True, delimiter=b",", quote=b'"', escape=b'"', null=b"",
 """COPY ... TO STDOUT (FORMAT csv)."""
 
 
-class ReplyHead(msgspec.Struct, frozen=True):
+class ReplyHead(Noun):
     """What an HTTP service says before a body: status and header fields, without those of one hop and of framing."""
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    has_body: bool
-    length: int | None
-    """Bytes of the body, where that is known beforehand."""
-    of_read: bool
-    """It answers GET or HEAD."""
+    __slots__ = ("has_body", "headers", "length", "of_read", "status")
+
+    def __init__(
+        self, status: int, headers: tuple[tuple[bytes, bytes], ...], has_body: bool, length: int | None, of_read: bool
+    ) -> None:
+        self.status: Final = status
+        self.headers: Final = headers
+        self.has_body: Final = has_body
+        self.length: Final = length
+        """Bytes of the body, where that is known beforehand."""
+        self.of_read: Final = of_read
+        """It answers GET or HEAD."""
+
+    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> Self:
+        """The same with other fields."""
+        return type(self)(self.status, headers, self.has_body, self.length, self.of_read)
 
 
 class SocketMessage(msgspec.Struct, frozen=True):

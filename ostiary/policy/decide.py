@@ -42,6 +42,7 @@ from ostiary.policy.entities import (
 )
 from ostiary.policy.obliged import duties_of, lessened
 from ostiary.policy.policies import SCHEMA, Key, Policies, Verdict
+from ostiary.policy.slicing import about
 
 MAX_RESOURCES: Final = 2_000
 """Resources of one operation that policy looks at; more is refused. A statement that names more is no query of a person."""
@@ -235,10 +236,11 @@ def _ask(case: _Case, asked: list[Resource], *, watching: bool = False) -> list[
     parsed = cedarpy.Entities.from_json_str(held)
     shared = circumstances(case.who, case.connection, case.facts, case.approved_by, case.now, case.said, case.granted)
     principal = principal_uid(case.who)
+    subject = about(case.who, case.connection)
     answers: dict[int, Opinion] = {}
     batches: dict[int, tuple[cedarpy.PolicySet, list[int]]] = {}
     for index, resource in enumerate(asked):
-        compiled = case.policies.watching(resource.action) if watching else case.policies.compiled(resource.action)
+        compiled = case.policies.watching(resource.action) if watching else case.policies.compiled(resource.action, subject)
         batches.setdefault(id(compiled), (compiled, []))[1].append(index)
     for compiled, indexes in batches.values():
         requests = []
@@ -285,7 +287,7 @@ def _inferring(case: _Case, unmasking: list[Opinion]) -> list[Opinion]:
 
 def _unmasking(case: _Case) -> list[Opinion]:
     """What Cedar says of seeing each data class in clear: those of the connection, and those that the facts need."""
-    known = case.connection.classes | case.connection.detect | set(case.facts.unmask) | set(case.facts.infer)
+    known = case.connection.classes | case.connection.detected | set(case.facts.unmask) | set(case.facts.infer)
     asked = _classes(sorted(known))
     if not case.policies.unmasks:
         return [Opinion(resource, permitted=False, policies=(), errors=()) for resource in asked]
@@ -333,8 +335,13 @@ def _beyond(mandate: Mandate, connection: Connection, resource: Resource) -> str
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    """Compile a mandate's pattern: `*` stands for any run of characters, all else for itself."""
-    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", text)), re.DOTALL)
+    """Compile a mandate's pattern: `*` stands for any run of characters, all else for itself.
+
+    Whoever narrows a mandate writes it, so it never tries one way after another: each part between two stars is taken where it comes first.
+    """
+    first, *others = [re.escape(part) for part in re.split(r"\*+", text)]
+    between = "".join(f"(?>.*?{part})" for part in others[:-1])
+    return re.compile(f"{first}{between}.*{others[-1]}" if others else first, re.DOTALL)
 
 
 # --- saying it --------------------------------------------------------------------------------------------------------
@@ -356,7 +363,7 @@ def _yes(case: _Case, asked: list[Resource], opinions: list[Opinion], clear: fro
         grounds=Grounds(
             tuple(satisfied), case.policies.digest, clear, min(limits, default=None), "", "", case.approval, case.approved_by,
             duties=duties_of(
-                case.policies, satisfied, [(o.resource.name, o.policies) for o in opinions if o.resource.kind == "relation"],
+                case.policies, satisfied, [(o.resource.kind, o.resource.name, o.policies) for o in opinions],
                 (case.who, case.connection.name, bool(case.facts.opaque)),
             ),
         ),
@@ -483,6 +490,7 @@ def _question(
         f": {said}" if said else ""
     )
     grounds = Grounds(
-        tuple(names), case.policies.digest, NOBODY, None, message, f"Ask {people} to approve this operation.", duties=duties
-    )
+        tuple(names), case.policies.digest, NOBODY, None, message, f"Ask {people} to approve this operation.",
+        approvers=approvers, duties=duties,
+    )  # fmt: skip
     return Verdict(permitted=False, grounds=grounds, approvers=approvers)

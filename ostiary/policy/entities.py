@@ -226,6 +226,7 @@ def circumstances(
         "has_where": facts.has_where,
         "functions": facts.functions,
         "opaque": facts.opaque,
+        "session": facts.session,
         "arguments": {"__entity": _ARGUMENTS},
         "connection": connection.name,
         "labels": connection.labels,

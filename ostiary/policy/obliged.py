@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.model.decisions import Grounds, Permit, Refusal
+import msgspec
+
+from ostiary.model.decisions import Grounds, NeedsApproval, Permit, Refusal
 from ostiary.model.duties import Duties
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import Facts, Objection, Unjudgeable
@@ -24,14 +26,15 @@ NOTHING: Final = "false"
 def duties_of(
     policies: Policies,
     satisfied: Sequence[str],
-    relations: Sequence[tuple[str, tuple[str, ...]]],
+    things: Sequence[tuple[str, str, tuple[str, ...]]],
     seen: tuple[VerifiedIdentity, str, bool],
 ) -> Duties | None:
-    """What the satisfied permits demand. `relations`: each that is touched, with the permits that were satisfied for it.
+    """What the satisfied permits demand. `things`: each that is touched, (kind, name), with the permits that were satisfied for it.
 
     A condition on rows is about the relations for which its permit was satisfied. What may show rows of any relation (`seen`: by whom, on
-    which connection, and whether something is opaque), shows none to whom some condition is about.
+    which connection, and whether something is opaque), shows none to whom some condition or replacement is about.
     """
+    relations = [(name, names) for kind, name, names in things if kind == "relation"]
     permits = [policies.by_id[name] for name in satisfied]
     rows = [each.rows for each in permits if each.rows is not None]
     timeouts = [each.timeout for each in permits if each.timeout is not None]
@@ -42,13 +45,32 @@ def duties_of(
         for name in names
         if (condition := policies.by_id[name].filter)
     }
+    instead = {
+        replaced
+        for kind, name, names in things
+        for each in names
+        if (replaced := policies.by_id[each].instead) is not None and replaced[:2] == (kind, name)
+    }
     who, connection, opaque = seen
     telling = {relation for relation, _ in relations if relation in SAMPLES} | ({ANYTHING} if opaque else set())
-    if telling and any(_concerns(each, who, connection) for each in policies.by_id.values() if each.filter):
+    if telling and any(_concerns(each, who, connection) for each in policies.by_id.values() if each.filter or each.instead):
         filters |= {(relation, NOTHING) for relation in telling}
-    if not (rows or timeouts or filters or read_only):
+    parameters = {demand for each in permits for demand in each.parameters}
+    if not (rows or timeouts or filters or instead or read_only or parameters):
         return None
-    return Duties(min(rows, default=None), tuple(sorted(filters)), read_only, min(timeouts, default=None))
+    return Duties(
+        min(rows, default=None), tuple(sorted(filters)), tuple(sorted(instead)), read_only, min(timeouts, default=None),
+        tuple(sorted(parameters)),
+    )  # fmt: skip
+
+
+def still(permit: Permit, before: Duties | None) -> Permit:
+    """The permit of what was rewritten: what took something's place stays a demand, and is on record."""
+    if before is None or not before.instead:
+        return permit
+    now = permit.grounds.duties or Duties(None, (), (), read_only=False, timeout=None, parameters=())
+    duties = msgspec.structs.replace(now, instead=tuple(sorted({*now.instead, *before.instead})))
+    return Permit(permit.who, permit.operation, msgspec.structs.replace(permit.grounds, duties=duties))
 
 
 def _concerns(policy: Policy, who: VerifiedIdentity, connection: str) -> bool:
@@ -65,7 +87,9 @@ def demanded(duties: Duties) -> str:
     """Say it in words."""
     parts = [] if duties.rows is None else [f"cut at {duties.rows} rows"]
     parts += [f"only rows of {relation} where {condition}" for relation, condition in duties.filters]
+    parts += [f"{other} in the place of {kind} {name}" for kind, name, other in duties.instead]
     parts += ["in transactions that only read"] if duties.read_only else []
+    parts += [f"with {each.text}" for each in duties.parameters]
     parts += [] if duties.timeout is None else [f"for at most {duties.timeout} ms"]
     return "; ".join(parts)
 
@@ -97,7 +121,21 @@ def lifted(duties: Duties | None, facts: Facts) -> Objection | None:
     )
 
 
-def unobeyed(permit: Permit, objection: Objection) -> Refusal:
+def gathered(permit: Permit) -> Objection | None:
+    """Say that one value of an operation holds more rows than its permits let through; None: none does."""
+    limit, facts = permit.grounds.row_limit, permit.operation.facts
+    if limit is None or facts.rows == 0 or (facts.gathers is not None and facts.gathers <= limit):
+        return None
+    return Objection(
+        Unjudgeable.NOT_REWRITTEN,
+        f"policy allows {limit} rows, and this statement puts more together in one value",
+        f"Let it gather rows of a subquery in FROM with a LIMIT of at most {limit}.",
+        "42501",
+        None,
+    )
+
+
+def unobeyed(permit: Permit | NeedsApproval, objection: Objection) -> Refusal:
     """Refuse what was permitted on conditions that the gateway cannot hold it to."""
     grounds = permit.grounds
     because = ", ".join(grounds.because)

@@ -16,6 +16,7 @@ cdef class Policies:
     cdef readonly dict _old
     cdef readonly dict _young
     cdef dict _sets
+    cdef object _slicer
     cdef dict _watching
     cdef readonly dict by_id
     cdef readonly object digest

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import cedarpy
 import msgspec
@@ -21,7 +21,11 @@ from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Said
 from ostiary.model.nouns import Noun
 from ostiary.model.operations import Action
+from ostiary.policy.slicing import About, Slicer, compiled
 from ostiary.policy.source import BY_NAME, Policy, read
+
+WHOLE_SETS: Final = 100
+"""Policies up to which all are asked each time. With more, Cedar's own time grows with those that cannot apply."""
 
 GENERATION: Final = 16_384
 """Decisions in one generation; two are kept. A decision takes some 500 bytes."""
@@ -59,6 +63,7 @@ class Policies:
     __slots__ = (
         "_old",
         "_sets",
+        "_slicer",
         "_watching",
         "_young",
         "by_id",
@@ -83,7 +88,8 @@ class Policies:
         """Whether any permit only observes."""
         self.unmasks = any(each.permits and Action.UNMASK in each.names for each in enforced.values())
         """Whether any policy could permit `unmask` at all."""
-        self._sets = _by_action(enforced)
+        self._slicer = Slicer(enforced)
+        self._sets = _by_action(enforced) if len(enforced) <= WHOLE_SETS else {}
         self._watching = _by_action(watchers)
         self._young: dict[Key, Verdict] = {}
         self._old: dict[Key, Verdict] = {}
@@ -104,9 +110,12 @@ class Policies:
     def __len__(self) -> int:
         return len(self.by_id)
 
-    def compiled(self, action: Action) -> cedarpy.PolicySet:
-        """Return the policies that have a say on `action`: all that do more than observe, less permits that do not name what must be named."""
-        return self._sets[action]
+    def compiled(self, action: Action, about: About) -> cedarpy.PolicySet:
+        """Return the policies that have a say on `action`: all that do more than observe, less permits that do not name what must be named.
+
+        Where there are many, less those too whose heads are about somebody else or another connection.
+        """
+        return self._sets[action] if self._sets else self._slicer.compiled(action, about)
 
     def watching(self, action: Action) -> cedarpy.PolicySet:
         """Return the permits that only observe `action`."""
@@ -135,21 +144,12 @@ class Policies:
 
 
 def _by_action(policies: Mapping[str, Policy]) -> dict[Action, cedarpy.PolicySet]:
-    sets = dict.fromkeys(Action, _compile(policies))
+    sets = dict.fromkeys(Action, compiled(policies))
     for action in BY_NAME:
-        sets[action] = _compile(
+        sets[action] = compiled(
             {each.id: each for each in policies.values() if not each.permits or action in each.names}
         )
     return sets
-
-
-def _compile(policies: Mapping[str, Policy]) -> cedarpy.PolicySet:
-    whole: dict[str, Any] = {
-        "staticPolicies": {each.id: each.est for each in policies.values()},
-        "templates": {},
-        "templateLinks": [],
-    }
-    return cedarpy.PolicySet.from_json_str(msgspec.json.encode(whole).decode())
 
 
 def _validate(policies: Mapping[str, Policy]) -> None:

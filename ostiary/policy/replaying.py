@@ -15,9 +15,13 @@ import msgspec
 
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import Grounds, NeedsApproval, Permit
+from ostiary.model.duties import Duties
+from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Initiator, Kind, Mandate, Said
 from ostiary.model.operations import Action, Operation, Resource
+from ostiary.policy import demands
 from ostiary.policy.decide import decide
+from ostiary.policy.obliged import demanded
 from ostiary.policy.policies import Policies
 from ostiary.policy.suppose import Believe, Supposed, SupposedActor, SupposedFacts, supposed_operation
 
@@ -36,6 +40,10 @@ class Recalled(msgspec.Struct, frozen=True):
     """`permit` or `deny`, as it was."""
     because: tuple[str, ...]
     limit: int | None
+    demands: Duties | None
+    """What was demanded of it; None: nothing."""
+    approvers: tuple[tuple[str, int], ...]
+    """Of a question that nobody answered with yes: who was to be asked."""
     would: str
     """Under an observing policy: what the others would have said; else empty."""
     approved_by: tuple[str, ...]
@@ -81,6 +89,7 @@ def recall(entry: Mapping[str, Any]) -> Recalled:
                 has_where=op.get("where", True),
                 functions=tuple(text_of(each) for each in op.get("functions", ())),
                 opaque=tuple(text_of(each) for each in op.get("opaque", ())),
+                session=tuple(text_of(each) for each in op.get("session", ())),
                 unmask=tuple(text_of(each) for each in op.get("unmask", ())),
                 infer=tuple(text_of(each) for each in op.get("infer", ())),
                 arguments={
@@ -90,13 +99,28 @@ def recall(entry: Mapping[str, Any]) -> Recalled:
             verdict=decision["verdict"],
             because=tuple(decision.get("policies", ())),
             limit=decision.get("limit"),
+            demands=_demands(decision.get("duties")),
+            approvers=tuple(sorted((text_of(group), int(count)) for group, count in decision.get("approvers", ()))),
             would=decision.get("would", {}).get("verdict", ""),
             approved_by=tuple(decision.get("approved_by", ())),
             at=int(dt.datetime.fromisoformat(entry["t"]).timestamp()),
             said=Said(address=entry.get("client", {}).get("address", "local"), **words),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, ConfigError) as exc:
         raise Unrecallable(f"its shape is not one that this version writes ({type(exc).__name__})") from None
+
+
+def _demands(said: Mapping[str, Any] | None) -> Duties | None:
+    if said is None:
+        return None
+    return Duties(
+        said.get("rows"),
+        tuple((text_of(relation), text_of(condition)) for relation, condition in said.get("filters", ())),
+        tuple((text_of(kind), text_of(name), text_of(other)) for kind, name, other in said.get("instead", ())),
+        read_only=said.get("read_only", False),
+        timeout=said.get("timeout"),
+        parameters=demands.read("an entry", "; ".join(text_of(each) for each in said.get("parameters", ())) or None),
+    )
 
 
 def _who(who: Mapping[str, Any], task: str | None) -> Supposed:
@@ -128,8 +152,11 @@ class Difference(msgspec.Struct, frozen=True):
     """An operation that would come out otherwise."""
 
     recalled: Recalled
+    was: str
+    """`permit`, `deny`, `needs approval by 1 of dba`, or `permit (at most 100 rows; cut at 10 rows)`, with what is demanded; `approved by dba`
+    where people were asked."""
     now: str
-    """`permit`, `deny`, `needs approval`, `permit, at most 100 rows`, or `gone`: there is no such connection any more."""
+    """The same; or `gone`: there is no such connection any more."""
     grounds: Grounds | None
 
 
@@ -177,23 +204,60 @@ def simulate(
 def _differs(
     recalled: Recalled, policies: Policies, connections: Mapping[str, Connection], believe: Believe
 ) -> Difference | None:
+    demands = _of_operation(recalled.demands, recalled)
+    was = _outcome(recalled.verdict, recalled.limit, demands, recalled.approvers, recalled.approved_by)
     connection = connections.get(recalled.connection)
     if connection is None:
-        return Difference(recalled, "gone", None)
+        return Difference(recalled, was, "gone", None)
+    who, operation = believe(recalled.who), operation_of(recalled, connection)
     decision = decide(
-        policies, believe(recalled.who), operation_of(recalled, connection), connection,
-        approved_by=frozenset(recalled.approved_by), now=recalled.at, said=recalled.said,
-    )  # fmt: skip
-    limit = decision.grounds.row_limit
-    match decision:
-        case Permit():
-            now = "permit"
-        case NeedsApproval():
-            now = "needs approval"
-        case _:
-            now = "deny"
-    if now == recalled.verdict and (now == "deny" or limit == recalled.limit):
-        return None
-    if now == "permit" and limit != recalled.limit:
-        now = f"permit, at most {limit} rows" if limit is not None else "permit, without a limit"
-    return Difference(recalled, now, decision.grounds)
+        policies, who, operation, connection, approved_by=frozenset(recalled.approved_by), now=recalled.at, said=recalled.said
+    )
+    approved_by = recalled.approved_by
+    if approved_by:
+        # Whether it would be asked of people at all, and of the same ones.
+        unasked = decide(policies, who, operation, connection, now=recalled.at, said=recalled.said)
+        if isinstance(unasked, Permit):
+            decision, approved_by = unasked, ()
+        elif isinstance(unasked, NeedsApproval) and {group for group, _ in unasked.approvers} != set(approved_by):
+            decision = unasked
+    grounds = decision.grounds
+    approvers = decision.approvers if isinstance(decision, NeedsApproval) else ()
+    verdict = "permit" if isinstance(decision, Permit) else "deny"
+    now = _outcome(verdict, grounds.row_limit, _of_operation(_remaining(grounds.duties, demands), recalled), approvers, approved_by)
+    return None if now == was else Difference(recalled, was, now, grounds)
+
+
+def _of_operation(duties: Duties | None, recalled: Recalled) -> Duties | None:
+    """Less what holds for the session, where the operation is not about that."""
+    if duties is None or any(each.action is Action.CONNECT for each in recalled.touched):
+        return duties
+    left = msgspec.structs.replace(duties, read_only=False, timeout=None)
+    return None if left == NO_DUTIES else left
+
+
+NO_DUTIES: Final = Duties(None, (), (), read_only=False, timeout=None, parameters=())
+
+
+def _remaining(now: Duties | None, was: Duties | None) -> Duties | None:
+    """What is demanded. An entry holds an operation as it was sent: of what something took the place of there is nothing to replace any more."""
+    if was is None or not was.instead:
+        return now
+    now = now or NO_DUTIES
+    return msgspec.structs.replace(now, instead=tuple(sorted({*now.instead, *was.instead})))
+
+
+def _outcome(
+    verdict: str,
+    limit: int | None,
+    demands: Duties | None,
+    approvers: tuple[tuple[str, int], ...],
+    approved_by: tuple[str, ...],
+) -> str:
+    if verdict != "permit":
+        asked = ", ".join(f"{count} of {group}" for group, count in approvers)
+        return f"needs approval by {asked}" if asked else verdict
+    words = [] if limit is None else [f"at most {limit} rows"]
+    words += [demanded(demands)] if demands is not None else []
+    words += [f"approved by {', '.join(approved_by)}"] if approved_by else []
+    return f"permit ({'; '.join(words)})" if words else "permit"

@@ -15,8 +15,10 @@ from typing import Any, Final
 import cedarpy
 import msgspec
 
+from ostiary.model.duties import Demand
 from ostiary.model.errors import ConfigError
 from ostiary.model.operations import Action
+from ostiary.policy import demands
 
 MAX_TEXT: Final = 16 << 20
 """Characters of the largest policy file: some ten thousand policies."""
@@ -33,8 +35,10 @@ ANNOTATIONS: Final = {
     "limit": "permit",
     "rows": "permit",
     "filter": "permit",
+    "instead": "permit",
     "transactions": "permit",
     "timeout": "permit",
+    "parameters": "permit",
     "read_only": "permit",
     "observe": "permit",
     "description": "permit forbid",
@@ -70,10 +74,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that one statement may return; it is rewritten so that it returns no more."""
     filter: str
     """A condition, in the target's own language, on the rows that may be read; empty: none."""
+    instead: tuple[str, str, str] | None
+    """(`relation` or `function`, its name, the name of what takes its place)."""
     read_only: bool
     read_only_transactions: bool
     timeout: int | None
     """Milliseconds that a statement may take."""
+    parameters: tuple[Demand, ...]
+    """What the parameters of a call must be; it is rewritten so."""
     reads_clock: bool
     reads_client: bool
     """It looks at where the client comes from, or at what it says."""
@@ -155,8 +163,10 @@ def _policy(name: str, number: int, line: int, text: str) -> Policy:
         limit=_limit(place, "limit", annotations.get("limit")),
         rows=_limit(place, "rows", annotations.get("rows")),
         filter=_filter(place, annotations.get("filter"), _named_actions(est["action"])),
+        instead=_instead(place, annotations.get("instead"), est),
         read_only_transactions=_transactions(place, annotations.get("transactions"), _named_actions(est["action"])),
         timeout=_timeout(place, annotations.get("timeout"), _named_actions(est["action"])),
+        parameters=demands.read(place, annotations.get("parameters")),
         read_only="read_only" in annotations,
         reads_clock=_reads(est, CLOCK),
         reads_client=_reads(est, CLIENT),
@@ -196,6 +206,34 @@ def _filter(place: str, text: str | None, actions: frozenset[str]) -> str:
     if actions != {Action.READ}:
         raise ConfigError(place, '@filter stands on a permit of reading alone: action == Ostiary::Action::"read"')
     return text.strip()
+
+
+def _instead(place: str, text: str | None, est: dict[str, Any]) -> tuple[str, str, str] | None:
+    """What takes the place of the one relation or function that the permit is about."""
+    if text is None:
+        return None
+    entity = est["resource"].get("entity", {}) if est["resource"].get("op") == "==" else {}
+    kind = _REPLACED.get(entity.get("type", ""))
+    if kind is None or not (actions := _named_actions(est["action"])) or not actions <= kind[1]:
+        raise ConfigError(
+            place, '@instead stands on a permit to read, write or delete one relation (resource == Ostiary::Relation::"…"), or to '
+            'execute one function (resource == Ostiary::Function::"…")',
+        )  # fmt: skip
+    name = str(entity["id"]).partition("/")[2]
+    if any(len(parts) != 2 or not all(parts) for parts in (text.split("."), name.split("."))):
+        raise ConfigError(place, '@instead must name what takes its place with its schema: @instead("public.customers_safe")')
+    if kind[0] == "function" and name.startswith("pg_catalog."):
+        # Of most of them policy is not asked: they are known to be harmless.
+        raise ConfigError(place, "@instead replaces functions of somebody's own; PostgreSQL's own can only be forbidden")
+    if text == name:
+        raise ConfigError(place, f"@instead puts {name} in its own place")
+    return kind[0], name, text
+
+
+_REPLACED: Final = {
+    "Ostiary::Relation": ("relation", frozenset({Action.READ, Action.WRITE, Action.DELETE})),
+    "Ostiary::Function": ("function", frozenset({Action.EXECUTE})),
+}
 
 
 def _transactions(place: str, text: str | None, actions: frozenset[str]) -> bool:

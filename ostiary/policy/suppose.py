@@ -65,6 +65,7 @@ class SupposedFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     has_where: bool = True
     functions: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
+    session: tuple[str, ...] = ()
     unmask: tuple[str, ...] = ()
     infer: tuple[str, ...] = ()
     arguments: dict[str, tuple[str, ...]] = {}
@@ -111,10 +112,10 @@ def supposed_operation(connection: Connection, touched: tuple[Resource, ...], fa
     gravest = min((each.action for each in touched), key=_GRAVITY.index, default=Action.READ)
     name = facts.name or gravest.value.upper()
     arguments = tuple(facts.arguments.items())
-    seen = (facts.has_where, facts.functions, facts.opaque, facts.unmask, arguments, facts.infer)
+    seen = (facts.has_where, facts.functions, facts.opaque, facts.unmask, arguments, facts.infer, facts.session)
     made: Facts = msgspec.structs.replace(
         asked.facts, action=gravest, name=name, resources=touched, has_where=facts.has_where, functions=facts.functions,
-        opaque=facts.opaque, unmask=facts.unmask, infer=facts.infer, arguments=arguments,
+        opaque=facts.opaque, session=facts.session, unmask=facts.unmask, infer=facts.infer, arguments=arguments,
         digest=facts_digest(gravest, name, touched, seen),
     )  # fmt: skip
     return Operation(made, asked.statement, asked.parameters, asked.wire)

@@ -91,17 +91,28 @@ def propose(policies: Policies, usage: Usage) -> str:
             pieces.append(policy.text)
         elif policy.observes:
             continue
+        elif policy.instead is not None:
+            # What it was used for is on record under the name of what took the place.
+            pieces.append(policy.text)
         elif policy.id in usage.by_policy:
             pieces += _narrowed(policy, usage)
     for number, (principal, things) in enumerate(sorted(usage.observed.items()), 1):
         scope = {"op": "==", "entity": {"type": principal[0], "id": principal[1]}}
         base = {"effect": "permit", "principal": scope, "conditions": [], "annotations": {}}
-        pieces += _permits(base, f"observed-{number}", things, usage)
+        pieces += _permits(base, f"observed-{number}", _opened(things, usage), usage)
     return "\n\n".join(pieces) + "\n"
+
+
+def _opened(things: Things, usage: Usage) -> Things:
+    """With connecting: that a session was opened is no operation on record, and without it there would have been none."""
+    opened = {usage.connections[thing] for every in things.values() for thing in every}
+    return things | {Action.CONNECT.value: things.get(Action.CONNECT.value, set()) | opened}
 
 
 def _narrowed(policy: Policy, usage: Usage) -> list[str]:
     things = usage.by_policy[policy.id]
+    if not policy.names or Action.CONNECT in policy.names:
+        things = _opened(things, usage)
     annotations = {key: value for key, value in policy.est.get("annotations", {}).items() if key != "id"}
     base = {
         "effect": "permit",
@@ -128,10 +139,16 @@ def _permits(base: dict[str, Any], name: str, things: Things, usage: Usage) -> l
             "action": {"op": "in", "entities": [{"type": "Ostiary::Action", "id": action} for action in sorted(set(actions))]},
             "resource": {"op": "All"},
             "conditions": [{"kind": "when", "body": _among(same)}, *base["conditions"]],
-            "annotations": {"id": name if len(by_things) == 1 else f"{name}-{number}"} | base["annotations"],
+            "annotations": {"id": name if len(by_things) == 1 else f"{name}-{number}"} | _fitting(base["annotations"], actions),
         }
         texts.append(_text(est))
     return texts
+
+
+def _fitting(annotations: dict[str, Any], actions: list[str]) -> dict[str, Any]:
+    """Less what can only be demanded where a session is opened."""
+    left_out = set() if "connect" in actions else {"transactions", "timeout"}
+    return {name: value for name, value in annotations.items() if name not in left_out}
 
 
 def _among(things: frozenset[Uid]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     limit: int | None = None
     rows: int | None = None
     filters: tuple[str, ...] | None = None
+    instead: dict[str, str] | None = None
+    """What each relation or function is replaced by."""
     approvers: dict[str, int] | None = None
     clear: tuple[str, ...] | None = None
     would: str | None = None
@@ -174,6 +176,7 @@ def _faults(case: Case, policies: Policies, template: Connection, believe: Belie
         ("limit", case.limit, grounds.row_limit),
         ("rows", case.rows, None if duties is None else duties.rows),
         ("filters", case.filters, () if duties is None else tuple(condition for _, condition in duties.filters)),
+        ("instead", case.instead, {} if duties is None else {name: other for _, name, other in duties.instead}),
         ("approvers", case.approvers, dict(asked)),
         ("clear", case.clear if case.clear is None else sorted(case.clear), sorted(grounds.clear)),
         ("would", case.would, "" if grounds.noted is None else grounds.noted.verdict),

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
-from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.duties import Duties
 from ostiary.model.nouns import Noun
 from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
@@ -42,9 +42,12 @@ class Streamed(Noun):
         """It says that all has come, so that what came takes effect."""
 
 
-def as_it_stands(permit: Permit, duties: Duties) -> Operation | Objection:
+def as_it_stands(permit: Permit | NeedsApproval, duties: Duties) -> Operation | Objection:
     """`Relay.obey` of a protocol that has no rows, so that nothing can be demanded of them."""
-    if duties.rows is None and not duties.filters:
+    if duties.parameters:
+        message = "policy demands something of the parameters of a call, and here are none that could be rewritten"
+        return Objection(Unjudgeable.NOT_REWRITTEN, message, "Ask whoever keeps the policy: its @parameters is for AWS.", "403", None)
+    if duties.rows is None and not (duties.filters or duties.instead):
         return permit.operation
     message = "policy bounds the rows that this may return, and it has none that could be counted"
     hint = "Ask whoever keeps the policy: its @rows and @filter are for databases."

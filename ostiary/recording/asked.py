@@ -134,7 +134,7 @@ class Asked(msgspec.Struct):
     statement: bytes = b""
     parameters: Parameters | None = None
     """None: by the simple protocol."""
-    copied: bytes = b""
+    copied: bytearray = msgspec.field(default_factory=bytearray)
     """CopyData, CopyDone and CopyFail frames."""
     answer: Heard = msgspec.field(default_factory=Heard)
 
@@ -166,6 +166,8 @@ def _take(one: Asked, record: Record, statements: dict[int, bytes]) -> None:
             one.statement = statements[record.number] = record.data
         case PayloadKind.AGAIN:
             one.statement = statements[int.from_bytes(record.data, "little")]
+        case PayloadKind.ASKED:
+            one.statement = record.data  # what the gateway made of it then, it makes of it anew
         case PayloadKind.PARAMS:
             one.parameters = decode_parameters(record.data)
         case PayloadKind.COPY_IN:

@@ -1,8 +1,10 @@
-"""The values that a recording of PostgreSQL holds: what a client sent as parameters, literals and COPY data, and what it was shown.
+"""The values that a recording holds, and the words: what it is found by.
+
+Of SSH, the words that were on screens (`ostiary.recording.screen`). Of PostgreSQL, what a client sent as parameters, literals and COPY data, and what it was shown.
 
 A value is given as it is printed. Where the recording does not say how bytes are to be read (parameters in binary form have no type beside
 them) each reading that is likely is given, so that a value is found however it was sent. Values of secrets, as the caller's `is_secret` says,
-are left out, and so are literals of statements that are neither queries nor changes of rows: there stand passwords.
+are left out, and so are literals of statements that are neither queries nor changes of rows, or are several: there stand passwords.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Final
 
 from ostiary.model.errors import PeerMisbehaved
 from ostiary.model.events import PayloadKind
+from ostiary.model.words import words_in
 from ostiary.recording.parameters import decode_parameters
+from ostiary.recording.ssh_transcript import ssh_lines
 from ostiary.recording.transcript import MAX_FRAME
 from ostiary.recording.values import shown
 from ostiary.vault.payload_reading import Gap, Record
@@ -26,10 +30,14 @@ _LITERAL: Final = re.compile(r"'((?:[^']|'')*)'|(?<![\w.$])(-?\d+(?:\.\d+)?)(?![
 _OF_ROWS: Final = re.compile(
     r"\s*+(?>/\*(?:[^*]|\*(?!/))*+\*/\s*+|--[^\n]*+\n\s*+)*+(?:select|insert|update|delete|merge|with|values|execute|call)\b", re.IGNORECASE
 )
+_HARD: Final = re.compile(r"[\\$]|/\*")
+"""Escapes, dollar quotes, comments that may be nested."""
+_QUOTED: Final = re.compile(r"'(?:[^']|'')*+'|\"(?:[^\"]|\"\")*+\"|--[^\n]*+")
 _INTEGERS: Final = {2: struct.Struct("!h"), 4: struct.Struct("!i"), 8: struct.Struct("!q")}
 _MAX_LINE: Final = 1 << 20
 _MAX_STATEMENTS: Final = 4 * MAX_REMEMBERED
 """A stream refers to none older than that."""
+_MAX_WORDS: Final = 100_000
 _ESCAPES: Final = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
 
 
@@ -42,6 +50,20 @@ def contents(records: Iterable[Record | Gap], is_secret: Callable[[str], bool]) 
         for value in reader.read(record):
             if value and not is_secret(value):
                 yield record.entry, value
+
+
+def ssh_contents(records: Iterable[Record | Gap], is_secret: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Yield (id of the operation's entry, word) of what was on screens and in output of a session of SSH; most words once."""
+    seen: set[tuple[str, str]] = set()
+    for entry, line in ssh_lines(records):
+        if len(seen) > _MAX_WORDS:
+            seen.clear()
+        for word in words_in(line):
+            key = (entry, word.casefold())
+            if key not in seen:
+                seen.add(key)
+                if not is_secret(word):
+                    yield entry, word
 
 
 class _Reader:
@@ -148,9 +170,15 @@ def _readings(value: bytes) -> Iterator[str]:
 
 def _literals(statement: str) -> Iterator[str]:
     """Strings and numbers of a statement about rows, as they stand there; those with escapes or in dollar quotes are not read."""
-    if _OF_ROWS.match(statement):
+    if _OF_ROWS.match(statement) and _is_one(statement):
         for quoted, number in _LITERAL.findall(statement):
             yield quoted.replace("''", "'") or number
+
+
+def _is_one(statement: str) -> bool:
+    """Whether no second statement can follow. Where it takes more than quotes and line comments to tell, a `;` is enough."""
+    plain = statement if _HARD.search(statement) else _QUOTED.sub("", statement)
+    return ";" not in plain.rstrip("; \t\r\n\f\v")
 
 
 def _fields(line: bytes) -> Iterator[str]:

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ostiary.model.events import PayloadKind
+from ostiary.recording.repeats import Repeats
 from ostiary.recording.transcript import Event
 from ostiary.vault.payload_reading import Gap, Record
 
-MAX_STATEMENTS: Final = 4096
-_KINDS: Final = {PayloadKind.RESULT: "answer", PayloadKind.COPY_IN: "body", PayloadKind.NOTE: "note"}
+MAX_BODIES: Final = 4096
+"""Bodies whose next piece may begin in the middle of a character."""
+_KINDS: Final = {PayloadKind.RESULT: "answer", PayloadKind.COPY_IN: "body"}
+_Decoders = dict[tuple[str, PayloadKind], codecs.IncrementalDecoder]
 
 
 def http_events(records: Iterable[Record | Gap]) -> Iterator[Event]:
     """Decode a recording, in order. Whatever it holds, reading it yields events and never an exception."""
-    known: dict[int, str] = {}
+    known = Repeats()
+    decoders: _Decoders = {}
     t_us = 0
     for record in records:
         if isinstance(record, Gap):
             yield Event(t_us=t_us, kind="gap", text=record.why)
             continue
         t_us = record.t_us
-        text = record.data.decode(errors="backslashreplace")
         if record.kind is PayloadKind.STATEMENT:
-            if len(known) < MAX_STATEMENTS:
-                known[record.number] = text
-            yield Event(t_us=t_us, kind="statement", entry=record.entry, text=text)
+            known.keep(record.number, record.data)
+            yield Event(t_us=t_us, kind="statement", entry=record.entry, text=_text(record.data))
         elif record.kind is PayloadKind.AGAIN:
-            text = known.get(int.from_bytes(record.data, "little"), "(a request shown before)")
+            again = known.find(record.data)
+            text = "(a request shown before)" if again is None else _text(again)
             yield Event(t_us=t_us, kind="statement", entry=record.entry, text=text)
+        elif record.kind in _KINDS:
+            text = _decoder(decoders, record).decode(record.data)
+            yield Event(t_us=t_us, kind=_KINDS[record.kind], entry=record.entry, text=text)
         else:
-            yield Event(t_us=t_us, kind=_KINDS.get(record.kind, "note"), entry=record.entry, text=text)
+            yield Event(t_us=t_us, kind="note", entry=record.entry, text=_text(record.data))
+    for (entry, kind), decoder in decoders.items():
+        if rest := decoder.decode(b"", final=True):
+            yield Event(t_us=t_us, kind=_KINDS[kind], entry=entry, text=rest)
+
+
+def _decoder(decoders: _Decoders, record: Record) -> codecs.IncrementalDecoder:
+    """What reads one body: its records cut it anywhere, in the middle of a character too."""
+    key = (record.entry, record.kind)
+    found = decoders.get(key)
+    if found is None:
+        if len(decoders) >= MAX_BODIES:
+            del decoders[next(iter(decoders))]
+        found = decoders[key] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")

@@ -1,8 +1,8 @@
-"""A recorded SSH session, as events: what was asked, what came back as it was masked, how each operation ended.
+"""A recorded SSH session, as events on one time line: commands, files, forwards, what was typed, what stood on screens, how each ended.
 
-The recording holds messages of RFC 4254, 5.2 and 6 (`ostiary.protocols.ssh.messages` writes them) under the operation that they belong
-to; how operations ended, which files moved and what was refused is told by the log's entries. Both are merged by time. What was typed
-or sent is counted and never shown: a password is typed with the echo off, and nothing tells it from other input.
+Of a terminal, what came back is told twice: as it came (`drawn`, for programs), and as the lines that stood on the screen (`screen`, for
+people; `ostiary.recording.screen`). How operations ended, which files moved and what was refused is told by the log's entries. Both are merged
+by time. What was sent without a terminal is counted and not shown.
 """
 
 from __future__ import annotations
@@ -13,146 +13,159 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ostiary.model.events import PayloadKind
+from ostiary.recording.screen import MAX_COLUMNS, Screen
+from ostiary.recording.ssh_reading import MAX_CHANNELS, Piece, read
 from ostiary.recording.transcript import Event
 from ostiary.vault.payload_reading import Gap, Record
 
-MAX_MESSAGE: Final = (1 << 20) + 64
-"""Bytes of a message that is put together from several records; above what the gateway writes."""
-MAX_STATEMENTS: Final = 4096
-MAX_CHANNELS: Final = 4096
+MAX_SCREENS: Final = 32
+"""Terminals of one session at one time whose screens are kept; of more, the oldest is told and forgotten."""
+_QUIET_US: Final = 1_000_000
+"""When nothing came for so long, what stands on a screen was seen."""
+_PLAIN_ROWS: Final = 16
+_SAID: Final = {
+    "typed": "", "unshown": "not shown on the screen: ", "cut": "the beginning of a long line: ", "withheld": "something that the screen did not show: withheld",
+}  # fmt: skip
 
 
 def ssh_events(records: Iterable[Record | Gap], entries: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
     """Decode a recording and what the log says of it, in order of time. Whatever they hold: events, and never an exception."""
-    return heapq.merge(_Reader().events(records), _told(entries), key=lambda event: event.t_us)
+    return heapq.merge(_Teller().events(read(records)), _told(entries), key=lambda event: event.t_us)
 
 
-class _Channel:
-    """What one operation's next record needs: the beginning of a message, and of a character."""
+class _Seen:
+    """One terminal's screen, or a stream without one, and what was said of it since it was last asked."""
 
+    def __init__(self, columns: int, rows: int, *, plain: bool = False) -> None:
+        self.lines: list[str] = []
+        self.last_us = 0
+        self.screen = Screen(columns, rows, self.lines.append, plain=plain)
+
+    def feed(self, piece: Piece) -> None:
+        """Take in what came."""
+        if piece.t_us - self.last_us > _QUIET_US:
+            self.screen.settle()
+        self.last_us = piece.t_us
+        self.screen.feed(piece.data)
+
+    def taken(self) -> list[str]:
+        """Return what was said."""
+        lines = list(self.lines)
+        self.lines.clear()
+        return lines
+
+
+class _Teller:
     def __init__(self) -> None:
-        self.held = b""
-        self.decoders = {kind: codecs.getincrementaldecoder("utf-8")("backslashreplace") for kind in ("output", "errors")}
-
-
-class _Reader:
-    def __init__(self) -> None:
+        self._sent: dict[str, int] = {}
+        self._decoders: dict[tuple[str, str], codecs.IncrementalDecoder] = {}
+        self._screens: dict[str, _Seen] = {}
         self._t_us = 0
-        self._typed: dict[str, int] = {}
-        self._channels: dict[str, _Channel] = {}
-        self._statements: dict[int, str] = {}
 
-    def events(self, records: Iterable[Record | Gap]) -> Iterator[Event]:
-        for record in records:
-            is_input = isinstance(record, Record) and record.kind is PayloadKind.COPY_IN
-            if self._typed and not is_input:
+    def events(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        for piece in pieces:
+            self._t_us = piece.t_us
+            if self._sent and piece.kind != "input":
                 yield from self._input()
-            yield from self._read(record)
+            yield from self._tell(piece)
         yield from self._input()
-        for entry, channel in self._channels.items():
-            if channel.held:
-                yield Event(t_us=self._t_us, kind="gap", entry=entry, text="the recording ends in the middle of a message")
+        for entry in list(self._screens):
+            yield from self._over(entry)
 
     def _input(self) -> Iterator[Event]:
-        for entry, size in self._typed.items():
-            text = f"{size} bytes on record of what was typed or sent, not shown"
+        for entry, size in self._sent.items():
+            text = f"{size} bytes on record of what was sent, not shown"
             yield Event(t_us=self._t_us, kind="input", entry=entry, text=text)
-        self._typed.clear()
+        self._sent.clear()
 
-    def _read(self, record: Record | Gap) -> Iterator[Event]:
-        if isinstance(record, Gap):
-            yield Event(t_us=self._t_us, kind="gap", text=record.why)
-            return
-        self._t_us = max(self._t_us, record.t_us)
-        match record.kind:
-            case PayloadKind.STATEMENT:
-                text = record.data.decode(errors="backslashreplace").replace("\0", " ")
-                if len(self._statements) < MAX_STATEMENTS:
-                    self._statements[record.number] = text
-                yield Event(t_us=self._t_us, kind="statement", entry=record.entry, text=text)
-            case PayloadKind.AGAIN:
-                text = self._statements.get(int.from_bytes(record.data, "little"), "(shown before)")
-                yield Event(t_us=self._t_us, kind="statement", entry=record.entry, text=text)
-            case PayloadKind.COPY_IN:
-                self._typed[record.entry] = self._typed.get(record.entry, 0) + len(record.data)
-            case PayloadKind.RESULT:
-                yield from self._messages(record)
+    def _tell(self, piece: Piece) -> Iterator[Event]:
+        entry, text = piece.entry, piece.data.decode(errors="backslashreplace")
+        match piece.kind:
+            case "input":
+                self._sent[entry] = self._sent.get(entry, 0) + len(piece.data)
+            case "output" | "errors":
+                yield from self._came(piece)
+            case "terminal" | "resize":
+                yield from self._sized(piece, text)
+            case "typed" | "unshown" | "cut" | "withheld":
+                yield Event(t_us=piece.t_us, kind="typed", entry=entry, text=_SAID[piece.kind] + text)
+            case "close":
+                yield from self._over(entry)
+                for kind in ("output", "errors"):
+                    self._decoders.pop((entry, kind), None)
+            case "statement":
+                yield Event(t_us=piece.t_us, kind="statement", entry=entry, text=text.replace("\0", " ") or "(a shell)")
             case _:
-                text = record.data.decode(errors="backslashreplace")
-                yield Event(t_us=self._t_us, kind="note", entry=record.entry, text=text)
+                yield Event(t_us=piece.t_us, kind=piece.kind, entry=entry, text=text)
 
-    def _messages(self, record: Record) -> Iterator[Event]:
-        if len(self._channels) >= MAX_CHANNELS and record.entry not in self._channels:
-            self._channels.clear()
-        channel = self._channels.setdefault(record.entry, _Channel())
-        data, at = channel.held + record.data, 0
-        try:
-            while (found := _message(data, at)) is not None:
-                kind, content, at = found
-                if kind == "close":
-                    self._channels.pop(record.entry, None)
-                elif kind in channel.decoders:
-                    yield Event(t_us=self._t_us, kind=kind, entry=record.entry, text=channel.decoders[kind].decode(content))
-                elif kind:
-                    text = content.decode(errors="backslashreplace")
-                    yield Event(t_us=self._t_us, kind=kind, entry=record.entry, text=text)
-            channel.held = data[at:]
-        except ValueError as exc:
-            channel.held = b""
-            yield Event(t_us=self._t_us, kind="gap", entry=record.entry, text=str(exc))
+    def _came(self, piece: Piece) -> Iterator[Event]:
+        seen = self._screens.get(piece.entry)
+        kind = "drawn" if seen is not None else piece.kind
+        if seen is not None:
+            seen.feed(piece)
+            yield from self._lines(piece.entry, seen)
+        if len(self._decoders) >= MAX_CHANNELS:
+            self._decoders.clear()
+        key = (piece.entry, piece.kind)
+        if key not in self._decoders:
+            self._decoders[key] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        yield Event(t_us=piece.t_us, kind=kind, entry=piece.entry, text=self._decoders[key].decode(piece.data))
 
+    def _sized(self, piece: Piece, name: str) -> Iterator[Event]:
+        size = f"{piece.columns} columns, {piece.rows} rows"
+        yield Event(t_us=piece.t_us, kind=piece.kind, entry=piece.entry, text=f"{name}, {size}" if name else size)
+        seen = self._screens.get(piece.entry)
+        if seen is not None:
+            seen.screen.resize(piece.columns, piece.rows)
+            yield from self._lines(piece.entry, seen)
+        elif piece.kind == "terminal":
+            if len(self._screens) >= MAX_SCREENS:
+                yield from self._over(next(iter(self._screens)))
+            self._screens[piece.entry] = _Seen(piece.columns, piece.rows)
 
-class _Cut(Exception):
-    """The message goes on."""
+    def _lines(self, entry: str, seen: _Seen) -> Iterator[Event]:
+        if lines := seen.taken():
+            yield Event(t_us=self._t_us, kind="screen", entry=entry, text="\n".join(lines))
 
-
-def _message(data: bytes, at: int) -> tuple[str, bytes, int] | None:
-    """(kind, content, where the next begins), with no kind where there is nothing to tell; None: the rest is still to come.
-
-    Raises `ValueError` for what is no message.
-    """
-    if at >= len(data):
-        return None
-    try:
-        match data[at]:
-            case 94:  # data
-                content, end = _string(data, at + 1)
-                return "output", content, end
-            case 95:  # extended data
-                content, end = _string(data, at + 5)
-                return "errors", content, end
-            case 96:  # end of data
-                return "", b"", at + 1
-            case 97:  # close
-                return "close", b"", at + 1
-            case 98:  # request
-                name, end = _string(data, at + 1)
-                body, end = _string(data, end + 1)
-                return *_request(name, body), end
-    except _Cut:
-        return None
-    raise ValueError("bytes that are no message")
+    def _over(self, entry: str) -> Iterator[Event]:
+        seen = self._screens.pop(entry, None)
+        if seen is None:
+            return
+        seen.screen.end()
+        yield from self._lines(entry, seen)
+        if seen.screen.is_partial:
+            text = "so much was overwritten on the screen that not all of it is told"
+            yield Event(t_us=self._t_us, kind="gap", entry=entry, text=text)
 
 
-def _request(name: bytes, body: bytes) -> tuple[str, bytes]:
-    """RFC 4254, 6.10: how a command ended."""
-    if name == b"exit-status":
-        return "exit", str(int.from_bytes(body[:4], "big")).encode()
-    if name == b"exit-signal":
-        return "exit", b"signal " + body[4 : 4 + int.from_bytes(body[:4], "big")]
-    return "note", name
-
-
-def _string(data: bytes, at: int) -> tuple[bytes, int]:
-    if len(data) < at + 4:
-        raise _Cut
-    end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-    if end - at > MAX_MESSAGE:
-        raise ValueError("a message that is too long")
-    if end > len(data):
-        raise _Cut
-    return data[at + 4 : end], end
+def ssh_lines(records: Iterable[Record | Gap]) -> Iterator[tuple[str, str]]:
+    """Yield (id of the operation's entry, a line that was shown): on a terminal's screen, or as a stream's."""
+    seen: dict[tuple[str, str], _Seen] = {}
+    binary: set[str] = set()
+    for piece in read(records):
+        key = (piece.entry, "terminal" if (piece.entry, "terminal") in seen else piece.kind)
+        if piece.kind == "terminal":
+            seen[key] = _Seen(piece.columns, piece.rows)
+        elif piece.kind == "resize" and key in seen:
+            seen[key].screen.resize(piece.columns, piece.rows)
+        elif piece.kind in {"output", "errors"} and piece.entry not in binary:
+            if key not in seen:
+                if b"\0" in piece.data:  # no text
+                    binary.add(piece.entry)
+                    continue
+                seen[key] = _Seen(MAX_COLUMNS, _PLAIN_ROWS, plain=True)
+            seen[key].feed(piece)
+        over = [each for each in seen if each[0] == piece.entry] if piece.kind == "close" else []
+        over += [next(iter(seen))] if len(seen) > 2 * MAX_SCREENS else []
+        for each in over:
+            seen[each].screen.end()
+        for each in {key, *over} & seen.keys():
+            yield from ((each[0], line) for line in seen[each].taken())
+        for each in over:
+            seen.pop(each, None)
+    for key, last in seen.items():
+        last.screen.end()
+        yield from ((key[0], line) for line in last.taken())
 
 
 def _told(entries: Iterable[Mapping[str, Any]]) -> Iterator[Event]:

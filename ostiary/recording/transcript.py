@@ -19,6 +19,7 @@ from ostiary.model.events import PayloadKind
 from ostiary.model.operations import Parameters
 from ostiary.model.printable import printable
 from ostiary.recording.parameters import decode_parameters
+from ostiary.recording.repeats import Repeats
 from ostiary.recording.values import shown
 from ostiary.vault.payload_reading import Gap, Record
 
@@ -28,7 +29,6 @@ MAX_WIDTH: Final = 60
 """Characters of a table cell before it is cut, with an ellipsis, in lines; events hold values whole."""
 TABLE_ROWS: Final = 100
 """Rows that are aligned together: a table of any length is shown in bounded memory."""
-_MAX_STATEMENTS: Final = 4096
 _ERROR_FIELDS: Final = {"S": "severity", "C": "sqlstate", "M": "message", "D": "detail", "H": "hint", "P": "position"}
 
 
@@ -72,6 +72,8 @@ def lines(happened: Iterable[Event]) -> Iterator[Line]:
     table: list[Event] = []
     names: tuple[str, ...] = ()
     for event in happened:
+        if event.kind == "drawn":  # it is told by the lines that it made on the screen
+            continue
         if event.kind == "row" and len(table) < TABLE_ROWS:
             table.append(event)
             continue
@@ -105,7 +107,7 @@ class _Reader:
         self._copy_in = bytearray()
         self._columns: tuple[_Column, ...] = ()
         self._columns_of = ""
-        self._statements: dict[int, str] = {}
+        self._statements = Repeats()
 
     def read(self, record: Record | Gap) -> Iterator[Event]:
         if isinstance(record, Gap):
@@ -115,11 +117,11 @@ class _Reader:
         match record.kind:
             case PayloadKind.STATEMENT:
                 text = record.data.decode(errors="backslashreplace")
-                if len(self._statements) < _MAX_STATEMENTS:
-                    self._statements[record.number] = text
+                self._statements.keep(record.number, record.data)
                 yield Event(t_us=record.t_us, kind="statement", entry=record.entry, text=text)
             case PayloadKind.AGAIN:
-                text = self._statements.get(int.from_bytes(record.data, "little"), "(a statement shown before)")
+                again = self._statements.find(record.data)
+                text = "(a statement shown before)" if again is None else again.decode(errors="backslashreplace")
                 yield Event(t_us=record.t_us, kind="statement", entry=record.entry, text=text)
             case PayloadKind.ASKED:
                 text = record.data.decode(errors="backslashreplace")
@@ -270,7 +272,7 @@ def _line(event: Event) -> Iterator[Line]:
             for name in ("detail", "hint"):
                 if name in fields:
                     yield Line(event.t_us, f"  {name}: {fields[name]}")
-        case "answer" | "body" | "output" | "errors":
+        case "answer" | "body" | "output" | "errors" | "screen":
             yield Line(event.t_us, f"{stamp}  {event.kind} of {event.entry}")
             for line in printable(event.text, keep_newlines=True).replace("\\r\n", "\n").split("\n"):
                 yield Line(event.t_us, f"  {line}")

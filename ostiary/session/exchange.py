@@ -7,7 +7,7 @@ takes an `Order`, made from `Intended` alone; `Send` takes `Recorded`, made from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Final, assert_never, cast
 
 from ostiary.masking.http import ReplyMasker
@@ -26,23 +26,25 @@ from ostiary.model.commands import (
     Send,
 )
 from ostiary.model.connections import HttpConnection
-from ostiary.model.decisions import NeedsApproval, Permit, Refusal
-from ostiary.model.operations import Objection
-from ostiary.model.proofs import Denied, Recorded
+from ostiary.model.decisions import Decision, NeedsApproval, Permit, Refusal
+from ostiary.model.operations import Objection, Unjudgeable
+from ostiary.model.proofs import Denied, Masked, Recorded
 from ostiary.policy.decide import decide
 from ostiary.policy.obliged import unobeyed
 from ostiary.policy.unanswered import for_people, unanswered
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.results import Part
-from ostiary.protocols.relay import as_it_stands
 from ostiary.session.path import Line, held, is_held, took
 
+STILL: Final = Objection(
+    Unjudgeable.NOT_REWRITTEN, "policy demands that the request be rewritten, and then demands it again", "Ask whoever keeps the policy.", "403", None
+)
 TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
 
 async def request(line: Line, masker: ReplyMasker) -> None:
     """From the client to the service."""
-    relay = cast(HttpRelay, line.relay)
+    relay: HttpRelay = cast(HttpRelay, line.relay)
     while not relay.is_ready:
         if (data := await HearClient()) is None:
             return
@@ -63,15 +65,35 @@ async def request(line: Line, masker: ReplyMasker) -> None:
 
 
 async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
-    """What policy says, and the humans whom it wants asked; None: the client has gone before all was here that they must see."""
+    """What policy says, and the humans whom it wants asked; None: the client has gone before all was here that they must see.
+
+    Whatever goes wrong in here is a refusal, on record as any other.
+    """
+    try:
+        return await considered(line, relay)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is no
+        return undecided(line, relay, exc)
+
+
+def undecided(line: Line, relay: HttpRelay, why: Exception) -> Refusal:
+    """The refusal of a request about which nothing could be decided: it is objected to, and that no policy lifts."""
+    relay.give_up(why)
+    decision = decide(line.policies, line.who, relay.operation(), line.connection)
+    assert isinstance(decision, Refusal)  # noqa: S101 - what is objected to is refused, whatever policies say
+    return decision
+
+
+async def considered(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
+    """As `decided`. Raises what its parts raise."""
     while True:
         now = await Clock() if line.policies.reads_clock else 0
         operation = relay.operation()
         decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
-        if isinstance(decision, Permit):
+        decision = obeyed(line, relay, decision, now)
+        if isinstance(decision, Permit) and is_held(line):
             decision = await held(line, decision, None, alone=True)
         if not isinstance(decision, NeedsApproval):
-            return obeyed(decision)
+            return decision
         if relay.is_whole:
             return await approved(line, relay, decision)
         if relay.is_long:
@@ -81,12 +103,22 @@ async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
         relay.heard(data)
 
 
-def obeyed(decision: Permit | Refusal) -> Permit | Refusal:
-    """What permits demand of rows, a request cannot do: then it is refused."""
-    if isinstance(decision, Refusal) or decision.grounds.duties is None:
-        return decision
-    found = as_it_stands(decision, decision.grounds.duties)
-    return unobeyed(decision, found) if isinstance(found, Objection) else decision
+def obeyed(line: Line, relay: HttpRelay, decision: Decision, now: int) -> Decision:
+    """The request as its permits demand it. What was rewritten is decided on like any other, and must then be as it is demanded."""
+    for _ in range(2):
+        duties = None if isinstance(decision, Refusal) else decision.grounds.duties
+        if isinstance(decision, Refusal) or duties is None:
+            return decision
+        found = relay.obey(decision, duties)
+        if isinstance(found, Objection):
+            return unobeyed(decision, found)
+        if found is decision.operation:
+            return decision
+        decision = decide(
+            line.policies, line.who, found, line.connection, approved_by=decision.grounds.approved_by,
+            approval=decision.grounds.approval, now=now, said=line.said, granted=line.granted,
+        )  # fmt: skip
+    return decision if isinstance(decision, Refusal) else unobeyed(decision, STILL)
 
 
 async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Permit | Refusal:
@@ -114,8 +146,11 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
     )  # fmt: skip
     match decision:
         case Permit():
+            still = obeyed(line, relay, decision, 0)
+            if not isinstance(still, Permit) or still.operation is not decision.operation:
+                return unanswered(question, "policy demands another call by now than was approved")
             now_held = await held(line, decision, None, alone=True)
-            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else obeyed(now_held)
+            return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
         case Refusal():
             return decision
         case NeedsApproval():
@@ -126,15 +161,16 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
 
 async def reply(line: Line, masker: ReplyMasker) -> None:
     """From the service to the client."""
-    relay = cast(HttpRelay, line.relay)
+    relay: HttpRelay = cast(HttpRelay, line.relay)
     while not relay.is_answered:
         data = await HearTarget()
         await answered(relay, masker, relay.closed() if data is None else relay.results(data), line)
 
 
-async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterator[Part], line: Line | None) -> None:
+async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterable[Part], line: Line | None) -> None:
     """Mask, count, record and send what there is of an answer; the outcome is on record before the last of it leaves."""
     recorded: list[Recorded] = []
+    masked: Masked
     for part in parts:
         for masked in masker.mask(part):
             if line is not None and is_held(line):

@@ -3,7 +3,7 @@ cimport cython
 
 from ostiary.masking.mask cimport mask
 from ostiary.model.commands cimport (
-    AskHuman, AwaitAnswer, Clock, Close, Count, HearClient, HearTarget, Keep, LookUp, MakeDurable, Order, Outdate, Record, Run, Send, Settle,
+    AskHuman, AwaitAnswer, Clock, Close, Count, HearClient, HearTarget, Hold, Keep, LookUp, MakeDurable, Order, Outdate, Record, Run, Send, Settle, Take,
 )
 from ostiary.model.decisions cimport NeedsApproval, Permit, Refusal
 from ostiary.model.operations cimport Operation

@@ -22,6 +22,7 @@ from ostiary.model.commands import (
     Count,
     HearClient,
     HearTarget,
+    Hold,
     Keep,
     LookUp,
     MakeDurable,
@@ -30,6 +31,7 @@ from ostiary.model.commands import (
     Run,
     Send,
     Settle,
+    Take,
 )
 from ostiary.model.connections import Connection
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
@@ -41,7 +43,7 @@ from ostiary.model.restraints import Place, Restraint
 from ostiary.policy.decide import NOBODY, decide, decide_unasked
 from ostiary.policy.effects import beyond, cost, of_all, said
 from ostiary.policy.entities import NOTHING_SAID
-from ostiary.policy.obliged import lifted, unobeyed
+from ostiary.policy.obliged import gathered, lifted, still, unobeyed
 from ostiary.policy.policies import Policies
 from ostiary.policy.restrained import restrained
 from ostiary.policy.unanswered import prepared, unanswered
@@ -108,8 +110,8 @@ async def requests(line: Line) -> None:
                     await send_on(line, decisions)
                     decisions = []
                 decision = await approved(line, ask, decision)
-            if isinstance(decision, Permit) and (line.demands is not None or decision.grounds.duties is not None):
-                decision = obeyed(line, ask, decision, await LookUp(), now)
+            if isinstance(decision, Permit) and (line.demands is not None or is_bound(decision)):
+                decision = obeyed(line, ask, decision, await LookUp(), await Clock() if line.policies.reads_clock else 0)
             if relay.decided(ask, decision):
                 decisions.append(decision)
         await send_on(line, decisions)
@@ -118,8 +120,9 @@ async def requests(line: Line) -> None:
 def obeyed(line: Line, ask: Ask, permit: Permit, snapshot: Snapshot, now: int) -> Permit | Refusal:
     """The operation as its permits demand it. What was rewritten is decided on like any other, and must then be as it is demanded."""
     grounds = permit.grounds
-    found = lifted(line.demands, permit.operation.facts) or obey(line.relay, permit, snapshot)
-    if isinstance(found, Operation) and found is not permit.operation:
+    found = lifted(line.demands, permit.operation.facts) or gathered(permit) or obey(line.relay, permit, snapshot)
+    while isinstance(found, Operation) and found is not permit.operation:
+        # The relay rewrites one message for as many demands as it counts, so this ends.
         decision = decide(
             line.policies, line.who, found, line.connection, approved_by=grounds.approved_by, approval=grounds.approval,
             now=now, said=line.said, granted=line.granted,
@@ -128,11 +131,16 @@ def obeyed(line: Line, ask: Ask, permit: Permit, snapshot: Snapshot, now: int) -
             decision = unanswered(decision) if ask.takes_effect else prepared(decision)
         if isinstance(decision, Refusal):
             return decision
-        permit = decision
+        permit = still(decision, permit.grounds.duties)
         found = obey(line.relay, permit, snapshot)
     if isinstance(found, Objection):
         return unobeyed(permit, found)
     return permit
+
+
+def is_bound(permit: Permit) -> bool:
+    """Whether the operation may have to be changed, or refused, for what its permits demand."""
+    return permit.grounds.duties is not None or (permit.grounds.row_limit is not None and permit.operation.facts.gathers != 1)
 
 
 def obey(relay: Relay, permit: Permit, snapshot: Snapshot) -> Operation | Objection:
@@ -172,7 +180,8 @@ async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Re
         if reply.answer is None:
             return unanswered(question, reply.why_not)
         answer = reply.answer
-    if relay.means(ask, await LookUp()).digest != question.operation.facts.digest:
+    # People take their time, and so does whoever changes the target by another way meanwhile.
+    if relay.means(ask, await LookUp(afresh=True)).digest != question.operation.facts.digest:
         return unanswered(question, "what it would do has changed since it was asked; ask again")
     decision = decide(
         line.policies, line.who, question.operation, line.connection, approved_by=answer.groups, approval=answer.id,
@@ -198,7 +207,8 @@ def is_held(line: Line) -> bool:
 async def held(line: Line, permit: Permit, place: Place | None, *, alone: bool) -> Permit | Refusal | NeedsApproval:
     """What a permit is worth once what it costs is counted; `alone`: nothing was decided with it that has not been sent."""
     if line.restraint is not None:
-        decision = restrained(line.restraint, permit, await Clock())
+        now = await Clock()
+        decision = await Hold(line.restraint, permit, now) if line.restraint.is_shared else restrained(line.restraint, permit, now)
         if not isinstance(decision, Permit):
             return decision
     asked = cost(permit, line.connection, place, alone=alone)
@@ -211,7 +221,10 @@ async def held(line: Line, permit: Permit, place: Place | None, *, alone: bool) 
 async def took(line: Line, rows: int, changed: int, size: int) -> None:
     """Count what is about to leave. Raises `NotAdmitted` when it would be too much: then it does not."""
     if line.restraint is not None:
-        line.restraint.took(rows, size)
+        if line.restraint.is_shared:
+            await Take(line.restraint, rows, size)
+        else:
+            line.restraint.took(rows, size)
     if line.bounds and (missing := await of_all(line.bounds, rows + changed, size)) is not None:
         raise NotAdmitted(Reason.BUDGET_SPENT, said(line.who, missing))
 

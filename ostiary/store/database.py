@@ -15,6 +15,7 @@ Bounded: at most `MAX_WAITING` transactions wait; one more is refused at once, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -98,6 +99,24 @@ class Database:
         await loop.run_in_executor(self._executor, self._connection.close)
         self._executor.shutdown()
         os.close(self._lock)
+
+
+def read(path: Path, work: Work[Result]) -> Result | None:
+    """Run `work` on a file as it is, in use or not, without changing it; None: there is no file, or it lacks what is asked for.
+
+    Raises `StoreFailed` where it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return work(connection)
+    except sqlite3.OperationalError as exc:
+        if "no such table" in str(exc):
+            return None
+        raise StoreFailed(f"{path} cannot be read: {exc}") from None
+    except sqlite3.Error as exc:
+        raise StoreFailed(f"{path} cannot be read: {exc}") from None
 
 
 def _lock(path: Path) -> int:

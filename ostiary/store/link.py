@@ -146,7 +146,7 @@ class LinkServer:
         with contextlib.suppress(FileNotFoundError):
             (folder / NAME).unlink()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _short(folder) as path:
+        with short(folder, NAME) as path:
             sock.bind(path)
         (folder / NAME).chmod(0o600)
         loop = asyncio.get_running_loop()
@@ -177,6 +177,11 @@ class LinkServer:
             worker.say(Told(news))
         self._workers.add(worker)
         worker.say(Beat(self._board.latest))
+
+    @property
+    def heard_by(self) -> int:
+        """How many workers hear what is told."""
+        return len(self._workers)
 
     def leave(self, worker: _Worker) -> None:
         """A worker has gone."""
@@ -286,7 +291,7 @@ class Link:
         loop = asyncio.get_running_loop()
         while not self._closed:
             if self._line is None:
-                with contextlib.suppress(OSError), _short(self._folder) as path:
+                with contextlib.suppress(OSError), short(self._folder, NAME) as path:
                     await loop.create_unix_connection(lambda: _Line(self), path)
             elif loop.time() - max(self._beaten, self._dialled) > SILENCE_SECONDS:
                 self._line.hang_up()
@@ -345,9 +350,10 @@ class _Line(_Lines):
 
 
 @contextlib.contextmanager
-def _short(folder: Path) -> Iterator[str]:
+def short(folder: Path, name: str) -> Iterator[str]:
+    """A path of a socket in `folder` that is short, for as long as it is needed."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{descriptor}/{NAME}"
+        yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)

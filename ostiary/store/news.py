@@ -132,6 +132,12 @@ class NewsBoard:
             self._known = {key: held for key, held in self._known.items() if held.until > now}
 
 
+def held(connection: sqlite3.Connection, topic: str, key: str) -> dict[str, Any] | None:
+    """The body under this topic and key, as a transaction sees it; None: there is none, or it was taken back."""
+    found = connection.execute("SELECT body FROM news WHERE topic = ? AND key = ? AND body IS NOT NULL", (topic, key)).fetchone()
+    return None if found is None else msgspec.json.decode(found[0], type=dict[str, Any])
+
+
 def _write(connection: sqlite3.Connection, piece: Piece) -> News:
     topic, key, body, until = piece
     encoded = None if body is None else msgspec.json.encode(body)

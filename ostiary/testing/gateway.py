@@ -206,6 +206,7 @@ def gateway(
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     state_bytes: int | None = None,
+    workers: int | None = None,
     deaf: bool = False,
     on_disk: bool = False,
 ) -> Iterator[Gateway]:
@@ -214,7 +215,8 @@ def gateway(
     `sections` are merged over the configuration made here, by section. `secrets_by_name` become files 0600 in `secrets/`,
     so a connection's password is `file:secrets/NAME` with `@HOME@` for the folder. `tables` are added to arrays of
     tables (`issuers`, `clients`). `prefix` goes before the command
-    (`strace`, `nice`). `state_bytes` puts the state on a file system of that size (needs root). `deaf`: once it is ready,
+    (`strace`, `nice`). `state_bytes` puts the state on a file system of that size (needs root). `workers`: how many it has; not
+    said: as many as `OSTIARY_TEST_WORKERS` in the environment, or one. `deaf`: once it is ready,
     nobody reads its stdout and stderr any more. `on_disk` keeps the state under /tmp; else it is in memory, so that a busy
     disk of the machine that tests does not make the gateway refuse.
     """
@@ -232,6 +234,7 @@ def gateway(
         (home / "policy.cedar").write_text(policy)
         port, api_port = free_port(), free_port()
         document = _document(home, tail, port, api_port, connections, dict(issuer or {}))
+        document["gateway"]["workers"] = workers or int(os.environ.get("OSTIARY_TEST_WORKERS", "1"))
         for section, settings in (sections or {}).items():
             _merge(document, section, settings)
         for name, items in (tables or {}).items():

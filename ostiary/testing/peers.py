@@ -93,6 +93,16 @@ class Peer:
             )
         return done.stdout.strip()
 
+    @contextlib.contextmanager
+    def own_database(self, name: str, schema: str) -> Iterator[str]:
+        """A database of that name, with what the script `schema` makes in it; it goes at the end, whoever is still connected."""
+        self.psql(f"CREATE DATABASE {name}")
+        try:
+            self.psql(schema, name)
+            yield name
+        finally:
+            self.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
     def freeze(self) -> None:
         """Stop every process of the cluster where it stands (SIGSTOP): a target that answers nothing more."""
         self._signal(signal.SIGSTOP)

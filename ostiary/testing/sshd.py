@@ -42,6 +42,11 @@ class Sshd:
         return (self.home / "host_key.pub").read_text().strip()
 
     @property
+    def host_authority(self) -> str:
+        """The public key of the authority that has signed the host key, for the name `127.0.0.1`, where it was asked for."""
+        return (self.home / "host_ca.pub").read_text().strip()
+
+    @property
     def client_key(self) -> Path:
         """A private key that lets in."""
         return self.home / "client_key"
@@ -68,8 +73,8 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def sshd(*options: str) -> Iterator[Sshd]:
-    """Start a server; `options` are more lines of sshd_config. Stopped and deleted at the end."""
+def sshd(*options: str, certified: bool = False) -> Iterator[Sshd]:
+    """Start a server; `options` are more lines of sshd_config. Stopped and deleted at the end. `certified`: its key has a certificate."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise SshdDidNotStart("there is no sshd: apt-get install openssh-server")
@@ -79,6 +84,11 @@ def sshd(*options: str) -> Iterator[Sshd]:
     try:
         for name in ("host_key", "client_key", "user_ca"):
             make_key(home / name)
+        if certified:
+            make_key(home / "host_ca")
+            signing = ["ssh-keygen", "-q", "-s", str(home / "host_ca"), "-I", "host", "-h", "-n", "127.0.0.1", str(home / "host_key.pub")]
+            subprocess.run(signing, check=True)
+            options = (*options, f"HostCertificate {home}/host_key-cert.pub")
         shutil.copy(home / "client_key.pub", home / "authorized_keys")
         port = free_port()
         config = [

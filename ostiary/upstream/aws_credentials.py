@@ -16,41 +16,49 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
 import httpx
+import msgspec
 
-from ostiary.model.connections import AwsConnection, AwsCredentialKind
+from ostiary.model.connections import AwsCredential, AwsCredentialKind
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.secrets import Secret, SecretRef
-from ostiary.protocols.aws.sigv4 import Keys, sign
+from ostiary.protocols.aws.sigv4 import Keys, plain_name, sign
 
 KEEP_SECONDS: Final = 5.0
 """How long a secret that was read is used before it is read again, so that a rotated one is used soon."""
 EARLY_SECONDS: Final = 120.0
 FETCH_SECONDS: Final = 10.0
 MAX_ANSWER: Final = 64 * 1024
+GATEWAY: Final = "ostiary-gateway"
+"""In whose name the gateway assumes a role for itself."""
 METADATA: Final = "http://169.254.169.254"
-_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9+=,.@_-]")
+_ROLE: Final = re.compile(r"[A-Za-z0-9+=,.@_-]{1,64}")
+_CODE: Final = re.compile(r"[A-Za-z.]{1,64}")
 _NOT_TAG: Final = re.compile(r"[^A-Za-z0-9 _.:/=+@-]")
 
 
-def plain_name(text: str) -> str:
-    """A name as STS takes it for sessions and source identities: two to 64 characters."""
-    return _NOT_PLAIN.sub("-", text)[:64].ljust(2, "-")
+class Place(msgspec.Struct, frozen=True):
+    """Where keys are for."""
+
+    connection: str
+    region: str
+    """Where roles are assumed."""
+    sts: tuple[str, str]
+    """(URL, host header) of it."""
 
 
 class AwsShown:
     """The credential of one session."""
 
     def __init__(
-        self, connection: AwsConnection, resolve: Callable[[SecretRef], Secret], who: VerifiedIdentity, session: str, sts: tuple[str, str]
+        self, held: AwsCredential, place: Place, resolve: Callable[[SecretRef], Secret], who: VerifiedIdentity | None, session: str
     ) -> None:
-        """`sts`: (URL, host header) where roles are assumed."""
-        self._connection = connection
-        self._held = connection.aws_credential
+        """`who`: in whose name a role is assumed; None: in the gateway's own."""
+        self._place = place
+        self._held = held
         self._resolve = resolve
         self._who = who
         self._session = session
-        self._sts = sts
         self._until = -1.0
         self.keys = Keys("", Secret(""), Secret(""))
 
@@ -76,7 +84,9 @@ class AwsShown:
                         keys = await self._assume(client, base) if self._held.role else base
                     case _:
                         keys = await self._assume(client, self._static())
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, ET.ParseError):
+        except _NoKeys as exc:
+            raise NotAdmitted(Reason.TARGET_UNREACHABLE, f"AWS did not give the gateway keys ({exc})") from None
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, ET.ParseError, msgspec.MsgspecError):
             raise NotAdmitted(Reason.TARGET_UNREACHABLE, "AWS did not give the gateway keys") from None
         self.keys = keys
         self._until = time.monotonic() + max(0.0, keys.expires - time.time() - EARLY_SECONDS)
@@ -89,7 +99,8 @@ class AwsShown:
 
     def _asked(self, base: Keys | None) -> dict[str, str]:
         held, who = self._held, self._who
-        actor = who.acting[0].sub if who.acting else who.subject
+        subject, issuer = (GATEWAY, "") if who is None else (who.subject, who.issuer)
+        actor = who.acting[0].sub if who is not None and who.acting else subject
         asked = {
             "Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": held.role, "RoleSessionName": plain_name(actor),
             "DurationSeconds": str(held.session_seconds),
@@ -99,8 +110,11 @@ class AwsShown:
                 raise NotAdmitted(Reason.TARGET_UNREACHABLE, "the connection has no credential")
             token = self._resolve(held.token).reveal().strip()
             return asked | {"Action": "AssumeRoleWithWebIdentity", "WebIdentityToken": token}
-        tags = {"ostiary:subject": who.subject, "ostiary:actor": actor, "ostiary:session": self._session, "ostiary:connection": self._connection.name}
-        asked["SourceIdentity"] = plain_name(who.subject)
+        tags = {
+            "ostiary:subject": subject, "ostiary:issuer": issuer, "ostiary:actor": actor, "ostiary:session": self._session,
+            "ostiary:connection": self._place.connection,
+        }  # fmt: skip
+        asked["SourceIdentity"] = plain_name(subject)
         if held.external_id:
             asked["ExternalId"] = held.external_id
         for number, (name, value) in enumerate(tags.items(), 1):
@@ -109,31 +123,52 @@ class AwsShown:
         return asked
 
     async def _assume(self, client: httpx.AsyncClient, base: Keys | None) -> Keys:
-        url, host = self._sts
+        url, host = self._place.sts
         body = urlencode(self._asked(base)).encode()
         headers = [(b"host", host.encode()), (b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")]
         if base is not None:
-
-
             at = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
             headers += sign(
                 method=b"POST", path="/", query="", headers=list(headers), payload=hashlib.sha256(body).hexdigest(), keys=base,
-                region=self._connection.regions[0], service="sts", at=at,
+                region=self._place.region, service="sts", at=at,
             )  # fmt: skip
-        answer = await client.post(url, content=body, headers=headers)
-        if answer.status_code != 200 or len(answer.content) > MAX_ANSWER:
-            raise ValueError("no keys")
-        found = {each.tag.rpartition("}")[2]: each.text or "" for each in ET.fromstring(answer.content).iter()}  # noqa: S314 - STS's own answer, bounded
+        status, content = await _asked_of(client, "POST", url, headers, body)
+        found = {each.tag.rpartition("}")[2]: each.text or "" for each in ET.fromstring(content).iter()}  # noqa: S314 - STS's own answer, bounded
+        if status != 200:
+            code = found.get("Code", "")
+            raise _NoKeys(f"STS says {code}" if _CODE.fullmatch(code) else f"STS answers {status}")
         return _keys(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"], found["Expiration"])
+
+
+class _NoKeys(ValueError):
+    """There are none. The text says why, and quotes no secret."""
+
+
+async def _asked_of(client: httpx.AsyncClient, method: str, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[int, bytes]:
+    """(status, content) of an answer, of which no more is read than there may be. Raises `_NoKeys`."""
+    content = b""
+    async with client.stream(method, url, headers=[*headers, (b"accept-encoding", b"identity")], content=body) as answer:
+        async for piece in answer.aiter_bytes():
+            content += piece
+            if len(content) > MAX_ANSWER:
+                raise _NoKeys("the answer is too long")
+    return answer.status_code, content
 
 
 async def _from_machine(client: httpx.AsyncClient) -> Keys:
     """The machine's role: Instance Metadata Service, version 2."""
-    token = (await client.put(f"{METADATA}/latest/api/token", headers={"X-aws-ec2-metadata-token-ttl-seconds": "300"})).text
-    headers = {"X-aws-ec2-metadata-token": token}
-    place = f"{METADATA}/latest/meta-data/iam/security-credentials/"
-    role = (await client.get(place, headers=headers)).text.strip()
-    found = (await client.get(place + role, headers=headers)).json()
+    async def said(method: str, path: str, header: str, value: str) -> bytes:
+        status, content = await _asked_of(client, method, METADATA + path, [(header.encode(), value.encode())], b"")
+        if status != 200:
+            raise _NoKeys(f"the instance metadata service answers {status}")
+        return content
+
+    token = (await said("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "300")).decode("ascii").strip()
+    place, header = "/latest/meta-data/iam/security-credentials/", "X-aws-ec2-metadata-token"
+    role = (await said("GET", place, header, token)).decode("ascii").strip()
+    if _ROLE.fullmatch(role) is None:
+        raise _NoKeys("the machine has no role")
+    found = msgspec.json.decode(await said("GET", place + role, header, token), type=dict[str, str])
     return _keys(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], found["Expiration"])
 
 

@@ -14,6 +14,7 @@ import structlog
 from ostiary.model.connections import CredentialKind, HttpCredential
 from ostiary.model.errors import NotAdmitted, OstiaryError, Reason
 from ostiary.model.secrets import Secret, SecretRef
+from ostiary.store.commons import Notes
 
 KEEP_SECONDS: Final = 5.0
 """How long a secret that was read is used before it is read again, so that a rotated one is used soon."""
@@ -21,6 +22,10 @@ EARLY_SECONDS: Final = 60.0
 """How long before its end a fetched token is fetched anew."""
 FETCH_SECONDS: Final = 10.0
 MAX_TOKEN_SECONDS: Final = 3600.0
+ROTATED_SECONDS: Final = 86_400.0
+"""How long a secret that was rotated is taken to be good: services keep an old one for a while."""
+MAX_TOLD: Final = 8
+"""What was shown before is remembered up to so many values."""
 
 _log = structlog.get_logger("ostiary")
 
@@ -32,8 +37,15 @@ class Shown:
         self._credential = credential
         self._resolve = resolve
         self._lines = b""
+        self._told: dict[bytes, float] = {}
+        """What the service was told, and until when that may be good there."""
+        self._notes: Notes | None = None
         self._until = -1.0
         self._fetching = asyncio.Lock()
+
+    def share(self, notes: Notes) -> None:
+        """Tell the other workers what the service is told, and hear it of them."""
+        self._notes = notes
 
     def ready(self) -> bytes | None:
         """The header lines, if they can be had at once; None: `fetch` them."""
@@ -45,14 +57,34 @@ class Shown:
         self._until = time.monotonic() + KEEP_SECONDS
         return self._lines
 
+    def told(self) -> tuple[bytes, ...]:
+        """What the service was told and may still take for good: no answer may hand it on."""
+        now = time.monotonic()
+        if self._notes is not None:
+            return tuple(dict.fromkeys(self._notes.read(now)))
+        return tuple(each for each, until in self._told.items() if now < until)
+
+    def _tell(self, *values: str, seconds: float) -> None:
+        """These are shown from now on. Of what was shown before, as much is remembered as may still be good."""
+        now = time.monotonic()
+        kept = [(each, until) for each, until in self._told.items() if now < until][-MAX_TOLD:]
+        self._told = dict(kept) | {value.encode(): now + seconds for value in values}
+        if self._notes is not None:
+            try:
+                self._notes.write(self._told)
+            except ValueError as exc:
+                raise NotAdmitted(Reason.TARGET_UNREACHABLE, f"the connection's credential is {exc}") from None
+
     def _static(self) -> bytes:
         held = self._credential
         value = self._secret().reveal().strip()
+        self._tell(value, seconds=ROTATED_SECONDS)
         match held.kind:
             case CredentialKind.BEARER:
                 return _line("Authorization", f"Bearer {value}")
             case CredentialKind.BASIC:
                 pair = base64.b64encode(f"{held.user}:{value}".encode()).decode()
+                self._tell(value, pair, seconds=ROTATED_SECONDS)
                 return _line("Authorization", f"Basic {pair}")
             case _:
                 return _line(held.header, value)
@@ -83,6 +115,7 @@ class Shown:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             raise NotAdmitted(Reason.TARGET_UNREACHABLE, "its token endpoint did not give a token") from None
         self._lines = _line("Authorization", f"Bearer {token}")
+        self._tell(token, seconds=max(seconds, MAX_TOKEN_SECONDS))
         seconds = min(seconds, MAX_TOKEN_SECONDS)
         self._until = time.monotonic() + max(seconds - EARLY_SECONDS, seconds / 2)
         return self._lines

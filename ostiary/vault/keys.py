@@ -5,6 +5,7 @@ Losing one loses the payloads under it and no proof; destroying one is how paylo
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import secrets
@@ -16,7 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.model.errors import ConfigError, OstiaryError
-from ostiary.vault.references import read_private
+from ostiary.model.secrets import SecretRef
+from ostiary.vault.references import read_private, resolve
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
@@ -26,6 +28,10 @@ WRAPPED_BYTES: Final = 12 + KEY_BYTES + 16
 
 class WrongKey(OstiaryError):
     """The key does not open what it was asked to open: another key's, or damaged."""
+
+
+class NoSuchKey(OstiaryError):
+    """A key-encryption key is not here: what is under it cannot be read, and the log verifies without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,24 @@ def create_key_file(path: str | Path) -> KeyEncryptionKey:
     finally:
         os.close(folder)
     return KeyEncryptionKey.from_bytes(key)
+
+
+def load_key(ref: SecretRef) -> KeyEncryptionKey:
+    """Fetch a key from where a reference says: 32 bytes as they are (`file:` alone), 64 hexadecimal digits, or base64.
+
+    Raises `ConfigError` named after the reference. What stood there is never repeated.
+    """
+    if ref.scheme == "file":
+        raw = read_private(ref.place, str(ref))
+        if len(raw) == KEY_BYTES:
+            return KeyEncryptionKey.from_bytes(raw)
+    text = resolve(ref).reveal().strip()
+    for read in (bytes.fromhex, lambda digits: base64.b64decode(digits, validate=True)):
+        try:
+            return KeyEncryptionKey.from_bytes(read(text))
+        except ValueError:
+            continue
+    raise ConfigError(str(ref), f"is no key-encryption key: write {KEY_BYTES} random bytes as 64 hexadecimal digits, or as base64")
 
 
 def load_key_file(path: str | Path) -> KeyEncryptionKey:

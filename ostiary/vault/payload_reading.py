@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -100,14 +100,55 @@ def read_stream(path: str | Path, kek: KeyEncryptionKey, expected: StreamHead | 
     it is genuine. A file that ends early yields a `Gap` as its last item.
     """
     with _open(path) as file:
-        header, raw = _header(file)
-        if not any(raw[form.BOUND :]):
-            raise form.PayloadError("this recording's key was destroyed: nobody can read it, and the log says who did it and why")
-        if header.key_id != kek.id:
-            raise form.PayloadError(f"this stream needs the key {header.key_id}; the one given is {kek.id}")
-        session = form.uuid_bytes(header.session)
-        aead = AESGCM(kek.unwrap(raw[form.BOUND :], raw[: form.BOUND]))
+        _, raw = _header(file)
+        aead, session = _opened(raw, kek)
         yield from _records(file, aead, session, expected)
+
+
+def follow_stream(path: str | Path, kek: KeyEncryptionKey, wait: Callable[[], bool]) -> Iterator[Record | Gap]:
+    """Decrypt a stream that is still written, group by group as they come.
+
+    Where nothing whole has come yet `wait` is called: it waits, and says whether to look again. Raises as `read_stream` does.
+    """
+    with _open(path) as file:
+        _, raw = _header(file)
+        aead, session = _opened(raw, kek)
+        at, chunk, number, first = form.HEADER.size, 0, 0, 0
+        plain, digest = bytearray(), hashlib.sha256()
+        while True:
+            file.seek(at)
+            word, sealed = next(_chunks(file), (0, None))
+            if sealed is None:
+                if wait():
+                    continue
+                return
+            at += 4 + len(sealed)
+            plain += _unsealed(aead, session, chunk, word, sealed)
+            digest.update(sealed)
+            chunk += 1
+            if word & form.GOES_ON:
+                continue
+            for record in _parse(plain, digest.hexdigest(), number, first):
+                number += 1
+                yield record
+            plain, digest, first = bytearray(), hashlib.sha256(), chunk
+
+
+def _opened(raw: bytes, kek: KeyEncryptionKey) -> tuple[AESGCM, bytes]:
+    """What opens the chunks, and the session's id, from a header."""
+    _, _, session, key_id, _ = form.HEADER.unpack(raw)
+    if not any(raw[form.BOUND :]):
+        raise form.PayloadError("this recording's key was destroyed: nobody can read it, and the log says who did it and why")
+    if key_id.hex() != kek.id:
+        raise form.PayloadError(f"this stream needs the key {key_id.hex()}; the one given is {kek.id}")
+    return AESGCM(kek.unwrap(raw[form.BOUND :], raw[: form.BOUND])), session
+
+
+def _unsealed(aead: AESGCM, session: bytes, chunk: int, word: int, sealed: bytes) -> bytes:
+    try:
+        return aead.decrypt(form.nonce(chunk), sealed, form.AAD.pack(session, chunk, bool(word & form.GOES_ON)))
+    except InvalidTag:
+        raise form.PayloadTampered(chunk, "does not open: changed, moved, or of another session") from None
 
 
 def _records(file: BinaryIO, aead: AESGCM, session: bytes, expected: StreamHead | None) -> Iterator[Record | Gap]:
@@ -119,10 +160,7 @@ def _records(file: BinaryIO, aead: AESGCM, session: bytes, expected: StreamHead 
             yield Gap(chunk, "the file ends in the middle of a chunk")
             break
         goes_on = bool(word & form.GOES_ON)
-        try:
-            plain += aead.decrypt(form.nonce(chunk), sealed, form.AAD.pack(session, chunk, goes_on))
-        except InvalidTag:
-            raise form.PayloadTampered(chunk, "does not open: changed, moved, or of another session") from None
+        plain += _unsealed(aead, session, chunk, word, sealed)
         digest.update(sealed)
         words += form.WORD.pack(word)
         chunk += 1

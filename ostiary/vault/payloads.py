@@ -17,13 +17,14 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.model.events import PayloadKind, PayloadRef, StreamHead
 from ostiary.vault import payload_format as form
 from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.quotas import Allowance
 
 Item = tuple[PayloadKind, str, int, bytes]
 """(kind, operation entry id, microseconds since the session began, bytes in clear)."""
@@ -33,6 +34,9 @@ DEFAULT_QUOTA: Final = 16 << 30
 MAX_REMEMBERED: Final = 1024
 MAX_REMEMBERED_BYTES: Final = 1 << 20
 """Statements kept in memory to store a repeated one once: how many, and how large together."""
+LARGEST_REMEMBERED: Final = MAX_REMEMBERED_BYTES // 4
+MAX_LOOSE: Final = 64 * 1024
+"""Bytes that wait to be made durable in another file than the stream's own. More of them at once, and its own is synced."""
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PIECE: Final = form.MAX_PLAIN - form.RECORD.size
@@ -45,31 +49,42 @@ _pack_word = form.WORD.pack
 class PayloadStream:
     """One session's payloads. Used by one thread, save for `sync`, which may run in another."""
 
-    def __init__(self, path: Path, fd: int, session: bytes, data_key: bytes, quota: int) -> None:
+    def __init__(self, path: Path, fd: int, session: bytes, data_key: bytes, quota: int, allowance: Allowance | None) -> None:
         self.path = path
         self._fd = fd
         self._session = session
         self._aead = AESGCM(data_key)
         self._quota = quota
+        """Bytes of file up to which nobody has to be asked."""
+        self._allowance = allowance
         self._chunks = 0
         self._size = form.HEADER.size
         self._head = form.first_head(session)
         self._records = 0
+        self.keeps_loose = False
+        """Somebody will ask for what is `loose`. Set before the first write."""
+        self._loose: list[bytes] = []
+        self._loose_bytes = MAX_LOOSE + 1  # a new file is synced itself, and the folder with its name
+        self._written = form.HEADER.size
         self._salts = b""
         self._known: dict[bytes, tuple[PayloadRef, int]] = {}
         self._known_bytes = 0
         self._again: list[tuple[bytes, int, int]] = []
         self._failure: form.StreamFailed | None = None
+        self.trouble: form.PayloadError | None = None
+        """Why something could not be kept: the session has to end."""
         self._folder_synced = False
         self._closing = threading.Lock()
         self._syncing = 0
         self._closed = False
 
     @classmethod
-    def create(cls, path: str | Path, session_id: str, kek: KeyEncryptionKey, *, quota: int = DEFAULT_QUOTA) -> Self:
+    def create(
+        cls, path: str | Path, session_id: str, kek: KeyEncryptionKey, *, quota: int = DEFAULT_QUOTA, allowance: Allowance | None = None
+    ) -> Self:
         """Begin a stream in a new file (mode 0600; an existing one is never touched).
 
-        `quota` is in bytes of file. Raises `StreamFailed`, `DiskFull`.
+        `quota` is in bytes of file, where there is no `allowance` to ask. Raises `StreamFailed`, `DiskFull`.
         """
         session = form.uuid_bytes(session_id)
         bound = form.HEADER.pack(form.MAGIC, form.VERSION, session, bytes.fromhex(kek.id), b"")[: form.BOUND]
@@ -85,7 +100,7 @@ class PayloadStream:
             os.close(fd)
             Path(path).unlink(missing_ok=True)
             raise _failure(exc) from None
-        return cls(Path(path), fd, session, data_key, quota)
+        return cls(Path(path), fd, session, data_key, quota if allowance is None else allowance.held, allowance)
 
     @property
     def head(self) -> StreamHead:
@@ -128,8 +143,9 @@ class PayloadStream:
         self._check_alive()
         raw_entry = form.uuid_bytes(entry)
         size = len(data)
-        if size + form.RECORD.size * (2 + size // _PIECE) + 20 * (1 + size // _PIECE) + self._size > self._quota:
-            raise _quota_reached(self._quota)
+        needed = size + form.RECORD.size * (2 + size // _PIECE) + 20 * (1 + size // _PIECE) + self._size
+        if needed > self._quota:
+            self._ask(needed)
         view = memoryview(data) if size > _PIECE else data
         for start in range(0, size, _PIECE) if size else (0,):
             piece = view[start : start + _PIECE]
@@ -137,6 +153,21 @@ class PayloadStream:
             self._flush_again(len(record) + len(piece))
             self._records += 1
             self._put_chunk(b"".join((self._take_again(), record, piece)))
+
+    @property
+    def session(self) -> bytes:
+        """The session's id, 16 bytes."""
+        return self._session
+
+    def loose(self) -> Loose | None:
+        """What was written since this was last asked; None: nothing. Whoever takes it makes it durable, or syncs the stream."""
+        size = self._loose_bytes
+        if not size:
+            return None
+        data = b"".join(self._loose) if size <= MAX_LOOSE else b""
+        self._loose.clear()
+        self._loose_bytes = 0
+        return Loose(self, self._written - size, data)
 
     def sync(self) -> None:
         """Wait until all that was written before the call survives a power cut. May run in another thread.
@@ -152,7 +183,7 @@ class PayloadStream:
                 _sync_folder(self.path.parent)
                 self._folder_synced = True
         except OSError as exc:
-            self._failure = _failure(exc)
+            self.trouble = self._failure = _failure(exc)
             raise self._failure from None
         finally:
             with self._closing:
@@ -171,9 +202,21 @@ class PayloadStream:
                 self._closed = True
                 if not self._syncing:  # else the syncing thread closes: a reused descriptor must not be synced
                     os.close(self._fd)
+            if self._allowance is not None:
+                self._allowance.settle(self._size)
         return self.head
 
     # --- inside ----------------------------------------------------------------
+
+    def _ask(self, needed: int) -> None:
+        """Ask for room for a file of so many bytes. Raises `QuotaReached`."""
+        try:
+            if self._allowance is None:
+                raise form.QuotaReached(f"the session's recording reached its limit of {self._quota} bytes")  # noqa: TRY301
+            self._quota = self._allowance.reach(needed)
+        except form.QuotaReached as full:
+            self.trouble = full
+            raise
 
     def _check_alive(self) -> None:
         if self._failure is not None:
@@ -206,7 +249,7 @@ class PayloadStream:
             total += form.RECORD.size + len(data)
         needed = self._size + total + 20 * (len(fresh) + total // form.MAX_PLAIN + 1)
         if needed > self._quota:
-            raise _quota_reached(self._quota)
+            self._ask(needed)
         group: list[int] = []
         size = 0
         for i, (_, item) in enumerate(fresh):
@@ -242,7 +285,7 @@ class PayloadStream:
             self._records += 1
 
     def _remember(self, data: bytes, ref: PayloadRef, number: int) -> None:
-        if len(data) > MAX_REMEMBERED_BYTES // 4:
+        if len(data) > LARGEST_REMEMBERED:
             return
         if len(self._known) >= MAX_REMEMBERED or self._known_bytes + len(data) > MAX_REMEMBERED_BYTES:
             self._known.clear()  # a session that goes through this many statements repeats few of them
@@ -316,14 +359,27 @@ class PayloadStream:
         try:
             _write_all(self._fd, data)
         except OSError as exc:
-            self._failure = _failure(exc)
+            self.trouble = self._failure = _failure(exc)
             with contextlib.suppress(OSError):  # a reader reports what is left of the group as a gap
                 os.ftruncate(self._fd, self._size)
             raise self._failure from None
+        if self.keeps_loose:
+            self._written += len(data)
+            self._loose_bytes += len(data)
+            if self._loose_bytes <= MAX_LOOSE:
+                self._loose.append(data)
+            else:
+                self._loose.clear()
 
 
-def _quota_reached(quota: int) -> form.QuotaReached:
-    return form.QuotaReached(f"the session's recording reached its limit of {quota} bytes")
+class Loose(NamedTuple):
+    """What a stream was given, and may be on no disk yet."""
+
+    stream: PayloadStream
+    at: int
+    """Where it stands in the stream's file."""
+    data: bytes
+    """Empty: the file itself has to be synced."""
 
 
 def _slices(parts: list[bytes]) -> Iterator[bytes]:

@@ -100,7 +100,8 @@ def world() -> Iterator[tuple[Gateway, Peer]]:
     with postgres_cluster() as peer:
         peer.psql(
             "CREATE TABLE a (id int); INSERT INTO a SELECT generate_series(1, 100); CREATE TABLE b (id int); CREATE TABLE c (id int);"
-            "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE)"
+            "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE);"
+            "CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE ON UPDATE CASCADE)"
         )
         with gateway(connections={"db": target(peer)}, policy=POLICY_FOR_ALL) as gate:
             yield gate, peer
@@ -250,6 +251,7 @@ def test_a_change_within_the_bound_holds_and_is_counted(world) -> None:
     [
         "TRUNCATE a", "DROP TABLE a", "WITH x AS (DELETE FROM a RETURNING id) SELECT 1", "DELETE FROM parent",
         "WITH x AS (DELETE FROM a RETURNING id) DELETE FROM a WHERE false", "EXPLAIN ANALYZE DELETE FROM a", "DELETE FROM a; SELECT 1",
+        "DELETE FROM tree WHERE up IS NULL", "UPDATE tree SET id = id + 1",
         "COPY (WITH x AS (INSERT INTO b SELECT generate_series(1, 999) RETURNING 1) SELECT 1) TO STDOUT", "SELECT nextval('c')",
         "PREPARE p AS DELETE FROM a", "DELETE FROM a; COMMIT", "LOCK TABLE a", "DO $$ BEGIN END $$",
     ],
@@ -281,3 +283,40 @@ def test_a_commit_cannot_overtake_the_count_of_what_it_commits(world) -> None:
             except (pg.Closed, OSError, AssertionError):
                 pass
         assert peer.psql("SELECT count(*) FROM a").strip().endswith("100")
+
+
+def run(statement: bytes, *, name: bytes = b"", most: int = 0) -> bytes:
+    return pg.parse(b"", statement) + pg.bind(name, b"") + pg.execute(name, most)
+
+
+HALF_DONE: list[list[bytes]] = [
+    # the end of the transaction is bound before the change, and both are executed in one go
+    [
+        pg.parse(b"", b"COMMIT") + pg.bind(b"end", b"") + pg.SYNC,
+        pg.parse(b"", b"DELETE FROM a") + pg.bind(b"change", b"") + pg.SYNC,
+        pg.execute(b"change") + pg.execute(b"end") + pg.SYNC,
+    ],
+    # it has ended already, and no ReadyForQuery has said so
+    [run(b"COMMIT") + pg.FLUSH, run(b"DELETE FROM a") + pg.SYNC],
+    [run(b"ROLLBACK") + pg.FLUSH, run(b"DELETE FROM a") + pg.SYNC],
+    # a change that is fetched from in part, and closed
+    [run(b"DELETE FROM a RETURNING id", name=b"part", most=1) + pg.SYNC, pg.close(b"P", b"part") + pg.SYNC, pg.query(b"COMMIT")],
+]
+
+
+@pytest.mark.parametrize("steps", HALF_DONE, ids=["bound ahead", "commit and flush", "rollback and flush", "closed in part"])
+def test_what_is_half_done_is_counted_or_does_not_hold(world, steps: list[bytes]) -> None:
+    gate, peer = world
+    with gate.connect("db", token=mandate(gate, "half done", rows=10)) as client:
+        client.query("BEGIN")
+        try:
+            for step in steps:
+                client.send(step)
+                if step.endswith(pg.FLUSH):
+                    while client.read_message().tag != b"C":
+                        pass
+                else:
+                    client.read_reply()
+        except (pg.Closed, OSError):
+            pass
+    assert peer.psql("SELECT count(*) FROM a").strip().endswith("100")

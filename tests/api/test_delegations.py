@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from ostiary.api.app import create_app
+from ostiary.api.approvals import Approving
 from ostiary.api.words import DELEGATION_TOKEN, JWT
 from ostiary.identity.standing import STOPPED, actor_key
 from ostiary.model.errors import NotAdmitted, Reason
@@ -223,3 +228,29 @@ def test_whoami_says_what_is_proved(world):
     assert door.send("GET", "/v1/whoami").status_code == 401
     theirs = {"authorization": f"Bearer {door.idp.mint()}"}
     assert door.send("GET", "/v1/whoami", headers=theirs).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/whoami"), ("GET", "/v1/delegations"), ("POST", "/v1/delegations"), ("POST", "/v1/delegations/revoke"), ("GET", "/v1/accounts")],
+)
+def test_a_token_that_is_not_accepted_is_on_record_wherever_it_is_shown(world, method, path):
+    door, _, _ = world
+    door.events.clear()
+    form = {"data": {"id": "x"}} if method == "POST" else {}
+    assert door.send(method, path, headers={"authorization": "Bearer x.y.z"}, **form).status_code == 401
+    (event,) = door.events
+    assert (event.reason, event.who) == (Reason.BAD_TOKEN, None)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/approvals"), ("POST", "/v1/grants"), ("POST", "/v1/break-glass")])
+def test_it_is_on_record_where_questions_are_answered_too_or_is_not_answered(world, method, path):
+    door, _, _ = world
+    office: Any = None
+    deps = dataclasses.replace(door.deps, registry=CollectorRegistry())
+    door.app = create_app(deps, Approving(office, door.verifier, None, door._record).routes())
+    shown = {"authorization": "Bearer x.y.z"}
+    assert door.send(method, path, headers=shown).status_code == 401
+    assert (door.events[-1].action, door.events[-1].reason) == (f"{method} {path}", Reason.BAD_TOKEN)
+    door.log_down = True
+    assert door.send(method, path, headers=shown).status_code == 503

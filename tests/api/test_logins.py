@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
+import html
 import json
 import re
 import secrets
@@ -14,16 +16,20 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
+from ostiary.api.app import create_app
+from ostiary.api.deps import Deps
 from ostiary.api.logins import MAX_WRONG, PENDING_SECONDS
 from ostiary.api.words import CODE, COMMAND_LINE, DEVICE_CODE
-from ostiary.identity.dpop import make_proof
+from ostiary.identity.clients import Clients
+from ostiary.identity.dpop import KeyProofs, make_proof
 from ostiary.identity.issuers import issuer_from
 from ostiary.identity.jwks import cache_for
 from ostiary.identity.oidc import Login
 from ostiary.identity.tokens import IssuerTokens
-from ostiary.model.errors import NotAdmitted, Reason
-from ostiary.testing.issuer import new_key
+from ostiary.model.errors import LogFailed, NotAdmitted, Reason
+from ostiary.testing.issuer import LocalIssuer, new_key
 from tests.api.conftest import Agent, Door
 
 BACK = "http://127.0.0.1:51234/callback"
@@ -42,15 +48,22 @@ def world(make_door, tmp_path: Path):
     door.more["logins"] = (login,)
     fresh = Door.__new__(Door)
     fresh.__dict__.update(door.__dict__)
-    from prometheus_client import CollectorRegistry
-
-    from ostiary.api.app import create_app
-    from ostiary.api.deps import Deps
-
     kept = {name: getattr(door.deps, name) for name in Deps.__dataclass_fields__}
     door.deps = Deps(**kept | {"logins": (login,), "registry": CollectorRegistry()})
     door.app = create_app(door.deps)
     return door, coder
+
+
+@pytest.fixture
+def two_issuers(world):
+    """The same door, at which people of another issuer can log in too."""
+    door, _ = world
+    with LocalIssuer() as other:
+        issuer = issuer_from({"issuer": other.issuer, "audience": "our-client", "kind": "human", "algorithms": ["EdDSA"]})
+        second = Login(issuer, IssuerTokens(issuer, cache_for(issuer)), client_id="our-client", client_secret=lambda: None, scopes=("openid",))
+        door.deps = dataclasses.replace(door.deps, logins=(*door.deps.logins, second), registry=CollectorRegistry())
+        door.app = create_app(door.deps)
+        yield door, other
 
 
 class Browser:
@@ -83,9 +96,9 @@ class Browser:
         return {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} if len(self.cookies) else {}
 
     def _keep(self, response: httpx.Response) -> httpx.Response:
-        found = re.match(r"ostiary_login=([^;]+)", response.headers.get("set-cookie", ""))
+        found = re.match(r"__Host-ostiary_login=([^;]+)", response.headers.get("set-cookie", ""))
         if found:
-            self.cookies = httpx.Cookies({"ostiary_login": found[1]})
+            self.cookies = httpx.Cookies({"__Host-ostiary_login": found[1]})
         return response
 
 
@@ -133,6 +146,18 @@ def logged_in(door: Door, program: Program, answer: str = "yes") -> dict[str, st
 
 def redeem(door: Door, form: dict[str, str], **more) -> httpx.Response:
     return door.send("POST", "/oauth/token", data=form, **more)
+
+
+def test_who_may_be_of_several_issuers_is_asked_which_and_goes_to_that_one(two_issuers):
+    door, other = two_issuers
+    browser, program = Browser(door), Program()
+    page = browser.get(program.url())
+    assert (page.status_code, page.text.count("<li>")) == (200, 2)
+    address = html.unescape(re.search(rf'href="([^"]+)">{re.escape(other.issuer)}<', page.text)[1])
+    for chosen in (address, program.url(issuer=other.issuer)):
+        to = browser.get(chosen)
+        assert to.headers["location"].startswith(other.issuer + "/")
+    assert browser.get(program.url(issuer="https://nobody.example")).status_code == 400
 
 
 def test_the_command_line_gets_the_persons_own_token(world):
@@ -239,6 +264,17 @@ def test_a_request_that_is_not_whole_goes_back_with_an_error(world, over):
         {"redirect_uri": "http://user@127.0.0.1/cb"},
         {"redirect_uri": "http://127.0.0.1:1/cb#f"},
         {"redirect_uri": "javascript:alert(1)"},
+        {"redirect_uri": "http://[::1%25; frame-ancestors *]:1/cb"},
+        {"redirect_uri": "http://[::1%; script-src *]/cb"},
+        {"redirect_uri": "http://127.0.0.1;script-src/cb"},
+        {"redirect_uri": "http://127.0.0.1:1 *;/cb"},
+        {"redirect_uri": "http://127.0.0.1:1/cb\r\nx: y"},
+        {"redirect_uri": "http://127.0.0.1:\t1/cb"},
+        {"redirect_uri": "http://127.0.0.1:99999/cb"},
+        {"redirect_uri": "http://127.0.0.1:1/cb\\@evil.example"},
+        {"redirect_uri": "http://2130706433:1/cb"},
+        {"redirect_uri": "http://[::ffff:127.0.0.1]:1/cb"},
+        {"redirect_uri": "http://10.0.0.1:1/cb"},
         {"redirect_uri": None},
         {"client_id": "nobody"},
         {"client_id": "agent:coder"},
@@ -252,6 +288,61 @@ def test_nobody_is_sent_to_an_address_that_is_not_the_clients(world, over):
     assert "location" not in answer.headers
 
 
+@pytest.mark.parametrize("back", [BACK, "http://[::1]:1/cb", "http://127.8.9.1", "http://127.0.0.1/a;b=c"])
+def test_the_page_that_asks_is_framed_by_nobody_and_its_policy_says_no_more_than_ours(world, back):
+    door, _ = world
+    browser = Browser(door)
+    page = browser.follow(browser.get(Program(redirect_uri=back).url()))
+    consent_of(page)
+    assert page.headers["x-frame-options"] == "DENY"
+    said = [each.split() for each in page.headers["content-security-policy"].split(";")]
+    parts = urlsplit(back)
+    assert [(each[0], each[1:]) for each in said if each[0] != "style-src"] == [
+        ("default-src", ["'none'"]), ("form-action", ["'self'", f"{parts.scheme}://{parts.netloc}"]), ("frame-ancestors", ["'none'"]),
+        ("base-uri", ["'none'"]),
+    ]  # fmt: skip
+
+
+def test_the_page_for_a_devices_code_lets_its_form_lead_to_the_issuer(world):
+    """Chromium holds redirects behind a form to `form-action`, and where the issuer sends a person on to is not known."""
+    door, _ = world
+    said = Browser(door).get("/device").headers["content-security-policy"]
+    assert "form-action" not in said
+    assert "default-src 'none'" in said
+    assert "frame-ancestors 'none'" in said
+
+
+def test_no_other_host_of_the_domain_can_have_set_the_cookie_of_a_login(world):
+    """Who plants their own cookie, and sends the person on with their own login, would have them finish it."""
+    door, _ = world
+    mine = Browser(door)
+    to_issuer = mine.get(Program().url())
+    (shown,) = to_issuer.headers.get_list("set-cookie")
+    said = {part.strip().lower() for part in shown.split(";")[1:]}
+    assert shown.startswith("__Host-")
+    assert {"secure", "httponly", "path=/", "samesite=lax"} <= said
+    assert not any(part.startswith("domain") for part in said)
+    back = httpx.get(to_issuer.headers["location"], follow_redirects=False, trust_env=False).headers["location"]
+    planted = Browser(door)
+    planted.cookies = httpx.Cookies({"ostiary_login": mine.cookies["__Host-ostiary_login"]})
+    assert planted.get(back).status_code == 400
+
+
+def test_a_response_that_leaves_out_the_issuer_is_refused_where_issuers_name_it(world):
+    """RFC 9207, 2.4: another issuer's response must not be taken for this one's (mix-up)."""
+    door, _ = world
+    address = "/.well-known/openid-configuration"
+    found = json.loads(door.idp.respond(address)[1]) | {"authorization_response_iss_parameter_supported": True}
+    door.idp.documents[address] = json.dumps(found).encode()
+    for named, status in ((None, 403), ("https://evil.example", 403), (door.idp.issuer, 200)):
+        browser = Browser(door)
+        to_issuer = browser.get(Program().url()).headers["location"]
+        back = httpx.get(to_issuer, follow_redirects=False, trust_env=False).headers["location"]
+        back = back.partition("&iss=")[0]
+        assert browser.get(back + ("" if named is None else f"&{urlencode({'iss': named})}")).status_code == status
+    assert [event.reason for event in door.events if event.action == "login"] == [Reason.BAD_TOKEN, Reason.BAD_TOKEN, None]
+
+
 def test_a_login_is_finished_in_the_browser_that_began_it(world):
     door, _ = world
     mine, other = Browser(door), Browser(door)
@@ -262,6 +353,26 @@ def test_a_login_is_finished_in_the_browser_that_began_it(world):
     token = consent_of(page)
     assert other.post("/oauth/consent", consent=token, answer="yes").status_code == 400
     assert mine.post("/oauth/consent", consent=token, answer="yes").status_code == 400, "one try"
+
+
+def test_a_login_that_cannot_be_begun_is_on_record(world):
+    door, _ = world
+    (login,) = door.deps.logins
+    login.issuer = "http://127.0.0.1:1"
+    assert Browser(door).get(Program().url()).status_code == 503
+    assert (door.events[-1].action, door.events[-1].reason) == ("login", Reason.ISSUER_UNREACHABLE)
+
+
+def test_a_login_whose_person_cannot_be_let_in_again_on_record_did_not_happen(world):
+    door, _ = world
+
+    async def returned(_: object) -> None:
+        raise LogFailed("disk full")
+
+    object.__setattr__(door.deps, "returned", returned)
+    page = Browser(door)
+    page = page.follow(page.get(Program().url()))
+    assert (page.status_code, "did not happen" in page.text) == (503, True)
 
 
 def test_a_state_is_good_once(world):
@@ -400,6 +511,74 @@ def test_an_agent_gets_nothing_by_a_consent_that_is_not_on_record(world):
     assert polled(door, device, coder.name, **coder.proof())["error"] == "authorization_pending"
 
 
+def test_a_device_login_belongs_to_whoever_typed_its_code_last_and_came_back_first(world):
+    door, _ = world
+    device = begun(door)
+    first, last = Browser(door), Browser(door)
+    back = [httpx.get(each.post("/device", user_code=device["user_code"]).headers["location"], trust_env=False).headers["location"] for each in (first, last)]
+    door.idp.person = {"sub": "eve", "name": "Eve"}
+    assert first.get(back[0]).status_code == 400, "another browser has it now"
+    door.idp.person = {"sub": "ana", "name": "Ana Souza"}
+    page = last.get(httpx.get(last.post("/device", user_code=device["user_code"]).headers["location"], trust_env=False).headers["location"])
+    assert first.post("/device", user_code=device["user_code"]).status_code == 400, "somebody has come back"
+    assert first.post("/oauth/consent", consent=consent_of(page), answer="yes").status_code == 400
+    assert polled(door, device)["error"] == "authorization_pending"
+
+
+@pytest.fixture
+def under_way(world):
+    """The logins of a door, and one that a browser began."""
+    door, _ = world
+    logins = next(r.endpoint.__self__ for r in door.app.routes if getattr(r, "path", "") == "/oauth/callback")
+    browser = Browser(door)
+    url = browser.get(Program().url()).headers["location"]
+    (pending,) = logins._by_state.values()
+    return door, logins, browser, url, pending
+
+
+def test_nobody_comes_back_to_a_login_that_has_its_person(under_way):
+    _door, logins, browser, url, pending = under_way
+    back = httpx.get(url, follow_redirects=False, trust_env=False).headers["location"]
+    pending.person = object()
+    assert browser.get(back).status_code == 400
+    assert not logins._by_consent
+
+
+def test_of_two_who_come_back_at_once_one_is_the_person_and_the_other_is_on_record(under_way, monkeypatch):
+    door, _logins, browser, url, pending = under_way
+    back = httpx.get(url, follow_redirects=False, trust_env=False).headers["location"]
+    other = object()
+    finish = type(pending.login).finish
+
+    async def meanwhile(self, *args):
+        found = await finish(self, *args)
+        pending.person = other
+        return found
+
+    monkeypatch.setattr(type(pending.login), "finish", meanwhile)
+    assert browser.get(back).status_code == 403
+    assert pending.person is other
+    assert (door.events[-1].action, door.events[-1].reason) == ("login", Reason.NOT_PERMITTED)
+
+
+def test_the_page_that_was_shown_last_is_the_one_that_is_answered(under_way):
+    _door, _logins, browser, url, pending = under_way
+    page = browser.follow(httpx.get(url, follow_redirects=False, trust_env=False))
+    asked = consent_of(page)
+    pending.consent = "another"
+    assert browser.post("/oauth/consent", consent=asked, answer="yes").status_code == 400
+
+
+def test_a_device_code_that_a_listener_shows_is_good_for_its_connection_and_nothing_else(under_way):
+    door, logins, _, _, _ = under_way
+    for connection in ("orders-db", ""):
+        device = logins.begin_device("an SSH login", connection)
+        assert polled(door, device)["error"] == "invalid_grant", "not at the token endpoint"
+        assert logins.poll(device["device_code"], COMMAND_LINE, "another") == "invalid_grant"
+        assert logins.poll(device["device_code"], COMMAND_LINE, connection) == "authorization_pending"
+    assert logins.poll(begun(door)["device_code"], COMMAND_LINE, "orders-db") == "invalid_grant"
+
+
 def test_a_device_code_is_its_own_clients(world):
     door, coder = world
     device = begun(door)
@@ -445,6 +624,31 @@ def test_an_assertion_is_good_once_and_only_with_its_key(world, tmp_path):
     (tmp_path / "thief").mkdir()
     thief = Agent(tmp_path / "thief", "agent:coder")
     assert redeem(door, {"grant_type": "client_credentials", **thief.proof()}).status_code == 401
+
+
+def test_an_assertion_that_may_have_been_used_before_a_restart_proves_nothing(world):
+    _, coder = world
+    clients = Clients([coder.client], issuer="https://gw1.example", audiences=frozenset({"https://gw1.example"}), since=1400)
+    for good in ({"iat": 1400, "exp": 1450}, {"iat": None, "exp": 1700}):
+        assert asyncio.run(clients.authenticate(coder.assertion(**good), 1410.0)).identity.subject == "agent:coder"
+    for old in ({"iat": 1399, "exp": 1450}, {"iat": None, "exp": 1699}):
+        with pytest.raises(NotAdmitted, match="before the gateway's start"):
+            asyncio.run(clients.authenticate(coder.assertion(**old), 1410.0))
+
+
+def test_a_proof_that_may_have_been_used_before_a_restart_proves_nothing():
+    holder, fresh = Holder(), KeyProofs(since=1000)
+    assert fresh.read(holder.proof(at=1000), "POST", "https://gw1.example/v1/token", None, 1001)
+    with pytest.raises(NotAdmitted, match="start"):
+        fresh.read(holder.proof(at=999), "POST", "https://gw1.example/v1/token", None, 1001)
+
+
+def test_a_client_that_names_itself_otherwise_than_its_assertion_proves_nothing(world):
+    door, coder = world
+    for name in ("agent:other", COMMAND_LINE, "Agent:coder"):
+        answer = redeem(door, {"grant_type": "client_credentials", "client_id": name, **coder.proof()})
+        assert answer.json()["error"] == "invalid_client"
+    assert redeem(door, {"grant_type": "client_credentials", "client_id": "agent:coder", **coder.proof()}).status_code == 200
 
 
 def test_an_issuers_token_is_an_assertion_too(world):
@@ -509,6 +713,27 @@ def test_a_bound_token_is_good_only_with_proof_of_its_key(world):
         },
     )
     assert "access_token" not in exchanged.json()
+
+
+def test_proofs_that_go_with_no_good_token_are_not_remembered(world):
+    """Anybody can make proofs: else a stranger fills the memory in which they are found again, and nobody's is taken any more."""
+    from ostiary.model.identity import Claims, Said
+    from ostiary.model.secrets import Secret
+
+    door, _ = world
+    proofs, stranger = door.verifier.proofs, Holder()
+    for shown in ("x.y.z", door.idp.mint(exp=1), door.token()):
+        password = f"{shown}~{stranger.proof('CONNECT', 'ostiary:orders-db', shown)}"
+        claims = Claims(connection="orders-db", token=Secret(password), said=Said(address="x"))
+        try:
+            asyncio.run(door.verifier.verify(claims, time.time()))
+        except NotAdmitted:
+            assert len(proofs) == 0
+        door.send("GET", "/v1/whoami", headers={"authorization": f"DPoP {shown}", "dpop": stranger.proof("GET", "https://gw1.example/v1/whoami", shown)})
+    remembered = len(proofs)
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": "x.y.z"}
+    assert door.send("POST", "/v1/token", data=form, headers={"dpop": stranger.proof()}).status_code == 400
+    assert len(proofs) == remembered <= 2
 
 
 def test_a_bound_token_opens_a_session_with_a_proof_behind_it(world):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from ostiary.api import client
+from ostiary.api import client, patience
 from ostiary.api.app import server
 from ostiary.api.tokens import MAX_AT_ONCE
 from ostiary.api.words import CONNECTION_URN, GRANT, JWT
@@ -149,6 +152,8 @@ def test_an_issuer_that_is_down_is_no_fault_of_the_token(door):
         ({"resource": "https://elsewhere.example"}, "invalid_target"),
         ({"authorization_details": "{}"}, "invalid_authorization_details"),
         ({"authorization_details": "[1]"}, "invalid_authorization_details"),
+        ({"authorization_details": '[{"type": "ostiary", "actions": ["read"], "actions": ["write"]}]'}, "invalid_authorization_details"),
+        ({"authorization_details": '[{"type": "ostiary", "actions": ["\\ud800"]}]'}, "invalid_authorization_details"),
         ({"authorization_details": "[" * 20000}, "invalid_authorization_details"),
         ({"authorization_details": '[{"type": "ostiary", "id": "x"}]'}, "invalid_authorization_details"),
         ({"subject_token": ["a", "b"]}, "invalid_request"),
@@ -218,6 +223,12 @@ def test_keys_health_and_metrics_are_there_and_hold_no_secret(door):
     assert token not in metrics
 
 
+@pytest.mark.parametrize("path", ["/v1/token/", "/v1/accounts/", "//v1/whoami", "/V1/whoami"])
+def test_no_other_spelling_of_an_address_leads_anywhere(door, path):
+    answer = door.send("GET", path, headers={"host": "evil.example"})
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/token"), ("PUT", "/v1/revoke"), ("GET", "/nothing")])
 def test_there_is_nothing_else(door, method, path):
     assert door.send(method, path).status_code in (404, 405)
@@ -226,15 +237,46 @@ def test_there_is_nothing_else(door, method, path):
 @pytest.fixture
 def live(door):
     """The API on a real socket."""
+    with listening(door) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def listening(door):
     running = server(door.app, host="127.0.0.1", port=0, tls_cert=None, tls_key=None)
     thread = threading.Thread(target=lambda: asyncio.run(running.serve()), daemon=True)
     thread.start()
     while not running.started:
         time.sleep(0.01)
     port = running.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    running.should_exit = True
-    thread.join(10)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(10)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET"])
+def test_connections_that_ask_nothing_keep_nobody_out(live, said):
+    address = ("127.0.0.1", urlsplit(live).port)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(300)]
+        for each in silent:
+            with contextlib.suppress(OSError):  # it was let go already
+                each.sendall(said)
+        for _ in range(3):
+            assert httpx.get(f"{live}/healthz", trust_env=False, timeout=60).status_code == 200
+
+
+def test_half_a_head_is_not_waited_for_without_end(door, monkeypatch):
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
+    with listening(door) as url:
+        for said in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal"):
+            with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=60) as each:
+                each.sendall(said)
+                with contextlib.suppress(ConnectionResetError):
+                    while each.recv(4096):
+                        pass
 
 
 def test_the_client_trades_and_revokes_over_a_real_socket(door, live):

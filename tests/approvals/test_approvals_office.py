@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from ostiary.api.slack import NotSlack, SlackDoor
 from ostiary.approvals import tables
+from ostiary.approvals.desk import Desk
 from ostiary.approvals.office import NotAnswered, Office
 from ostiary.approvals.outlets import Outlets, signature, slack_message
 from ostiary.approvals.rules import complete, is_involved
 from ostiary.approvals.tables import Clock
-from ostiary.approvals.words import Asked, State, party
+from ostiary.approvals.words import GLASS, GRANTS, Asked, State, party
 from ostiary.config.types import Approvals, Slack, Webhook
 from ostiary.driver.spawn import spawn
 from ostiary.model.errors import LogFailed
@@ -30,11 +31,13 @@ from ostiary.model.identity import Actor, Authentication, Initiator, Kind, Verif
 from ostiary.model.secrets import Secret
 from ostiary.store import news
 from ostiary.store.database import Database, StoreFailed
+from ostiary.store.link import Link
 from ostiary.store.news import NewsBoard
 from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.ring import KeyRing
 from tests.policy.policy_world import identity
 
-KEY = KeyEncryptionKey.from_bytes(b"k" * 32)
+KEY = KeyRing([(KeyEncryptionKey.from_bytes(b"k" * 32), "here")])
 ANA = identity("staff")
 
 
@@ -62,7 +65,7 @@ class World:
         self.board = NewsBoard(self.database, clock=lambda: self.wall)
         await self.board.load()
         self.office = Office(
-            self.database, self.board, settings=self.settings, key=KEY, new_id=lambda: next(self.ids), record=self.record,
+            self.database, self.board, settings=self.settings, keys=KEY, new_id=lambda: next(self.ids), record=self.record,
             stopped=lambda who: "stopped" if who.sub in self.stopped else "", notify=lambda *_: None,
             connections=frozenset({"orders-db"}), clock=Clock(lambda: self.wall, lambda: self.steady),
         )  # fmt: skip
@@ -339,6 +342,7 @@ def test_apr_011_a_click_is_believed_with_slacks_own_signature() -> None:
         ((click()[0].replace(b"approve", b"deny"), *click()[1:]), 1000),
         ((click()[0], "1001", click()[2]), 1000),
         ((click()[0], "1e3", click()[2]), 1000),
+        ((click()[0], "1" * 5000, click()[2]), 1000),
         ((click()[0], "1000", ""), 1000),
         ((click()[0], "1000", "v0=" + "\u00e9"), 1000),
         (click(user="U2"), 1000),
@@ -411,3 +415,50 @@ def test_a_webhook_is_signed_tried_again_and_holds_nothing_that_the_detectors_fi
     assert (said["event"], said["link"]) == ("asked", "https://gw/v1/approvals/q1")
     assert b"4111" not in heard[-1][1]
     assert Slack.__struct_fields__
+
+
+def test_one_grant_and_one_broken_glass_at_a_time_so_that_taking_back_leaves_nothing(tmp_path) -> None:
+    ona = person("ona", "oncall")
+    agent = person("ona", "oncall", acting=(Actor("https://idp.example", "agent-1", Kind.AGENT, "coder"),))
+
+    async def asked(world, who=ona):
+        number = (await world.office.request(who, "orders-db", 5, "a ticket"))["id"]
+        return number, (await world.office.show(DORA, number))["digest"]
+
+    async def story():
+        async with World(tmp_path, grant_groups=("dba",), break_glass_groups=("oncall",), review_groups=("dba",)) as world:
+            number, digest = await asked(world)
+            await world.answer(DORA, number, digest=digest)
+            with pytest.raises(NotAnswered, match=f"already, as {number}: revoke it first"):
+                await asked(world)
+            await asked(world, agent)  # another chain is somebody else
+            await world.office.revoke(ona, number, "")
+            await asked(world)
+            glass = await world.office.break_glass(ona, "orders-db", "it burns")
+            with pytest.raises(NotAnswered, match=f"already, as {glass['id']}"):
+                await world.office.break_glass(ona, "orders-db", "it burns still")
+            world.wall += 3600 * 24
+            world.steady += 3600 * 24
+            with pytest.raises(NotAnswered, match="reviewed"):
+                await world.office.break_glass(person("ona", "oncall", at=int(world.wall)), "orders-db", "it burns again")
+
+    run(story())
+
+
+@pytest.mark.parametrize("topic", [GRANTS, GLASS])
+def test_a_worker_ends_what_a_grant_takes_the_place_of(topic: str) -> None:
+    over: list[str] = []
+    desk = Desk(Link.__new__(Link), keys=KEY, worker="w", new_id=str, scrub=str, spawn=lambda *_: None, page="")
+    desk.listen(over.append)
+
+    def heard(seq: int, number: str | None, key: str = "ana") -> None:
+        desk.heard(news.News(seq, topic, key, None if number is None else {"id": number, "groups": []}, 1 << 40))
+
+    heard(1, "a")
+    heard(2, "b", "bob")
+    heard(3, "a")  # told once more after a link was down
+    assert over == []
+    heard(4, "c")
+    assert over == ["a"]
+    heard(5, None)
+    assert over == ["a", "c"]

@@ -167,6 +167,14 @@ def test_in_a_transaction_nobody_waits_and_the_repeated_statement_runs_once(gate
         assert dora.show(number)["state"] == "used"
 
 
+def test_what_was_asked_in_a_transaction_runs_once_after_its_end_too(gate: Gateway, peer: Peer, dora: Person) -> None:
+    with gate.connect("db") as client:
+        number = refused_inside(client, DELETE)
+        dora.approve(dora.show(number))
+        assert client.query(DELETE).tags == ["DELETE 1"]
+        assert dora.show(number)["state"] == "used"
+
+
 def test_where_it_is_allowed_a_transaction_waits_for_a_bounded_time(peer: Peer) -> None:
     with approving(peer, in_transaction_seconds=0.5) as gate, gate.connect("db") as client:
         client.query("BEGIN")
@@ -206,6 +214,37 @@ def test_apr_001_other_parameters_are_another_operation(gate: Gateway, peer: Pee
         assert run(b"4").is_refused
         assert run(b"3").tags == ["DELETE 1"]
         assert run(b"3").is_refused
+
+
+def test_apr_001_the_same_bytes_as_another_type_or_in_another_format_are_another_operation(gate: Gateway, peer: Peer, dora: Person) -> None:
+    def run(type_: int, form: int):
+        client.query("BEGIN")
+        sql = b"DELETE FROM other WHERE id::text < $1::text"
+        reply = client.ask(parse(b"", sql, [type_]) + bind(b"", b"", [b"0003"], formats=[form]) + execute() + SYNC)
+        client.query("ROLLBACK")
+        return reply
+
+    with gate.connect("db") as client:
+        number = run(25, 0).errors[0]["M"].split("once approval ")[1].split(" ")[0]
+        dora.approve(dora.show(number))
+        for type_, form in ((17, 0), (23, 1), (25, 1), (0, 0), (1043, 0)):
+            assert run(type_, form).is_refused, (type_, form)
+        assert run(25, 0).tags == ["DELETE 0"]
+
+
+@pytest.mark.parametrize("done", ["CREATE TRIGGER t AFTER DELETE ON other EXECUTE FUNCTION more()", "CREATE RULE r AS ON DELETE TO other DO ALSO DELETE FROM audit"])
+def test_apr_006_what_was_done_to_the_target_by_another_way_meanwhile_is_asked_again(gate: Gateway, peer: Peer, dora: Person, done: str) -> None:
+    peer.psql("CREATE OR REPLACE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM audit; RETURN OLD; END'")
+    try:
+        with gate.connect("db") as client:
+            waiting = waits(client, DELETE)
+            question = dora.wait_question()
+            peer.psql(done)
+            dora.approve(question)
+            assert "has changed since it was asked" in waiting.reply().errors[0]["M"]
+        assert left(peer) == 9
+    finally:
+        peer.psql("DROP TRIGGER IF EXISTS t ON other; DROP RULE IF EXISTS r ON other")
 
 
 def test_apr_001_an_answer_to_what_was_not_shown_does_not_count(gate: Gateway, peer: Peer, dora: Person) -> None:
@@ -495,7 +534,7 @@ def test_approvals_are_answered_from_another_terminal(gate: Gateway, peer: Peer,
         assert DELETE in done.stdout
         assert waiting.reply().tags == ["DELETE 1"]
         again = gate.run("approvals", "deny", question["id"], "--from", at)
-        assert again.returncode == 1
+        assert again.returncode == 77
         assert "used already" in again.stderr
 
 

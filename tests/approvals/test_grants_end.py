@@ -22,7 +22,7 @@ from tests.approvals.world import SETTINGS, Person, events, until
 from tests.http.conftest import Service
 from tests.ssh.conftest import BY_PASSWORD
 
-pytestmark = [pytest.mark.xdist_group("grants"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 POLICY = """
 @id("all") permit (principal, action, resource);
@@ -80,8 +80,27 @@ def test_a_grant_taken_back_ends_its_postgresql_sessions_and_lets_nobody_in(worl
         world.gate.connect("vault")
     (revoked,) = [each for each in events(world.gate, "revoked") if each["approval"]["id"] == number]
     assert revoked["who"]["sub"] == "dora"
+    began = [each for each in world.gate.entries() if each["kind"] == "session.start"]
+    assert (began[-1]["decision"]["approval"], began[-1]["decision"]["approved_by"]) == (number, ["dba"])
     ended = [each for each in world.gate.entries() if each["kind"] == "session.end"]
     assert ended[-1]["result"]["status"] == "GRANT_REVOKED"
+
+
+def test_of_two_grants_asked_for_at_once_the_later_ends_the_sessions_of_the_former(world: World) -> None:
+    ana, dora = Person(world.gate, "ina"), Person(world.gate, "dora", "dba")
+    numbers = [ana.post("/v1/grants", {"connection": "vault", "minutes": 5, "reason": "a ticket"}).json()["id"] for _ in range(2)]
+    token = world.gate.token("ina")
+    assert dora.approve(dora.show(numbers[0])).json()["state"] == "approved"
+    with world.gate.connect("vault", token=token) as first:
+        assert first.query("SELECT 1").tags == ["SELECT 1"]
+        assert ana.post("/v1/grants", {"connection": "vault", "minutes": 5, "reason": "more"}).status_code != 200
+        assert dora.approve(dora.show(numbers[1])).json()["state"] == "approved"
+        assert "taken back" in is_cut(first)
+    assert dora.post(f"/v1/grants/{numbers[0]}/revoke", {}).status_code == 404
+    with world.gate.connect("vault", token=token) as second:
+        assert second.query("SELECT 1").tags == ["SELECT 1"]
+        assert dora.post(f"/v1/grants/{numbers[1]}/revoke", {}).status_code == 200
+        assert "taken back" in is_cut(second)
 
 
 def test_whoever_was_granted_it_gives_it_back_from_a_terminal(world: World) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 from ostiary.testing.gateway import Gateway, gateway, target
 from ostiary.testing.peers import Peer
 from ostiary.testing.pgclient import PgClient, Reply
+from ostiary.testing.waiting import until
 
 POLICY = """
 @id("all") permit (principal, action, resource);
@@ -76,15 +76,6 @@ class Person:
 
     def deny(self, question: dict[str, Any], **more: Any) -> httpx.Response:
         return self.post(f"/v1/approvals/{question['id']}/deny", {"digest": question["digest"]} | more)
-
-
-def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until it finds something."""
-    deadline = time.monotonic() + seconds
-    while not (what := found()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-    return what
 
 
 class Waiting:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ostiary.testing.gateway import Gateway
 from ostiary.testing.peers import Peer
-from ostiary.testing.pgclient import PgClient, Reply, query
+from ostiary.testing.pgclient import SYNC, PgClient, Reply, bind, close, describe, execute, packet, parse, query
 from tests.attacks.runner import encodings, squash
 
 
@@ -70,14 +70,55 @@ def text_of(step: str | bytes | tuple[str, str]) -> bytes:
             return step[1].encode()
 
 
+FLUSH = packet(b"H", b"")
+ONE = b"SELECT 1"
+WIRE: dict[str, Callable[[bytes], list[bytes]]] = {
+    # how a statement is put into messages; what goes out in one write stands in one piece
+    "drip": lambda sql: [query(sql)[at : at + 3] for at in range(0, len(query(sql)), 3)],
+    "after-another": lambda sql: [query(ONE) + query(sql) + query(ONE)],
+    "in-a-pipeline": lambda sql: [_whole(ONE) + _whole(sql) + _whole(ONE) + SYNC],
+    "cut-at-messages": lambda sql: [parse(b"", sql), bind(b"", b""), describe(b"P", b""), execute(), SYNC],
+    "cut-in-headers": lambda sql: _cut(_whole(sql) + SYNC, 4),
+    "with-flushes": lambda sql: [parse(b"w", sql) + FLUSH + bind(b"", b"w") + FLUSH, execute() + FLUSH, SYNC],
+    "a-name-twice": lambda sql: [parse(b"n", ONE) + close(b"S", b"n") + parse(b"n", sql) + bind(b"", b"n") + execute() + SYNC],
+    "a-name-for-two": lambda sql: [parse(b"n", ONE) + bind(b"p", b"n") + parse(b"", sql) + bind(b"", b"") + execute(b"p") + execute() + SYNC],
+    "bound-twice": lambda sql: [parse(b"t", sql) + bind(b"a", b"t") + bind(b"b", b"t", results=(1,)) + execute(b"b") + execute(b"a") + SYNC],
+    "executed-twice": lambda sql: [parse(b"", sql) + bind(b"", b"") + execute(b"", 1) + execute(b"", 1) + execute() + SYNC],
+    "described-late": lambda sql: [parse(b"l", sql) + SYNC, bind(b"p", b"l") + execute(b"p", 1) + describe(b"P", b"p") + execute(b"p") + SYNC],
+    "after-an-error": lambda sql: [parse(b"", b"SELECT 1/0") + bind(b"", b"") + execute() + _whole(sql) + SYNC + query(sql)],
+    "between-syncs": lambda sql: [SYNC + SYNC + _whole(sql) + SYNC + SYNC],
+    "closed-and-used": lambda sql: [parse(b"u", sql) + bind(b"p", b"u") + close(b"S", b"u") + execute(b"p") + SYNC],
+    "formats-mixed": lambda sql: [parse(b"", sql) + bind(b"", b"", results=(1, 0)) + execute() + SYNC, _whole(sql, results=(1,)) + SYNC],
+}  # fmt: skip
+
+
+def _whole(sql: bytes, results: tuple[int, ...] = ()) -> bytes:
+    return parse(b"", sql) + bind(b"", b"", results=results) + describe(b"P", b"") + execute()
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 def take(client: PgClient, step: str | bytes | tuple[str, str]) -> Reply:
     """Do one step."""
-    if isinstance(step, tuple) and step[0] == "drip":
-        message = query(step[1].encode())
-        for at in range(0, len(message), 3):
-            client.send(message[at : at + 3])
-        return client.read_reply()
+    if isinstance(step, tuple) and step[0] in WIRE:
+        pieces = WIRE[step[0]](step[1].encode())
+        whole = b"".join(pieces)
+        for piece in pieces:
+            client.send(piece)
+        replies = [client.read_reply() for _ in range(_answers(whole))]
+        return Reply([message for reply in replies for message in reply.messages], closed=replies[-1].closed)
     return client.extended(step[1], mode=step[0]) if isinstance(step, tuple) else client.query(step)
+
+
+def _answers(wire: bytes) -> int:
+    """How many ReadyForQuery these messages lead to."""
+    count = at = 0
+    while at < len(wire):
+        count += wire[at] in b"QS"
+        at += 1 + int.from_bytes(wire[at + 1 : at + 5], "big")
+    return count
 
 
 class Table:

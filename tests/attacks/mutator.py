@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.attacks.more import Case
+from tests.attacks.more import WIRE, Case
 
 DATABASE = "mutated"
 TOKEN = re.compile(
@@ -62,10 +62,13 @@ def respelt(sql: str, dice: random.Random, how: str) -> str:
     change = {"case": _case, "space": _space, "comment": _comment, "literal": _literal, "identifier": _identifier}
     chosen = list(change) if how == "all" else [how]
     out: list[str] = []
+    behind = ""
     for kind, text in tokens(sql):
+        ends, behind = ("\n" if behind.startswith("--") else ""), text
         for each in chosen:
             kind, text = change[each](kind, text, dice)  # noqa: PLW2901 - one change upon another
-        out.append(text)
+        # What ends a comment of one line still has to end it.
+        out.append(text if text.startswith("\n") else ends + text)
     return "".join(out)
 
 
@@ -112,6 +115,11 @@ def _quoted(sql: str) -> str:
     return "'" + sql.replace("'", "''") + "'"
 
 
+def _in_other_bytes(sql: str) -> bytes:
+    """The statement with what another encoding would read as one character with the mark behind it: 0x81 and a quote, say."""
+    return sql.encode().replace(b"'", b"'\x81'", 1) if "'" in sql else b"/* \x95\x5c */ " + sql.encode()
+
+
 WRAPPERS: dict[str, Callable[[str], Steps]] = {
     "cte": lambda sql: (f"WITH w AS ({sql}) SELECT * FROM w",),
     "cte-materialized": lambda sql: (f"WITH w AS MATERIALIZED ({sql}) SELECT * FROM w, w AS again",),
@@ -145,7 +153,26 @@ WRAPPERS: dict[str, Callable[[str], Steps]] = {
     "binary": lambda sql: (("binary", sql),),
     "describe-first": lambda sql: (("describe_then_execute", sql),),
     "suspended": lambda sql: (("portal_suspend", sql),),
-    "drip": lambda sql: (("drip", sql),),
+    **{name: lambda sql, name=name: ((name, sql),) for name in WIRE},
+    "encoding": lambda sql: ("SET client_encoding TO 'LATIN1'", sql),
+    "encoding-names": lambda sql: ("SET NAMES 'SJIS'", sql, "RESET client_encoding", sql),
+    "encoding-set-config": lambda sql: (f"SELECT set_config('client_encoding', 'BIG5', false); {sql}", sql),
+    "encoding-local": lambda sql: ("BEGIN", "SET LOCAL client_encoding = 'SQL_ASCII'", sql, "ROLLBACK"),
+    "encoding-of-copy": lambda sql: (f"COPY ({sql}) TO STDOUT (ENCODING 'LATIN1')",),
+    "encoding-of-bytes": lambda sql: (_in_other_bytes(sql),),
+    "role": lambda sql: (f"SET ROLE NONE; {sql}", f"SET SESSION AUTHORIZATION DEFAULT; {sql}"),
+    "path": lambda sql: ("SET search_path = pg_temp, public, pg_catalog", sql),
+    "strings": lambda sql: ("SET standard_conforming_strings = off", sql),
+    "view-in-view": lambda sql: (f"CREATE TEMP VIEW one AS {sql}", "CREATE TEMP VIEW two AS TABLE one", "SELECT two::text FROM two"),
+    "prepare-in-view": lambda sql: (f"PREPARE p AS {sql}", "EXPLAIN (ANALYZE, VERBOSE) EXECUTE p", f"COPY ({sql}) TO STDOUT"),
+    "do-cursor": lambda sql: (
+        f"DO $do$ DECLARE r record; BEGIN FOR r IN {sql} LOOP RAISE NOTICE '%', r; END LOOP; END $do$",
+    ),
+    "xml": lambda sql: (f"SELECT query_to_xml({_quoted(sql)}, true, true, '')",),
+    "cast": lambda sql: (f"SELECT ({sql})::text::int",),
+    "window": lambda sql: (f"SELECT q, lag(q) OVER () FROM ({sql}) AS q",),
+    "tablesample": lambda sql: (f"SELECT string_agg(q::text, ',') FROM ({sql}) AS q",),
+    "ordered": lambda sql: (f"SELECT 1 FROM ({sql}) AS q ORDER BY q",),
 }
 SPELLINGS = ("case", "space", "comment", "literal", "identifier", "all")
 KEEPING = frozenset({"drip"})

@@ -18,7 +18,7 @@ from tests.attacks.lab import PASSWORD, guarded, target_with
 from tests.attacks.logs import closes_every_intent, verifies, verify
 from tests.attacks.runner import SENTINEL
 
-pytestmark = [pytest.mark.xdist_group("audit"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

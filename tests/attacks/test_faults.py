@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ostiary.testing import pgclient as pg
-from ostiary.testing.gateway import Gateway, GatewayDidNotStart
+from ostiary.testing.gateway import STALL_MS, Gateway, GatewayDidNotStart
 from ostiary.testing.peers import Peer
 from ostiary.testing.pgclient import Closed, PgClient, ServerError, query
 from tests.attacks.lab import PASSWORD, guarded, target_with
@@ -27,7 +27,7 @@ from tests.attacks.logs import closes_every_intent, verifies
 from tests.attacks.runner import SENTINEL
 
 TIMEOUT = int(os.environ.get("OSTIARY_TEST_SECONDS", "300"))
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(TIMEOUT)]
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 ROUNDS = int(os.environ.get("OSTIARY_KILL_ROUNDS", "4"))
 """How often to kill: the corpus asks for 200, which a nightly run may set."""
@@ -193,11 +193,11 @@ def test_flt_019_sigterm_ends_each_session_on_record(peer: Peer) -> None:
 
 
 @contextlib.contextmanager
-def failing(peer: Peer, shim: Path, tmp_path: Path) -> Iterator[tuple[Gateway, Path]]:
+def failing(peer: Peer, shim: Path, tmp_path: Path, *, stall_ms: int = STALL_MS) -> Iterator[tuple[Gateway, Path]]:
     """A gateway on a disk that fails as the file says."""
     switch = tmp_path / "switch"
     environment = {"LD_PRELOAD": str(shim), "OSTIARY_SHIM": str(switch)}
-    with guarded(peer, ["fault"], environment=environment, sections={"audit": {"stall_ms": 100}}) as gate:
+    with guarded(peer, ["fault"], environment=environment, sections={"audit": {"stall_ms": stall_ms}}) as gate:
         try:
             yield gate, switch
         finally:
@@ -226,8 +226,8 @@ def test_flt_004_an_fsync_error_is_final(peer: Peer, shim: Path, tmp_path: Path)
 
 
 def test_a_disk_that_stalls_refuses_instead_of_hanging(peer: Peer, shim: Path, tmp_path: Path) -> None:
-    with failing(peer, shim, tmp_path) as (gate, switch), gate.connect("fault") as client:
-        assert client.query("SELECT count(*) FROM other").rows
+    with failing(peer, shim, tmp_path, stall_ms=100) as (gate, switch), gate.connect("fault") as client:
+        assert patiently(lambda: client.query("SELECT count(*) FROM other").rows)
         switch.write_text("stall")
         refused = client.query("INSERT INTO other VALUES (1100001)")
         assert refused.is_refused
@@ -248,8 +248,8 @@ def test_flt_008_short_writes_are_finished(peer: Peer, shim: Path, tmp_path: Pat
 
 def test_flt_024_a_full_disk_refuses_and_says_why(peer: Peer) -> None:
     try:
-        with guarded(peer, ["fault"], state_bytes=48 << 20, sections={"audit": {"stall_ms": 100}}) as gate:
-            assert insert(gate, 1_300_001)
+        with guarded(peer, ["fault"], state_bytes=48 << 20, sections={"audit": {"stall_ms": 500}}) as gate:
+            assert patiently(lambda: insert(gate, 1_300_001))
             filler = gate.state / "filler"
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                 while file.write(b"\0" * 65536):
@@ -263,7 +263,7 @@ def test_flt_024_a_full_disk_refuses_and_says_why(peer: Peer) -> None:
             filler.unlink()
             gate.stop()
             gate.start()
-            assert insert(gate, 1_302_001)
+            assert patiently(lambda: insert(gate, 1_302_001))
             verifies(gate)
     except GatewayDidNotStart as problem:
         if "mount:" not in str(problem):

@@ -29,7 +29,7 @@ from tests.attacks.test_faults import end_of, insert, left_behind_nothing_secret
 __all__ = ["shim"]
 
 TIMEOUT = int(os.environ.get("OSTIARY_TEST_SECONDS", "300"))
-pytestmark = [pytest.mark.xdist_group("more-faults"), pytest.mark.timeout(TIMEOUT)]
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 CALLS = int(os.environ.get("OSTIARY_KILL_CALLS", "0"))
 """Up to which call to kill at each; 0: at a few of them. `make soak` sets it."""
@@ -124,7 +124,7 @@ def holds_or_says_where_not(gate: Gateway) -> None:
 
 
 def stated(said: str) -> list[str]:
-    return re.findall(r"INCOMPLETE +entry \d+: the log itself says that entries may be missing here", said) or ["none"]
+    return re.findall(r"INCOMPLETE +entry \d+: the log says that entries may be missing here", said) or ["none"]
 
 
 def cut_power(gate: Gateway, synced: Path, dice: random.Random) -> None:

@@ -16,7 +16,7 @@ from tests.attacks.more import Case, Table
 from tests.attacks.more_cases import CASES
 from tests.attacks.runner import HERE, SCHEMA, SENTINEL
 
-pytestmark = [pytest.mark.xdist_group("more"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 VIOLET = "violetharbor"
 PLAIN = f"""

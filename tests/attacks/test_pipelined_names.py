@@ -11,7 +11,7 @@ from ostiary.testing.peers import Peer
 from ostiary.testing.pgclient import SYNC, PgClient, bind, describe, execute, parse, query
 from tests.attacks.runner import HERE
 
-pytestmark = [pytest.mark.xdist_group("pipelined-names"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 SECRET = b"quartzlantern"
 HIDDEN = """
@@ -23,16 +23,14 @@ SHOW = b"SELECT v FROM things"
 
 @pytest.fixture(scope="module")
 def gate(postgres: Peer) -> Iterator[Gateway]:
-    postgres.psql("CREATE DATABASE pipelined")
-    postgres.psql(
+    schema = (
         f"CREATE TABLE things(v text); INSERT INTO things VALUES ('open'); CREATE SCHEMA hidden;"
-        f"CREATE TABLE hidden.things(v text); INSERT INTO hidden.things VALUES ('{SECRET.decode()}')",
-        "pipelined",
+        f"CREATE TABLE hidden.things(v text); INSERT INTO hidden.things VALUES ('{SECRET.decode()}')"
     )
     policy = (HERE / "profiles" / "permit-all.cedar").read_text() + HIDDEN
-    with gateway(connections={"pipelined": target(postgres, database="pipelined")}, policy=policy) as running:
+    connection = {"pipelined": target(postgres, database="pipelined")}
+    with postgres.own_database("pipelined", schema), gateway(connections=connection, policy=policy) as running:
         yield running
-    postgres.psql("DROP DATABASE pipelined WITH (FORCE)")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.attacks.lab import labs
 from tests.attacks.runner import Lab, items
 
-pytestmark = [pytest.mark.xdist_group("attacks"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 ITEMS = items("postgresql")
 

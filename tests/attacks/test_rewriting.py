@@ -16,7 +16,7 @@ from ostiary.testing.pgclient import SYNC, PgClient, Reply, bind, describe, exec
 from tests.attacks.logs import closes_every_intent, verifies
 from tests.attacks.test_faults import patiently
 
-pytestmark = [pytest.mark.xdist_group("rewriting"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 DATABASE = "rewriting"
 SCHEMA = """
@@ -37,6 +37,8 @@ CREATE TABLE plain(id int, region text, note text);
 INSERT INTO plain VALUES (1, 'eu', 'plain');
 CREATE FUNCTION peek() RETURNS SETOF text LANGUAGE sql AS 'SELECT note FROM orders';
 CREATE FUNCTION spy(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS 'BEGIN RAISE NOTICE ''saw %'', $1; RETURN true; END';
+CREATE TABLE counted AS SELECT n, n * n AS square FROM generate_series(1, 30) n;
+CREATE AGGREGATE chained(text) (sfunc = textcat, stype = text);
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.always(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
 CREATE OPERATOR evil.= (leftarg = text, rightarg = text, function = evil.always);
@@ -56,6 +58,8 @@ permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relat
 permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"rewriting/public.mine");
 @id("eu-parts") @filter("region LIKE 'e%'")
 permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"rewriting/public.parts");
+@id("twenty") @limit("20")
+permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"rewriting/public.counted");
 @id("ten") @rows("10")
 permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"rewriting/public.lines");
 """
@@ -63,12 +67,9 @@ permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relat
 
 @pytest.fixture(scope="module")
 def gate(postgres: Peer) -> Iterator[Gateway]:
-    postgres.psql(f"CREATE DATABASE {DATABASE}")
-    postgres.psql(SCHEMA, DATABASE)
     connection = {DATABASE: target(postgres, database=DATABASE)}
-    with gateway(connections=connection, policy=POLICY) as started:
+    with postgres.own_database(DATABASE, SCHEMA), gateway(connections=connection, policy=POLICY) as started:
         yield started
-    postgres.psql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -306,6 +307,20 @@ def test_no_statement_returns_more_rows_than_policy_lets_it(client: PgClient, wa
 UNLIMITED = {
     "COPY of the table": "COPY lines TO STDOUT",
     "RETURNING": "UPDATE lines SET what = what RETURNING *",
+    "json_agg": "SELECT json_agg(l) FROM lines l",
+    "an aggregate in a subquery": "SELECT (SELECT string_agg(what, ',') FROM lines) LIMIT 1",
+    "an aggregate in a derived table": "SELECT a[1] FROM (SELECT array_agg(what) AS a FROM lines) q LIMIT 1",
+    "an aggregate in a WITH": "WITH q AS (SELECT jsonb_agg(what) AS j FROM lines) SELECT j::text FROM q LIMIT 1",
+    "an aggregate by group": "SELECT order_id, array_agg(what) FROM lines GROUP BY order_id LIMIT 5",
+    "a window": "SELECT json_agg(what) OVER () FROM lines LIMIT 1",
+    "ARRAY of a subquery": "SELECT ARRAY(SELECT what FROM lines)",
+    "JSON_ARRAYAGG, an expression": "SELECT length(json_object_agg(id, what)::text), json_object_agg(id, what) FROM lines",
+    "an array that is unnested": "SELECT unnest(array_agg(what)) FROM lines",
+    "more than ten in all": "SELECT (SELECT json_agg(q) FROM (SELECT * FROM lines LIMIT 10) q) FROM lines LIMIT 10",
+    "a function that is told a name": "SELECT table_to_xml('lines', true, true, '')",
+    "an aggregate of its own": "SELECT chained(what) FROM lines",
+    "large objects": "SELECT id, ARRAY(SELECT data FROM pg_catalog.pg_largeobject) FROM lines",
+    "a cursor": "BEGIN; DECLARE c CURSOR FOR SELECT json_agg(l) FROM lines l; FETCH 1 FROM c",
     "RETURNING of INSERT": "INSERT INTO lines SELECT id + 1000, order_id, what FROM lines RETURNING *",
 }
 
@@ -319,9 +334,44 @@ def test_what_cannot_be_limited_is_refused_and_has_no_effect(client: PgClient, w
     assert client.query("SELECT count(*) FROM lines").rows == [(b"90",)]
 
 
+GATHERED = {
+    "few rows": "SELECT json_agg(q), count(*) FROM (SELECT * FROM lines LIMIT 10) q",
+    "few rows of VALUES": "SELECT cardinality(array_agg(x)) FROM (VALUES (1), (2)) v(x)",
+    "few in each of few": "SELECT ARRAY(SELECT what FROM lines l WHERE l.order_id = o.id LIMIT 2) FROM lines o LIMIT 5",
+    "out of one value": "SELECT (SELECT jsonb_agg(e) FROM jsonb_array_elements('[1,2]') e), ARRAY(SELECT unnest(ARRAY[1, 2])) FROM lines",
+    "what decides": "SELECT id FROM lines WHERE id = ANY (ARRAY(SELECT id FROM lines)) AND 'x' <> (SELECT string_agg(what, '') FROM lines)",
+    "the catalogue": "SELECT relname, ARRAY(SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = c.oid) FROM pg_catalog.pg_class c, lines",
+    "a number of them": "SELECT count(*), max(what), sum(id) FROM lines",
+}
+
+
+@pytest.mark.parametrize("way", GATHERED)
+def test_values_that_are_put_together_count_as_rows(client: PgClient, way: str) -> None:
+    reply = client.query(GATHERED[way])
+    assert not reply.errors, reply.errors
+    assert 1 <= len(reply.rows) <= 10
+
+
+def test_a_limit_counts_rows_that_are_put_together(gate: Gateway) -> None:
+    with gate.connect(DATABASE) as client:
+        for statement in (
+            "SELECT json_agg(c) FROM counted c", "SELECT ARRAY(SELECT square FROM counted)", "SELECT json_agg(q) FROM (SELECT * FROM counted LIMIT 21) q",
+            "COPY (SELECT string_agg(n::text, ',') FROM counted) TO STDOUT",
+        ):  # fmt: skip
+            reply = client.query(statement)
+            assert reply.errors[0]["C"] == "42501", statement
+            assert not reply.rows
+            assert not reply.copied
+        assert client.extended("SELECT array_agg(n) FROM counted").errors
+        assert client.query("SELECT array_agg(q) FROM (SELECT n FROM counted LIMIT 20) q").rows
+        assert client.query("SELECT count(*), sum(n) FROM counted WHERE n = ANY (ARRAY(SELECT n FROM counted))").rows == [(b"30", b"465")]
+        assert client.query("CREATE TEMP TABLE gathered AS SELECT array_agg(n) FROM counted").tags == ["SELECT 1"]
+
+
 def test_what_returns_no_rows_is_left_as_it_is(client: PgClient) -> None:
     assert client.query("UPDATE lines SET what = what WHERE id = 1").tags == ["UPDATE 1"]
     assert client.query("CREATE TEMP TABLE copied AS SELECT * FROM lines").tags == ["SELECT 90"]
+    assert client.query("CREATE TEMP TABLE gathered AS SELECT array_agg(what) FROM lines").tags == ["SELECT 1"]
     assert len(client.query("EXPLAIN SELECT * FROM lines").rows) == 1
 
 

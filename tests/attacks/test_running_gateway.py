@@ -17,7 +17,7 @@ from ostiary.testing.pgclient import SYNC, bind, execute, parse
 from tests.attacks.logs import closes_every_intent, verifies
 from tests.attacks.test_faults import patiently
 
-pytestmark = [pytest.mark.xdist_group("running-gateway"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 LIMITED = """
 @id("sessions") permit (principal, action == Ostiary::Action::"connect", resource);
@@ -33,10 +33,8 @@ BUSY = "SELECT count(*) FROM (SELECT DISTINCT a.n FROM numbers a, numbers b, num
 
 @pytest.fixture(scope="module")
 def database(postgres: Peer) -> Iterator[str]:
-    postgres.psql(f"CREATE DATABASE {DATABASE}")
-    postgres.psql("CREATE TABLE numbers(n int); INSERT INTO numbers SELECT generate_series(1, 1000)", DATABASE)
-    yield DATABASE
-    postgres.psql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    with postgres.own_database(DATABASE, "CREATE TABLE numbers(n int); INSERT INTO numbers SELECT generate_series(1, 1000)") as name:
+        yield name
 
 
 @pytest.fixture

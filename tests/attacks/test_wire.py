@@ -23,7 +23,7 @@ from tests.attacks.runner import HERE, SENTINEL
 
 HALF_OPEN = int(os.environ.get("OSTIARY_HALF_OPEN", "150"))
 TIMEOUT = int(os.environ.get("OSTIARY_TEST_SECONDS", "180"))
-pytestmark = [pytest.mark.xdist_group("wire"), pytest.mark.timeout(TIMEOUT)]
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 DELETE = b"DELETE FROM victim"
 

@@ -112,6 +112,19 @@ def test_json_lines_hold_every_entry_as_it_stands_and_can_be_resumed(log: Log) -
         list(export(state, "csv"))
 
 
+@pytest.mark.parametrize("form", ["jsonl", "ocsf"])
+def test_text_of_a_caller_is_one_line_for_every_reader(tmp_path: Path, form: str) -> None:
+    said = "".join(map(chr, range(0x7F, 0xA1))) + "\u2028\u2029\u202e\u200b\ufeff\u3164\U000e0041 é漢☎️"
+    log = Log(tmp_path / "audit/worker-0/2026", "gw1-00112233445566aa/worker-0/2026")
+    log.add("login", login={"status": "denied", "detail": f'{said}{{"index":7,"entry":{{}}}}', "connection": said}, client={"address": "a", "said": {"user": said}})
+    log.write()
+    (line,) = [each.line.decode() for each in export(tmp_path, form)]
+    assert line.isprintable()
+    assert line.splitlines() == [line]
+    if form == "jsonl":
+        assert makelog.jcs(json.loads(line)["entry"]) == log.entries[0]
+
+
 def test_ocsf_events_have_what_their_class_demands(log: Log) -> None:
     state = log.base.parents[2]
     events = [json.loads(line.line) for line in export(state, "ocsf")]

@@ -56,9 +56,6 @@ def state_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(OPERATIONS):
             decision = (Refusal if n % 10 == 9 else Permit)(facts.identity, operation(), GROUNDS)
             written = journal.write((decision,))
-            if written.stream_first:
-                stream.sync()
-                journal.append(written)
             await journal.wait_durable(written)
             (proof,) = journal.proofs(written)
             if isinstance(proof, Intended):

@@ -237,7 +237,8 @@ def test_a_query_is_no_sql_and_no_fts(state: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "safe"),
-    [("plain", "plain"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\u202eabc", "\\u202eabc"), ("a\\n", "a\\\\n"), ("é漢", "é漢"), ("\ud800", "\\ud800"), ("\x9b1m", "\\x9b1m")],
+    [("plain", "plain"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\u202eabc", "\\u202eabc"), ("a\\n", "a\\\\n"), ("é漢", "é漢"), ("\ud800", "\\ud800"), ("\x9b1m", "\\x9b1m"),
+     ("a\u3164\ufe0f", "a\\u3164\\ufe0f"), ("\u034f", "\\u034f"), ("☎️", "☎️"), ("1️⃣", "1️⃣"), ("\U000e0100", "\\U000e0100")],
 )  # fmt: skip
 def test_strangers_text_is_spelled_out(text: str, safe: str) -> None:
     assert printable(text) == safe

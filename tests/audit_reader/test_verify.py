@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -186,8 +187,8 @@ BROKEN_RULES: dict[str, tuple[Callable[[list[bytes]], None], str, str]] = {
     "another version": (edit(20, v=2), "tampered", "version"),
     "a repeated id": (lambda e: edit(20, id=json.loads(e[5])["id"])(e), "tampered", "its id is that of entry 5"),
     "a clock set back": (edit(20, mono=3), "tampered", "forward"),
-    "an outcome twice": (lambda e: e.insert(len(e), jcs({**json.loads(e[3]), "id": makelog.uuid7(999_999), "mono": 10**9})), "tampered", "closes no open"),
-    "no outcome": (lambda e: e.pop(intents(e)[4] + 1), "incomplete", "outcomes are missing"),
+    "an outcome twice": (lambda e: e.insert(len(e), jcs({**json.loads(e[3]), "id": makelog.uuid7(999_999), "mono": 10**9})), "tampered", "closes nothing that is open"),
+    "no outcome": (lambda e: e.pop(intents(e)[4] + 1), "incomplete", "have no outcome"),
     "an outcome of another session": (edit(3, session=makelog.uuid7(7)), "tampered", "another session"),
     "a gap": (edit(0, kind="gap"), "incomplete", "may be missing"),
     "another blob": (lambda e: e.__setitem__(2, e[2].replace(json.loads(e[2])["stmt"]["blob"].encode(), b"0" * 64)), "tampered", "payloads that entries name"),
@@ -277,7 +278,7 @@ def cosigned(note: bytes, witness: Signer, when: int = 1_800_000_000) -> bytes:
     return note + f"— {witness.name} ".encode() + blob + b"\n"
 
 
-def test_a_quorum_of_witnesses_is_needed_where_the_policy_says_so(log: Log) -> None:
+def test_aud_016_what_a_stolen_key_signs_lacks_the_quorum_that_the_policy_asks_for(log: Log) -> None:
     witnesses = [Signer(f"w{n}.example", seed=20 + n) for n in range(3)]
     lines, four = [f"log {log.signer.vkey}"], b"\x04"
     for n, w in enumerate(witnesses):
@@ -360,6 +361,35 @@ def test_a_hole_in_the_payloads_is_a_note_where_no_entry_names_it_and_incomplete
         assert checked(log).status == "incomplete"
     path.write_bytes(whole + b"\1\0\0\0" + b"never written by us")
     assert checked(log).status == "tampered"
+
+
+@pytest.mark.parametrize("which", ["log/checkpoint", "log/checkpoints", "log/tile/0/000", "log/tile/entries/000", "payloads/*.osp", "wal/*.wal"])
+@pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path.name), Path.mkdir])
+def test_what_never_ends_in_the_place_of_a_file_ends_the_verifier(log: Log, which: str, made: Callable[[Path], object]) -> None:
+    for path in sorted(log.base.glob(which)):
+        path.unlink()
+        made(path)
+    assert checked(log).status != "whole"
+
+
+def test_a_file_of_holes_is_not_read_to_its_end(log: Log) -> None:
+    os.truncate(max((log.base / "wal").iterdir()), 1 << 42)
+    report = checked(log)
+    assert (report.status, [problem.where for problem in report.problems]) == ("tampered", ["wal"])
+
+
+def test_a_log_that_the_policy_names_and_that_was_taken_away_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """AUD-010, of one log among several: nothing of it is left that could be wrong."""
+    logs = [small_log(tmp_path / "audit" / writer / "2026", sessions=1, operations=2) for writer in ("worker-0", "control")]
+    others = Signer("gw1-00112233445566aa/control/2026", 2), Signer("gw9-99/worker-0/2026", 3)
+    shutil.rmtree(logs[1].base.parent)
+    known = tmp_path / "policy"
+    for lines, code in (([], 0), ([others[0].vkey], 2), ([others[1].vkey], 0)):
+        known.write_text("".join(f"log {vkey}\n" for vkey in (logs[0].signer.vkey, *lines)) + "quorum none\n")
+        for options in (["--policy", str(known)], ["--vkey", logs[0].signer.vkey, "--expect", str(known)]):
+            assert main([str(tmp_path / "audit"), *options]) == code
+            assert ("the policy names it, and it is not there" in capsys.readouterr().out) is (code == 2)
+        assert main([str(logs[0].base), "--policy", str(known)]) == 0, "one log alone is asked for alone"
 
 
 def test_pruned_entries_are_whole_only_when_the_caller_allows_it(log: Log) -> None:
@@ -470,3 +500,88 @@ def test_only_the_canonical_spelling_of_an_entry_is_taken(text: str, good: bool)
 def test_parsing_an_entry_fails_in_one_way_only(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         module.parse_entry(data)
+
+
+ODD = [None, True, [], {}, [[]], -1, 1 << 52, "", "x", "2026-19-39T29:59:69.000000Z", {"blob": []}, {"chunks": 1, "bytes": 0, "head": []}]
+
+
+def test_whatever_a_writer_with_the_key_puts_into_an_entry_is_told_and_never_raised(log: Log) -> None:
+    """Every member of every kind of entry, and what stands in it, with values of every form."""
+    kinds = {json.loads(entry)["kind"]: entry for entry in log.entries}
+    odd: list[bytes] = []
+    for entry in kinds.values():
+        said = json.loads(entry) | {"redact": {"below": 1, "origin": []}, "recording": {}, "stmt": {}}
+        for name, value in itertools.product(said, ODD):
+            odd.append(jcs(said | {name: value}))
+            if isinstance(said[name], dict):
+                odd += [jcs(said | {name: said[name] | {inner: value}}) for inner in [*said[name], "blob", "chunks", "bytes", "head", "below"]]
+    report = resigned(log, lambda entries: entries.extend(odd))
+    assert report.status == "tampered"
+    assert report.size == len(log.entries)
+
+
+@pytest.mark.parametrize("line", ["\u2014 a\x0bb AAAA\n", "\u2014 a\x85b AAAAAAAA\n", "\u2014 a\u2028b AAAA\n", "\u2014 a\rb AAAA\n"])
+def test_a_signature_line_is_cut_at_newlines_alone(log: Log, line: str) -> None:
+    shown = log.base / "log" / "checkpoint"
+    note = shown.read_text()
+    shown.write_text(note + line)
+    assert checked(log).status in {"whole", "tampered"}
+    with contextlib.suppress(module.Fault):
+        assert len(module.Checkpoint.parse(shown.read_bytes()).signatures) == 2
+
+
+def test_no_file_of_a_log_is_read_without_a_bound(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_of_it(path: Path) -> bytes:
+        raise AssertionError(f"{path.name} is read whole, however long it is")
+
+    with (log.base / "log" / "tile" / "entries" / "000").open("ab") as file:
+        file.write(b"more")
+    monkeypatch.setattr(Path, "read_bytes", all_of_it)
+    assert checked(log).status == "tampered"
+
+
+DAY = {"what": "entries", "below": 256, "keep_days": 1}
+
+
+def folder_with_orders(tmp_path: Path, folder: str, orders: str, target: str = "gw1-00112233445566aa/worker-0/2026", **said: object) -> list[str]:
+    """A log without its first bundle, and beside it in `folder` one of the name `orders` that says that it was pruned."""
+    pruned = small_log(tmp_path / "audit" / "worker-0" / "2026", sessions=9, operations=18)
+    (pruned.base / "log" / "tile" / "entries" / "000").unlink()
+    shutil.rmtree(pruned.base / "wal")
+    other = Log(tmp_path / "audit" / folder / "2026", orders, seed=2)
+    other.add("anchor", anchor={"origin": orders})
+    other.add("redact", redact=DAY | {"origin": target} | said, t=said.get("t", "2026-12-24T00:00:00.000000Z"))
+    other.write()
+    lines = [(log.base / "policy").read_text().split("\n")[0] for log in (pruned, other)]
+    (tmp_path / "policy").write_text("\n".join([*lines, "quorum none", ""]))
+    return [str(tmp_path / "audit"), "--policy", str(tmp_path / "policy"), "--output", "json"]
+
+
+@pytest.mark.parametrize("folder", ["operator", "anything", "worker-9"])
+def test_the_operators_log_orders_a_prune_whatever_its_folder(tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(folder_with_orders(tmp_path, folder, "gw1-00112233445566aa/operator/2026"))
+    (report,) = [each for each in json.loads(capsys.readouterr().out) if "worker-0" in each["origin"]]
+    assert (report["status"], report["pruned"]) == ("whole", 256), report["problems"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gw1-00112233445566aa/worker-2/2026", "gw1-ffffffffffffffff/operator/2026", "gw2-00112233445566aa/operator/2026", "operator/operator/2026",
+     "gw1-00112233445566aa/operators/2026", "gw1-00112233445566aa/worker-2/operator/2026"],
+)  # fmt: skip
+def test_nobody_but_the_gateways_own_operator_orders_a_prune(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(folder_with_orders(tmp_path, "operator", name)) != 0
+    (report,) = [each for each in json.loads(capsys.readouterr().out) if "worker-0" in each["origin"]]
+    assert report["pruned"] == 0
+    assert "is missing" in report["problems"][0]["what"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"keep_days": 1_000_000}, {"keep_days": 36_501}, {"keep_days": 0}, {"keep_days": "1"}, {"keep_days": []}, {"t": "2026-19-39T29:59:69.000000Z"}]
+)
+def test_a_prune_by_days_or_times_that_there_are_not_is_no_prune(
+    tmp_path: Path, said: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(folder_with_orders(tmp_path, "operator", "gw1-00112233445566aa/operator/2026", **said)) == 1
+    (report,) = [each for each in json.loads(capsys.readouterr().out) if "worker-0" in each["origin"]]
+    assert report["status"] == "tampered"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.audit import mirror as mirror_module
 from ostiary.audit.mirror import NotFetched, mirror
 from ostiary.audit.verify import Policy
 from ostiary.cli.main import main
@@ -101,3 +102,65 @@ def test_a_list_that_has_grown_since_is_cut_where_the_checkpoint_is(log: Log, tm
     with published(log.base / "log") as url:
         mirror(url, tmp_path / "copy", policy)
     assert (tmp_path / "copy" / "checkpoints").read_text() == first
+
+
+class Garbage(Quiet):
+    """Says no status that HTTP knows."""
+
+    def do_GET(self) -> None:
+        self.wfile.write(b"\x00\x01garbage\r\n\r\n")
+        self.close_connection = True
+
+
+class Cut(Quiet):
+    """Ends in the middle of a chunk."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"ff\r\nnot as much")
+        self.close_connection = True
+
+
+@pytest.mark.parametrize("handler", [Garbage, Cut])
+def test_an_answer_that_is_no_http_is_incomplete(log: Log, handler: type[Quiet], capsys: pytest.CaptureFixture[str]) -> None:
+    with published(log.base / "log", handler) as url:
+        assert main(["audit", "verify", url, "--policy", str(log.base / "policy")]) == 2
+    assert "cannot be fetched" in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_a_strange_signature_line_raises_nothing(log: Log) -> None:
+    with (log.base / "log" / "checkpoint").open("a") as file:
+        file.write("\u2014 a\x0bb AAAA\n")
+    assert verified(log) == 1
+
+
+def test_a_url_that_is_none_is_told(log: Log) -> None:
+    assert main(["audit", "verify", "http://[/", "--policy", str(log.base / "policy")]) == 2
+
+
+def test_what_may_be_pruned_and_for_how_long_holds_for_a_url_too(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    (log.base / "log" / "tile" / "entries" / "000").unlink()
+    assert verified(log) == 2
+    assert verified(log, "--min-index", "256") == 0
+    assert verified(log, "--min-index", "256", "--keep-days", "30") == 1
+    assert "no entry says that they were pruned" in capsys.readouterr().out
+
+
+def test_tree_only_is_tree_only_over_http(log: Log) -> None:
+    (log.base / "log" / "checkpoints").unlink()
+    assert verified(log, "--tree-only") == 0
+    assert verified(log, "--min-index", "1") == 2
+
+
+def test_the_list_of_checkpoints_is_never_held_whole(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    get = mirror_module._get
+    monkeypatch.setattr(mirror_module, "_get", lambda base, name, most: asked.append(name) or get(base, name, most))
+    with published(log.base / "log") as url:
+        mirror(url, tmp_path / "copy", Policy.parse((log.base / "policy").read_text()))
+    assert "checkpoint" in asked
+    assert "checkpoints" not in asked

@@ -235,6 +235,14 @@ def test_a_refused_login_is_written_however_long_its_claims_are():
     assert read["login"] == {"reason": "NO_TOKEN", "status": "denied"}
 
 
+def test_a_login_belongs_to_the_task_of_who_was_proved(make):
+    encoder = Encoder("gw1/w0", Ids().next(), str)
+    about = {"said": Said(address="127.0.0.1:5"), "connection": "orders-db", "reason": "NOT_PERMITTED"}
+    read = json.loads(encoder.login(Ids().next(), 1, 1, who=make.identity(), **about))
+    assert read["task"] == "run-7"
+    assert "task" not in json.loads(encoder.login(Ids().next(), 1, 1, who=make.identity(task=None), **about))
+
+
 def test_ids_grow_and_never_repeat_even_when_the_clock_goes_back():
     ids = Ids()
     made = [

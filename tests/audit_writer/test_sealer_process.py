@@ -18,6 +18,7 @@ from ostiary.audit.tree import Frontier, leaf_hash
 from ostiary.audit.wal import frames, segments
 from ostiary.audit.writer import MESSAGE
 from ostiary.model.errors import ConfigError
+from ostiary.testing.waiting import wait_until as until
 
 
 def run(coroutine):
@@ -52,12 +53,6 @@ def checked(house) -> int:
     assert kept == entries[: last.size]
     assert max(sizes) == last.size
     return last.size
-
-
-async def until(condition, seconds=20):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - another process sets no Event
-            await asyncio.sleep(0.01)
 
 
 def test_a_running_log_is_signed_and_at_the_end_all_of_it(house, make, link):

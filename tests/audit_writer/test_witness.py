@@ -28,6 +28,7 @@ from ostiary.audit.verify import Policy
 from ostiary.audit.verify import verify as verify_log
 from ostiary.audit.witness import Witness, make_witness
 from ostiary.model.errors import ConfigError, LogFailed
+from ostiary.testing.endpoint import Endpoint
 
 LOG = Signer("log.example/1", bytes(32))
 
@@ -301,20 +302,13 @@ def test_aud_014_two_histories_with_the_same_key_are_found(house, link, watched,
     assert "forked" in capfd.readouterr().err
 
 
-class Silent(http.server.BaseHTTPRequestHandler):
+class Silent(Endpoint):
     """A witness that answers what it is told to."""
 
     answer: Callable[[], tuple[int, bytes]]
 
-    def do_POST(self) -> None:
-        status, body = type(self).answer()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+        self.say(*type(self).answer())
 
 
 @contextlib.contextmanager

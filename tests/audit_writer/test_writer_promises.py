@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.app.common import record
 from ostiary.audit.entries import SessionEntries
 from ostiary.audit.journal import Journal
 from ostiary.audit.keys import ensure_origin
@@ -35,6 +37,19 @@ def stored(house) -> list[bytes]:
 
 def numbered(n: int, size: int = 300) -> bytes:
     return b'{"n":%d,"x":"%s"}' % (n, b"x" * size)
+
+
+def test_an_entry_of_the_gateways_own_waits_for_a_disk_that_is_slow_for_a_moment(house, monkeypatch):
+    async def start():
+        log, disk = house.open(patience=0.1), Disk(monkeypatch)
+        await log.writer.flush()
+        disk.free.clear()
+        asyncio.get_running_loop().call_later(0.5, disk.free.set)
+        await record(log, "config", {"config": {"action": "start"}})
+        assert log.writer.durable == log.writer.size
+        await log.writer.close()
+
+    run(start())
 
 
 def test_a_burst_of_a_hundred_thousand_loses_nothing(house):
@@ -217,6 +232,36 @@ def test_a_failed_sync_is_final_and_the_tail_keeps_what_is_in_doubt(house, monke
     monkeypatch.undo()
     run(again())
     assert stored(house)[1] == numbered(0)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced", "its folder removed", "removed, and linked elsewhere"])
+def test_what_is_written_to_a_file_that_nobody_will_find_is_no_record(house, how):
+    async def lose():
+        log = house.open()
+        writer = log.writer
+        await writer.flush()
+        (path,) = [segment.path for segment in segments(house.wal)]
+        match how:
+            case "moved":
+                path.rename(house.state / "elsewhere")
+            case "its folder removed":
+                shutil.rmtree(house.wal)
+            case _:
+                if how.endswith("elsewhere"):
+                    os.link(path, house.state / "elsewhere")
+                path.unlink()
+                if how == "replaced":
+                    path.write_bytes(bytes(100))
+        index = writer.append(numbered(0))
+        with pytest.raises(LogFailed, match="removed"):
+            await writer.wait_durable(index)
+        with pytest.raises(LogFailed, match="removed"):
+            writer.append(numbered(1), closing=True)
+        assert writer.health is Health.FAILED
+        with contextlib.suppress(LogFailed, OSError):
+            await writer.close()
+
+    run(lose())
 
 
 def test_a_full_ring_leaves_room_for_what_must_be_closed(house, monkeypatch):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import io
 import json
 import os
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.aws.account import Account
+from tests.aws.account import WATCH, Account, account
 from tests.aws.wire import Reply, ask, send, signed
 
 CORPUS = Path(__file__).parents[1] / "attacks" / "attacks.jsonl"
@@ -308,16 +311,65 @@ def test_aws_031_environments_and_user_data_are_masked(shared: Account) -> None:
     assert answer["taskDefinition"]["containerDefinitions"][0]["name"] == "c"
 
 
+def test_aws_031_in_lambda_codebuild_and_ec2(shared: Account) -> None:
+    iam = shared.direct("iam")
+    role = iam.create_role(RoleName="runs", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("f.py", "")
+    shared.direct("lambda").create_function(
+        FunctionName="env", Runtime="python3.12", Role=role, Handler="f.f", Code={"ZipFile": packed.getvalue()},
+        Environment={"Variables": {"PASSWORD": "hunter2-sentinel"}},
+    )  # fmt: skip
+    shared.direct("codebuild").create_project(
+        name="env", source={"type": "S3", "location": "b/k"}, artifacts={"type": "NO_ARTIFACTS"}, serviceRole=role,
+        environment={"type": "LINUX_CONTAINER", "image": "i", "computeType": "BUILD_GENERAL1_SMALL",
+                     "environmentVariables": [{"name": "PASSWORD", "value": "hunter2-sentinel"}]},
+    )  # fmt: skip
+    ec2 = shared.direct("ec2")
+    machine = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, UserData="#!hunter2-sentinel")["Instances"][0]["InstanceId"]
+    functions, builds, machines = shared.client("lambda"), shared.client("codebuild"), shared.client("ec2")
+    answers = [
+        functions.get_function_configuration(FunctionName="env"), functions.get_function(FunctionName="env"), functions.list_functions(),
+        builds.batch_get_projects(names=["env"]), machines.describe_instance_attribute(InstanceId=machine, Attribute="userData"),
+    ]  # fmt: skip
+    said = json.dumps(answers, default=str)
+    assert "hunter2-sentinel" not in said
+    assert base64.b64encode(b"#!hunter2-sentinel").decode() not in said
+    assert "PASSWORD" in said
+    kept = b"".join(content for _, content in shared.gateway.written())
+    assert b"hunter2-sentinel" not in kept
+
+
 def test_aws_033_a_redirect_is_told_and_never_followed(shared: Account, heard: list[str]) -> None:
-    reply = ask(shared, "GET", "/nowhere-at-all/k", host="s3.amazonaws.com")
-    assert reply.status == 404
-    assert "location" not in reply.headers
-    assert len(heard) == 1
+    for status in ("301 Moved Permanently", "307 Temporary Redirect"):
+        body = b"<Error><Code>PermanentRedirect</Code><Endpoint>bucket.s3.evil.example</Endpoint></Error>"
+        WATCH.says = (status, [("Location", "http://bucket.s3.evil.example/k"), ("Content-Type", "application/xml")], body)
+        try:
+            reply = ask(shared, "GET", f"/plain/moved-{status[:3]}", host="s3.amazonaws.com")
+        finally:
+            WATCH.says = None
+        assert reply.status == int(status[:3])
+        assert "location" not in reply.headers, "an SDK that follows would sign for it"
+    assert len(heard) == 2
 
 
 def test_aws_035_the_name_of_a_session_is_the_gateways_to_say(shared: Account, heard: list[str]) -> None:
     assert form(VENDING[1][1], "sts.amazonaws.com", shared).status == 403
     assert heard == []
+
+
+def test_aws_035_nor_where_the_operator_lets_roles_be_assumed(moto: str) -> None:
+    with account(moto, danger_hands_out=["sts:AssumeRole"]) as made:
+        WATCH.begin()
+        sts, role = made.client("sts"), "arn:aws:iam::123456789012:role/r"
+        for named in ({"RoleSessionName": "alice"}, {"RoleSessionName": "ana", "SourceIdentity": "alice"}):
+            with pytest.raises(ClientError, match="says who acts, and has to be ana"):
+                sts.assume_role(RoleArn=role, **named)
+        assert WATCH.lines == []
+        answer = sts.assume_role(RoleArn=role, RoleSessionName="ana", SourceIdentity="ana")
+        assert answer["AssumedRoleUser"]["Arn"].endswith("/ana")
+        assert set(answer["Credentials"]["SecretAccessKey"]) == {"*"}, "and what it is good for is masked all the same"
 
 
 def test_aws_036_a_multipart_upload_of_100_mb_works(shared: Account, tmp_path: Path) -> None:

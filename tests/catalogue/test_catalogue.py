@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from ostiary.catalogue import Catalogue, read_snapshot
+from ostiary.catalogue.queries import STAMPS
+from ostiary.catalogue.read import look
 from ostiary.driver.side import QueryFailed, Side
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
@@ -140,9 +143,12 @@ def test_protection_spreads_over_views_and_partitions(snapshot: Snapshot) -> Non
         return Protected("public", table, column, f"{table}-class", Strategy.LAST4)
 
     protected = ProtectedColumns((entry("t", "c"), entry("p1", "s"), entry("t", "gone")), snapshot)
-    where = {(snapshot.relations[oid].name, number) for oid, number in protected.by_column}
-    assert where == {("t", 3), ("v", 1), ("v", 2), ("vv", 1), ("p", 2), ("p1", 2)}
+    named = {(snapshot.relations[oid], number) for oid, number in protected.by_column}
+    where = {(relation.name, number) for relation, number in named if relation.schema != "pg_catalog"}
+    assert where == {("t", 3), ("v", 2), ("vv", 1), ("p", 2), ("p1", 2)}
     assert [each.column for each in protected.missing] == ["gone"]
+    others = {column.name for relation, number in named for column in relation.columns if column.number == number} & {"query", "pid"}
+    assert others == {"query"}  # of pg_stat_activity: what others wrote
 
 
 # --- keeping it ---
@@ -198,6 +204,52 @@ def test_nothing_is_read_again_when_nothing_changed(postgres: Peer, database: st
         assert catalogue.current() is first
 
     with_catalogue(connection(postgres), story)
+
+
+def test_whoever_asks_what_is_now_is_told_of_what_was_made_elsewhere_and_shares_the_look(postgres: Peer, database: str) -> None:
+    async def story(catalogue: Catalogue) -> None:
+        first = await catalogue.refresh()
+        postgres.psql("create table elsewhere(a int)", DATABASE)
+        assert await catalogue.refresh() is first
+        now = time.monotonic()
+        second, third = await asyncio.gather(catalogue.refresh(since=now), catalogue.refresh(since=now))
+        assert ("public", "elsewhere") in second.relation_oids
+        assert third is second
+        assert catalogue.current() is second
+        postgres.psql("drop table elsewhere", DATABASE)
+
+    with_catalogue(connection(postgres), story)
+
+
+def test_a_look_where_nothing_was_committed_asks_for_no_stamps(postgres: Peer, database: str) -> None:
+    async def story() -> None:
+        heard: list[str] = []
+        side = await Side.open(connection(postgres), None)
+        fetch_all = side.fetch_all
+
+        async def listen(statements: list[str]) -> Any:
+            heard.extend(statements)
+            return await fetch_all(statements)
+
+        side.fetch_all = listen  # type: ignore[method-assign]
+        try:
+            known = await look(side, None)
+            for done in ("create table z(a int)", "insert into z values (1)", "drop table z"):
+                postgres.psql(done, DATABASE)
+                heard.clear()
+                known = await look(side, known)
+                assert STAMPS in heard, done
+            # Whatever else the cluster does (autovacuum, say) counts as well, so one of many looks has to do.
+            for _ in range(50):
+                heard.clear()
+                known = await look(side, known)
+                if STAMPS not in heard:
+                    break
+            assert STAMPS not in heard
+        finally:
+            side.close()
+
+    asyncio.run(story())
 
 
 def test_age_makes_it_stale(postgres: Peer, database: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ostiary.cli.codes import ExitCode
 from ostiary.testing.gateway import Gateway, gateway, target
 from ostiary.testing.peers import Peer
-from ostiary.testing.pgclient import copy_data, packet, query
+from ostiary.testing.pgclient import SYNC, bind, copy_data, execute, packet, parse, query
 
 POLICY = """
 @id("everything") permit (principal, action, resource);
@@ -72,6 +72,35 @@ def test_a_session_is_run_again_in_order_with_its_parameters(gate: Gateway, post
     of_replay = [entry for entry in entries if entry.get("target", {}).get("connection") == "box" and entry["kind"] == "intent"]
     assert len(of_replay) == len(ran)
     assert {entry["who"]["sub"] for entry in of_replay} == {"ana"}
+
+
+@pytest.mark.parametrize(("number", "values"), [(9, b"9\textended\n"), (10, b"")], ids=["rows", "nothing"])
+@pytest.mark.timeout(60)
+def test_a_copy_of_the_extended_protocol_is_run_again(
+    gate: Gateway, postgres: Peer, number: int, values: bytes
+) -> None:
+    begun = parse(b"", b"copy goods (id, name) from stdin") + bind(b"", b"") + execute(b"")
+    data = copy_data(values) if values else b""
+    with gate.connect("played") as db:
+        assert not db.ask(begun + data + packet(b"c", b"") + SYNC).is_refused
+        db.query(f"select count(*) from goods where id = {number}")
+    done = again(gate, recorded(gate))
+    assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+    assert [json.loads(line)["statement"].split(" ")[0] for line in done.stdout.splitlines()] == ["copy", "select"]
+    there = postgres.psql(f"select name from goods where id = {number}", database="box").strip()
+    assert there == ("extended" if values else "")
+
+
+@pytest.mark.timeout(60)
+def test_a_copy_of_the_extended_protocol_that_fails_ends_too(gate: Gateway) -> None:
+    begun = parse(b"", b"copy goods (id, name) from stdin") + bind(b"", b"") + execute(b"")
+    with gate.connect("played") as db:
+        assert db.ask(begun + copy_data(b"no number\tx\n") + packet(b"c", b"") + SYNC).is_refused
+        assert db.ask(begun + packet(b"f", b"given up\0") + SYNC).is_refused
+        db.query("select 1")
+    done = again(gate, recorded(gate))
+    assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 3
 
 
 def test_what_differs_is_shown_and_the_rest_goes_on(gate: Gateway, postgres: Peer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -141,6 +142,20 @@ def test_what_is_on_a_legal_hold_is_not_erased_until_it_is_released(gate: Gatewa
         {"action": "hold", "name": "case-17", "reason": "court order", "session": kept},
         {"action": "release", "name": "case-17", "reason": "settled"},
     ]
+
+
+def test_holds_that_are_set_at_once_are_all_kept(gate: Gateway) -> None:
+    names = [f"at-once-{number}" for number in range(4)]
+
+    def hold(name: str) -> int:
+        return gate.run("audit", "hold", "set", name, "--person", "nobody", "--reason", "court order").returncode
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert list(pool.map(hold, names)) == [ExitCode.OK] * len(names)
+    told = gate.run("audit", "hold", "list").stdout
+    assert all(name in told for name in names)
+    for name in names:
+        assert gate.run("audit", "hold", "release", name, "--reason", "settled").returncode == ExitCode.OK
 
 
 def test_nothing_is_pruned_until_the_configuration_says_how_long_entries_are_kept(gate: Gateway) -> None:

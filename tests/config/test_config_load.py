@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.config import checks
+from ostiary.config import checks, masks
 from ostiary.config.checks import column_name
 from ostiary.config.load import _table, load, parse
-from ostiary.config.types import Config, File, split_address
+from ostiary.config.types import Config, File
+from ostiary.config.words import split_address
 from ostiary.kernel.detect import NAMES
-from ostiary.model.connections import Durability, Protected, Recording, Strategy
+from ostiary.kernel.national import NATIONAL
+from ostiary.model.connections import Detector, Durability, Protected, Recording, Strategy
 from ostiary.model.errors import ConfigError
 from ostiary.model.identity import Kind
 from ostiary.model.secrets import SecretRef
@@ -115,6 +117,11 @@ def test_a_connection_keeps_its_own_durability_else_the_logs(folder: Path) -> No
         ('"127.0.0.1:15432"', '"0.0.0.0:15432"', "listen.postgresql.tls_cert", "not on loopback"),
         ('"127.0.0.1:15432"', '"127.0.0.1:15480"', "listen.postgresql.address", "same as api.address"),
         ('"127.0.0.1:15432"', '"127.0.0.1:1"\ntls_key = "k"', "listen.postgresql.tls_cert", "tls_key is set"),
+        ('"127.0.0.1:15432"', '"127.0.0.1:1"\nclient_ca = "policy.cedar"', "listen.postgresql.client_ca", "set tls_cert"),
+        ("[policy]", '[api]\nmtls_address = "127.0.0.1:1"\n[policy]', "api.client_ca", "mtls_address is set"),
+        ("[policy]", '[api]\nclient_ca = "policy.cedar"\n[policy]', "api.mtls_address", "client_ca is set"),
+        ("[policy]", '[api]\nmtls_address = "127.0.0.1:1"\nclient_ca = "policy.cedar"\n[policy]', "api.client_ca", "set tls_cert"),
+        ("[policy]", '[api]\nmtls_address = "127.0.0.1:15432"\nclient_ca = "policy.cedar"\n[policy]', "api.mtls_address", "is the same as"),
         ('["policy.cedar"]', '["polizy.cedar"]', "policy.files[0]", "there is no file"),
         ('["policy.cedar"]', '["policy.cedar", "policy.cedar"]', "policy.files[1]", "second time"),
         ('["policy.cedar"]', "[]", "policy.files", "is empty"),
@@ -138,6 +145,12 @@ def test_a_connection_keeps_its_own_durability_else_the_logs(folder: Path) -> No
         ('class = "pci", ', "", 'connections.orders-db.protect."public.customers.card".class', "missing"),
         ('"public.customers.card"', '"customers.card"', 'connections.orders-db.protect."customers.card"', "schema.table.column"),
         ('user = "svc"', 'user = "svc"\ndetect = ["crad"]', "connections.orders-db.detect[0]", "card"),
+        ('user = "svc"', 'user = "svc"\ndetectors = { staff = { pattern = "(" } }', "connections.orders-db.detectors.staff.pattern", "RE2"),
+        ('user = "svc"', 'user = "svc"\ndetectors = { staff = { pattern = "a*" } }', "connections.orders-db.detectors.staff.pattern", "empty"),
+        ('user = "svc"', 'user = "svc"\ndetectors = { card = { pattern = "a" } }', "connections.orders-db.detectors.card", "already"),
+        ('user = "svc"', 'user = "svc"\ndetectors = { nl_bsn = { pattern = "a" } }', "connections.orders-db.detectors.nl_bsn", "already"),
+        ('user = "svc"', 'user = "svc"\ndetectors = {' + ", ".join(f'c{n} = {{ pattern = "a" }}' for n in range(33)) + "}",
+         "connections.orders-db.detectors", "at most 32"),
         ('user = "svc"', 'user = "svc"\nkey_file = "k"', "connections.orders-db.cert_file", "key_file is set"),
         ("orders-db", '"orders db"', "connections.orders db", "letters"),
         ('env = "prod"', "env = 1", "connections.orders-db.labels", "must be `str`"),
@@ -155,7 +168,15 @@ def test_a_tail_is_a_power_of_two(folder: Path) -> None:
 
 
 def test_detect_takes_the_detectors_that_there_are() -> None:
-    assert frozenset(NAMES) == checks.DETECTORS
+    assert frozenset(NAMES) == masks.DETECTORS
+    assert frozenset(NATIONAL) == masks.NATIONAL
+
+
+def test_detectors_of_ones_own_are_on_and_have_a_class(folder: Path) -> None:
+    more = 'user = "svc"\ndetect = ["card", "nl_bsn", "staff"]\ndetectors = { staff = { pattern = "EMP", class = "people" }, x = { pattern = "X" } }'
+    connection = read(folder, WHOLE.replace('user = "svc"', more)).connections["orders-db"]
+    assert connection.detect == {"card", "nl_bsn", Detector("EMP", "people"), Detector("X", "x")}
+    assert connection.detected == {"card", "nl_bsn", "people", "x"}
 
 
 def test_a_password_in_the_file_is_refused_and_never_quoted(folder: Path) -> None:

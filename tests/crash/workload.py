@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from ostiary.model.errors import OstiaryError
 from ostiary.model.proofs import Content, Intended, Masked
 from ostiary.recording.recorder import Recorder
 from ostiary.vault.keys import load_key_file
+from ostiary.vault.payload_format import PayloadTampered
+from ostiary.vault.payload_reading import Record, read_stream
 from ostiary.vault.payloads import PayloadStream
 from tests.audit_writer.conftest import GROUNDS, operation, outcome, session_facts
 
@@ -55,7 +57,7 @@ class House:
         loop = asyncio.get_running_loop()
         return open_log(
             self.state, "gw1", "w0", scrub=str, loop=loop, year=YEAR, tail_dir=self.tail,
-            tail_bytes=1 << 16, segment_bytes=6000, **options,
+            tail_bytes=1 << 16, segment_bytes=6000, redo_bytes=1000, **options,
         )  # fmt: skip
 
     @property
@@ -122,9 +124,6 @@ async def _session(log: Log, kek, plan: Plan, sealing: _Sealing, number: int) ->
         for n in range(plan.operations):
             decision = (Refusal if n % 4 == 3 else Permit)(facts.identity, operation(), GROUNDS)
             written = journal.write((decision,))
-            if written.stream_first:
-                stream.sync()
-                journal.append(written)
             try:
                 await journal.wait_durable(written)
                 (proof,) = journal.proofs(written)
@@ -154,6 +153,8 @@ class Story:
 
     reports: list[Report]
     entries: list[dict[str, object]]
+    blobs: set[str]
+    """What the recordings hold that can be read."""
 
 
 def read_back(house: House) -> Story:
@@ -165,8 +166,12 @@ def read_back(house: House) -> Story:
         await log.writer.close()
 
     asyncio.run(once())
-    reports, entries = [], []
+    reports, entries, blobs = [], [], set()
+    kek = load_key_file(house.state / "keys" / "kek-1.key")
     for folder in house.origins:
+        for path in (folder / "payloads").glob("*.osp"):
+            with contextlib.suppress(PayloadTampered):  # the header itself may not have come to the disk
+                blobs |= {record.ref.blob for record in read_stream(path, kek) if isinstance(record, Record)}
         policy = Policy.parse((folder / "policy").read_text())
         vkey_name = next(iter(policy.logs))
         key = house.state / "keys" / "signers" / f"w0-{folder.name}.key"
@@ -177,7 +182,7 @@ def read_back(house: House) -> Story:
             pass
         reports.append(verify_log(folder, policy, checksums=True))
         entries += [parse_entry(frame.entry) for segment in segments(folder / "wal") for frame in frames(segment.path)]
-    return Story(reports, entries)
+    return Story(reports, entries, blobs)
 
 
 def judge(story: Story, happened: list[str], *, power_cut: bool = False) -> None:
@@ -192,12 +197,23 @@ def judge(story: Story, happened: list[str], *, power_cut: bool = False) -> None
     intents = [entry["id"] for entry in story.entries if entry["kind"] == "intent"]
     closed = [entry["ref"] for entry in story.entries if entry["kind"] == "outcome"]
     assert sorted(map(str, intents)) == sorted(map(str, closed)), "an intent has no outcome, or two"
+    named = {ref["blob"] for entry in story.entries if entry["id"] in happened for ref in _refs(entry)}
+    assert named or not happened, "what happened names no payload"
+    assert not (lost := named - story.blobs), f"it happened, and its statement or parameters are on no disk: {lost}"
     for report in story.reports:
         wrong = [problem for problem in report.problems if problem.tampered]
         assert not wrong, wrong
         said = any(entry["kind"] in {"gap", "recover"} for entry in story.entries)
         odd = [problem for problem in report.problems if not (power_cut and said)]
         assert not odd, odd
+
+
+def _refs(value: object) -> Iterator[dict[str, str]]:
+    if isinstance(value, dict):
+        if "blob" in value:
+            yield value
+        for inner in value.values():
+            yield from _refs(inner)
 
 
 def write_all(fd: int, text: str) -> None:

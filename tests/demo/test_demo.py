@@ -22,7 +22,6 @@ from ostiary.demo.tour import Tour
 from ostiary.demo.world import DemoFailed
 from ostiary.testing.peers import process_family
 
-pytestmark = pytest.mark.xdist_group("demo")
 PATIENCE = 60.0
 
 

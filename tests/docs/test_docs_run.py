@@ -23,7 +23,6 @@ from ostiary.testing.issuer import LocalIssuer
 from ostiary.testing.peers import ServerTls, free_port, postgres_cluster
 from tests.docs.pages import MUST_BE_MARKED, blocks, script
 
-pytestmark = pytest.mark.xdist_group("demo")
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "docs" / name for name in ("postgresql.md", "masking.md", "identity.md", "audit.md", "http.md", "policy.md", "approvals.md", "alerts.md")]
 README = ROOT / "README.md"
@@ -106,7 +105,7 @@ def test_the_readme_leads_from_nothing_to_a_running_gateway(here: World, tmp_pat
         replace = {
             "15432": str(free_port()), "15480": str(free_port()), "/etc/ostiary/": f"{tmp_path}/",
             "/var/lib/ostiary": str(tmp_path / "state"), "https://idp.example.com": issuer.issuer,
-            "db.example.com:5432": f"localhost:{peer.port}",
+            "db.example.com:5432": f"localhost:{peer.port}", "[policy]\nfiles": "[audit]\nstall_ms = 10000\n\n[policy]\nfiles",
         }  # fmt: skip
         text = script(README, replace=replace, python=sys.executable, folder=tmp_path, overlay=lambda *_: None)
         run(text, tmp_path, here.environment | {"HOME": str(tmp_path)})

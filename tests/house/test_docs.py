@@ -48,6 +48,12 @@ def test_every_file_that_the_docs_name_exists() -> None:
     assert not missing, missing
 
 
+def test_every_package_stands_in_the_map() -> None:
+    there = {path.parent.name for path in (ROOT / "ostiary").glob("*/__init__.py")}
+    named = set(re.findall(r"^  (\w+)/ ", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
+    assert there == named
+
+
 def test_every_decision_says_what_it_costs() -> None:
     for page in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
         text = page.read_text()

@@ -79,13 +79,14 @@ class Service:
         for line in lower.split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        while len(held) < length:
+        came = bytearray(held)
+        while len(came) < length:
             data = sock.recv(65536)
             if not data:
                 break
             self.heard += data
-            held += data
-        return held[:length], held[length:]
+            came += data
+        return bytes(came[:length]), bytes(came[length:])
 
 
 def echo(head: bytes, body: bytes) -> bytes:

@@ -6,12 +6,9 @@ import base64
 import contextlib
 import gzip
 import hashlib
-import http.server
 import json
 import re
 import sys
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Answer, World, hear, with_token, world
 
 from ostiary.identity.jose import parse_compact
-
-
-def until(found: object, seconds: float = 20.0) -> bool:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if callable(found) and found():
-            return True
-        time.sleep(0.05)
-    return False
+from ostiary.testing.endpoint import Endpoint, served
+from ostiary.testing.waiting import until
 
 
 def test_one_connection_carries_many_requests_in_one_session(app: World) -> None:
@@ -196,27 +186,18 @@ def test_a_replayed_session_shows_requests_and_masked_answers(app: World) -> Non
 # --- gateways of their own ----------------------------------------------------------------------------------------------
 
 
-class _Tokens(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
+class _Tokens(Endpoint):
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         said = self.rfile.read(int(self.headers["Content-Length"])).decode()
         known = base64.b64decode(self.headers["Authorization"].split()[1]) == b"client-1:s3cret-of-the-target"
         body = json.dumps({"access_token": "minted-token", "expires_in": 300} if known and "client_credentials" in said else {}).encode()
-        self.send_response(200 if known else 401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.say(200 if known else 401, body)
 
 
 @pytest.fixture
 def token_endpoint() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Tokens)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/token"
-    server.shutdown()
-    server.server_close()
+    with served(_Tokens) as url:
+        yield f"{url}/token"
 
 
 @pytest.mark.parametrize("kind", ["bearer", "header", "basic", "client-credentials"])
@@ -238,6 +219,8 @@ def test_the_service_is_shown_the_configured_credential_and_nobody_else_is(kind:
         assert answer.status == 200
         heard = bytes(made.service.heard)
         assert heard.count(wanted) == 1
+        assert wanted.split()[-1] not in answer.body, "the service echoes what it was shown"
+        assert b"s3cret" not in answer.body
         assert heard.startswith(b"GET /v2/x HTTP/1.1")
         assert b"forged" not in heard
         assert not any(b"s3cret-of-the-target" in data for name, data in made.gateway.written() if "secrets" not in str(name))

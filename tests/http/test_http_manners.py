@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -10,19 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Answer, World, hear, with_token, world
 
+from ostiary.driver.http_target import HttpDestination
 from ostiary.model.connections import CredentialKind, HttpCredential, HttpUpstream
 from ostiary.model.errors import ConfigError, NotAdmitted
 from ostiary.model.results import ReplyHead
-from ostiary.model.secrets import SecretRef
+from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.http.decode import BodyReader
 from ostiary.protocols.http.messages import CHUNKED
 from ostiary.protocols.http.places import placed
+from ostiary.testing.waiting import until
 from ostiary.upstream.http_credentials import Shown
+from tests.session.test_exchange import CONNECTION
 
 GET = b"GET /x HTTP/1.1\r\nHost: app\r\n\r\n"
 POLICY = """
@@ -37,14 +42,6 @@ def hasty() -> Iterator[World]:
     """A second is all the time there is."""
     with world(POLICY, {"body_seconds": 1.0, "names": ["gw"]}, reply_seconds=1.0, detect=[], prefix="/shop") as made:
         yield made
-
-
-def until(found: Any, seconds: float = 30.0) -> Any:
-    ends = time.monotonic() + seconds
-    while not (what := found()):
-        assert time.monotonic() < ends, "it did not come"
-        time.sleep(0.05)
-    return what
 
 
 def test_who_does_not_take_an_answer_is_cut_and_gives_the_connection_back(hasty: World) -> None:
@@ -174,3 +171,51 @@ def test_a_secret_that_cannot_be_read_is_told_to_nobody_outside() -> None:
     with pytest.raises(NotAdmitted) as refused:
         Shown(held, resolve).ready()
     assert "very-secret" not in f"{refused.value} {refused.value.hint}"
+
+
+# --- whoever does not keep up ---
+
+
+def test_a_client_that_reads_nothing_makes_nobody_hold_the_answers_to_what_it_pipelines(app: World) -> None:
+    app.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 262144\r\n\r\n" + b"x" * 262_144]
+    with app.connect() as sock:
+        sock.sendall(with_token(b"GET /unread HTTP/1.1\r\nHost: app\r\n\r\n", app.gateway.token()) * 200)
+        assert until(lambda: app.service.heard.count(b"GET /unread") > 3)
+        time.sleep(2.0)
+        assert app.service.heard.count(b"GET /unread") < 100
+
+
+def test_a_connection_to_the_service_is_handed_on_with_nothing_of_its_last_client(app: World) -> None:
+    """A client that was slow at the very end of its answer leaves no connection behind that nobody reads."""
+    size = 1 << 20
+    app.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size]
+    token = app.gateway.token()
+    for _ in range(3):
+        with app.connect() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.sendall(with_token(b"GET /slow HTTP/1.1\r\nHost: app\r\n\r\n", token))
+            time.sleep(0.3)
+            assert Answer.read(hear(sock)).body == b"x" * size
+        app.service.says = []
+        assert app.ask("GET", "/next").status == 200
+        app.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size]
+
+
+def test_what_a_service_says_to_nobody_is_no_answer_to_who_asks_next() -> None:
+    """Not even where it came so lately that the loop has not read it yet."""
+
+    async def act(says: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = msgspec.structs.replace(CONNECTION.upstream, host="127.0.0.1", port=listener.getsockname()[1], tls="disable")
+            target = HttpDestination(msgspec.structs.replace(CONNECTION, upstream=place), resolve=lambda _: Secret("none"))
+            link = await target.open()
+            with (await loop.run_in_executor(None, listener.accept))[0] as service:
+                target.give_back(link, keeps=True)
+                service.sendall(says)
+                found = target.take()
+                (found or link).close()
+                return found is link
+
+    assert asyncio.run(act(b""))
+    assert not asyncio.run(act(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno"))

@@ -283,3 +283,167 @@ def test_fields_can_be_hashed_made_up_or_shown_in_part(cut: int) -> None:
 def test_without_a_key_nothing_is_left_of_what_would_be_hashed() -> None:
     for how in (Strategy.HASH, Strategy.TOKEN):
         assert masked(b'{"name":"Ana"}', rules=kept(how, Means()))[1] == b'{"name":null}'
+
+
+# --- in windows, lines and events ----------------------------------------------------------------------------------------
+
+TEXTS = st.one_of(st.text(max_size=12), st.sampled_from([SSN, f"a {SSN} b", "\\u0030", '"', "\\", "x" * 90, "07", "8-05-1120", "é{}[],:"]))
+VALUES = st.recursive(
+    st.one_of(TEXTS, st.integers(-9999, 9999), st.booleans(), st.none()),
+    lambda each: st.one_of(st.lists(each, max_size=4), st.dictionaries(TEXTS, each, max_size=4)), max_leaves=12,
+)  # fmt: skip
+
+
+def starred_in(value: object) -> object:
+    match value:
+        case str():
+            return value.replace(SSN, "*" * len(SSN))
+        case list():
+            return [starred_in(each) for each in value]
+        case dict():
+            return [[starred_in(key), starred_in(each)] for key, each in value.items()]
+        case _:
+            return value
+
+
+def pairs(text: bytes) -> object:
+    return json.loads(text, object_pairs_hook=lambda found: [list(each) for each in found])
+
+
+@settings(max_examples=300, deadline=None)
+@given(VALUES, st.booleans(), st.integers(1, 40), st.integers(1, 200))
+def test_json_in_windows_is_masked_as_json_in_one_piece(value: object, plain: bool, cut: int, held: int) -> None:
+    """Wherever the windows end; or it is withheld, for a spelling that cannot be replaced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ostiary.masking.http.MAX_HELD", held)
+        try:
+            out = masked(json.dumps(value, ensure_ascii=plain).encode(), cut=cut)[1]
+        except Unmaskable:
+            assert "\\" in json.dumps(value) or "%" in json.dumps(value) or "&" in json.dumps(value) or "=" in json.dumps(value)
+            return
+    assert pairs(out) == starred_in(value)
+
+
+def test_a_large_json_is_masked_to_its_end_and_costs_no_second_look() -> None:
+    rows = [{"id": n, "name": "x" * 50, "ssn": SSN if n == 9_000 else None, "note": "é" if n == 9_001 else "\n" if n == 9_002 else ""} for n in range(12_000)]
+    out = json.loads(masked(json.dumps(rows, ensure_ascii=False).encode(), cut=65_536)[1])
+    assert out[9_000]["ssn"] == "*" * 11
+    assert [each for each in out if each["id"] != 9_000] == [each for each in rows if each["id"] != 9_000]
+
+
+@pytest.mark.parametrize("bad", [b'{"a": tru}', b'{"a": "b\n"}', b'{"a": "\\x"}', b'{"a": "b', b"{'a': 1}", b"NaN", b'{"a": 01}'])
+def test_what_is_no_json_is_withheld_where_it_has_to_be_taken_apart(bad: bytes) -> None:
+    with pytest.raises(Unmaskable):
+        masked(b'["' + SSN.encode() + b'",' + bad + b"]")
+
+
+def flowing(kind: str, *pieces: bytes, rules: Rules = NONE) -> list[bytes]:
+    """What leaves after each piece, the end being one more."""
+    masker = ReplyMasker(frozenset({"ssn"}), rules, frozenset())
+    masker.show(frozenset())
+    list(masker.mask(ReplyHead(200, ((b"Content-Type", kind.encode()),), has_body=True, length=None, of_read=True)))
+    return [b"".join(each.frames for each in masker.mask(part) if each.content is Content.HTTP_BODY) for part in (*pieces, ReplyEnd())]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_event_leaves_when_it_has_ended_masked_by_its_fields(end: bytes) -> None:
+    said = b'event: n|id: 1|data: {"people": [{"name": "Ana"}],|data: "ssn": "078\\u002d05-1120"}||'.replace(b"|", end)
+    cut = said.index(b"name")
+    out = flowing("text/event-stream", said[:cut], said[cut:] + b": still here" + end, end, b"data: un", b"finished", rules=RULES)
+    if end == b"\r":  # a CR at the very end may be half of a CRLF: the event waits for what follows
+        out[2:4] = [out[2] + out[3], b""]
+    assert out[0] == b""
+    assert out[1].startswith(b"event: n\nid: 1\ndata: ")
+    assert b"Ana" not in out[1]
+    assert b"05-1120" not in out[1]
+    assert b"".join(out[2:4]).startswith(b": still here")
+    assert out[4:] == [b"", b"data: unfinished"]
+
+
+def test_events_and_lines_that_hold_nothing_pass_as_they_came() -> None:
+    said = b"\xef\xbb\xbf:ok\r\n\r\ndata: a\ndata:b\n\nretry: 5\n\n"
+    assert b"".join(flowing("text/event-stream", *[said[n : n + 1] for n in range(len(said))])) == said
+    lines = b'{"a": 1}\n\n{"b": "%41"}\r\nplain\n{"c'
+    assert b"".join(flowing("application/x-ndjson", *[lines[n : n + 1] for n in range(len(lines))])) == lines
+
+
+def test_a_line_leaves_when_it_has_ended() -> None:
+    out = flowing("application/x-ndjson", b'{"a": "078-05-', b'1120"}\n{"b":', b"1}\n", b'{"ssn": "\\u0030\\u0037\\u0038-05-1120"}')
+    assert out == [b"", b'{"a": "***********"}\n', b'{"b":1}\n', b"", b'{"ssn": "***********"}']
+    out = flowing("application/x-ndjson", b'{"secret": "a"}\n', b'{"secret": "b"}\n', rules=RULES)
+    assert out == [b'{"secret": null}\n', b'{"secret": null}\n', b""]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "text/javascript", "text/css"])
+def test_json_under_another_name_is_read_as_json(kind: str) -> None:
+    assert masked(b' {"secret": "s3cret", "a": 1}', kind, rules=RULES)[1] == b' {"secret": null, "a": 1}'
+    assert masked(b"[info] nothing here", kind, rules=RULES)[1] == b"[info] nothing here"
+    assert masked(b"<p>the secret: none</p>", kind, rules=RULES)[1] == b"<p>the secret: none</p>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'call({"secret": "s3cret"})', b'for(;;);{"secret":"s3cret"}', b'<script>let x = {"card" : "4111"}</script>', b"x = {'Secret': 's3cret'}",
+        b'{"secret": "s3cret"} trailing', b'{"s\\u0065cret": "s3cret"} trailing', b'"{\\"secret\\": \\"s3cret\\"}"', b"<a data-x='{&quot;secret&quot;:1}'>",
+        b"x" * 300_000 + b'{"secret": "s3cret"}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("cut", [0, 7])
+def test_text_that_names_a_protected_field_is_withheld(text: bytes, cut: int) -> None:
+    with pytest.raises(Unmaskable):
+        masked(text, "text/html", rules=RULES, cut=cut)
+
+
+@pytest.mark.parametrize("number", ["4111111111111111", "4.111111111111111e15", "41111111111111110E-1", "4111111111111111.0", "4111111111111111.00e0"])
+@pytest.mark.parametrize("more", ['"', '"\\n', '{"a": 1e400, "b": 0.5e-99999, "c": 1.50}"'])
+def test_a_number_is_judged_as_it_reads(number: str, more: str) -> None:
+    said = more.strip('"').replace('"', "'")
+    body = f'{{"n": {number}, "t": "{said}"}}'.encode()
+    out = masked(body, detect=frozenset({"card"}))[1]
+    assert json.loads(out)["n"] is None
+    assert b"1111" not in out
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/json-seq", "text/event-stream", "application/json", "text/plain"])
+@pytest.mark.parametrize("number", ["4.111111111111111e15", "4111111111111111.0", '{"n": 4.111111111111111e15}', '{"n": "4111111111111111"}'])
+@pytest.mark.parametrize("rules", [NONE, RULES])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_number_is_judged_as_it_reads_in_lines_events_sequences_and_behind_a_mark(kind: str, number: str, rules: Rules, cut: int) -> None:
+    before = {"text/event-stream": b"data: ", "application/json-seq": b"\x1e"}.get(kind, b"\xef\xbb\xbf")
+    if kind == "text/plain" and (rules is NONE or not number.startswith("{")):
+        return  # text is looked through as it stands
+    said = before + number.encode() + b"\n" + (b"\n" if kind == "text/event-stream" else b"")
+    out = masked(said, kind, detect=frozenset({"card"}), rules=rules, cut=cut)[1]
+    assert b"1111" not in out
+    assert out.startswith(before)
+
+
+# --- decoys: what the plain look finds, and another spelling takes apart ---------------------------------------------------
+
+HIDDEN = {
+    "percent": (b"078-05-1120%30%30 ", b"%30%37%38-05-1120"), "references": (b"078-05-1120&#48; ", b"&#48;78-05-1120"),
+    "escapes": (b"078-05-1120\\x30 ", b"\\x30\\x37\\x38-05-1120"), "printable": (b"078-05-1120=30 ", b"=3078-05-1120"),
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-ndjson", "application/json", "text/event-stream"])
+def test_a_value_that_is_spelled_out_is_not_offset_by_one_that_ceases_to_be_one(how: str, kind: str) -> None:
+    decoy, hidden = HIDDEN[how]
+    body = decoy * 3 + hidden
+    if "json" in kind:
+        body = b'{"t": "%b"}\n' % body.replace(b"\\", b"\\\\")
+    elif kind == "text/event-stream":
+        body = b"data: " + body + b"\n\n"
+    with pytest.raises(Unmaskable):
+        masked(body, kind)
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_nor_in_a_head(how: str) -> None:
+    decoy, hidden = HIDDEN[how]
+    head = masked(b"", "text/plain", more=((b"X-Told", decoy * 3 + hidden), (b"X-Plain", b"ssn 078-05-1120"), (b"X-Hidden", hidden)))[0]
+    assert b"X-Told: ***\r\n" in head
+    assert b"X-Hidden: ***\r\n" in head
+    assert b"X-Plain: ssn ***********\r\n" in head

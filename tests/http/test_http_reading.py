@@ -49,6 +49,26 @@ def test_a_counted_body_ends_where_it_says() -> None:
         BodyReader(Framing(5, chunked=False, until_close=False)).close()
 
 
+BLOCKS = st.lists(
+    st.sampled_from([b"Host: app", b"Host: other", b"HOST:app", b"X-A: 1", b"X-A: 1 ", b"X-A: 2", b"Content-Length: 3", b"Transfer-Encoding: chunked"]),
+    max_size=3,
+).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
+"""Of header fields; many are the same as another, or nearly."""
+
+
+@given(BLOCKS, BLOCKS, st.sampled_from([b"GET /b HTTP/1.1", b"POST /b HTTP/1.0"]))
+def test_what_the_head_before_said_never_changes_how_a_head_is_read(before: bytes, block: bytes, line: bytes) -> None:
+    last = read_request(b"GET /a HTTP/1.1\r\n" + before + b"\r\n")
+    raw = line + b"\r\n" + block + b"\r\n"
+    alone, behind = read_request(raw), read_request(raw, None if last is None else last.fields)
+    assert alone is not None
+    assert behind is not None
+    for head in (alone, behind):
+        assert (head.method, head.target, head.minor, head.raw) == (line.split()[0], b"/b", int(line.endswith(b"1")), raw)
+    assert alone.headers == behind.headers
+    assert [alone.fields.all(name) for name in (b"host", b"x-a")] == [behind.fields.all(name) for name in (b"host", b"x-a")]
+
+
 @given(st.binary(max_size=200))
 def test_a_reader_has_three_outcomes(data: bytes) -> None:
     for read in (read_request, read_response):

@@ -9,20 +9,22 @@ import socket
 import ssl
 import sys
 import threading
-import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Answer, World, echo, hear, with_token, world
 
+from ostiary.cli.binding import Binding
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.protocols.http import refusals
 from ostiary.testing.gateway import Gateway
+from ostiary.testing.waiting import until
 
 GET = b"GET /x HTTP/1.1\r\nHost: app\r\n\r\n"
 
@@ -30,14 +32,6 @@ GET = b"GET /x HTTP/1.1\r\nHost: app\r\n\r\n"
 def test_every_reason_has_an_answer() -> None:
     for reason in Reason:
         assert 400 <= refusals.failed(NotAdmitted(reason)).head.status < 600
-
-
-def until(found: Any, seconds: float = 30.0) -> Any:
-    ends = time.monotonic() + seconds
-    while not (what := found()):
-        assert time.monotonic() < ends, "it did not come"
-        time.sleep(0.02)
-    return what
 
 
 def call_api(gateway: Gateway, path: str, token: str = "", *, form: dict[str, str] | None = None, body: Any = None) -> Any:
@@ -99,6 +93,23 @@ def test_who_is_stopped_is_out_in_the_middle_of_a_request_and_after(strict: Worl
     assert answer.status == 401
     assert len(strict.service.heard) == heard
     assert strict.records("login")[-1]["login"]["reason"] == reason
+
+
+def test_a_proof_of_a_key_is_good_on_the_connection_that_showed_it_first(strict: World) -> None:
+    """The session of a token is found again by what is shown: a proof that was seen on its way must not be a way into it."""
+    binding = Binding()
+    api = f"http://127.0.0.1:{strict.gateway.api_port}"
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": strict.gateway.token("rita")}
+    form["subject_token_type"] = "urn:ietf:params:oauth:token-type:jwt"
+    answer = httpx.post(f"{api}/v1/token", data=form, headers={"dpop": binding.for_exchange(api)}, trust_env=False)
+    shown = binding.for_connection(answer.json()["access_token"], "app")
+    strict.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"]
+    with strict.connect() as sock:
+        for _ in range(2):
+            sock.sendall(with_token(GET, shown))
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert Answer.read(strict.say(GET, token=shown)).status == 401
+    strict.service.says = []
 
 
 def test_a_budget_of_bytes_holds_back_the_answer_that_is_too_much(strict: World) -> None:
@@ -204,3 +215,32 @@ def test_tls_on_both_sides_with_a_certificate_of_the_gateways_own(tmp_path: Path
         tried = made.gateway.run("connections", "test", "app", "-c", str(made.gateway.config))
         assert tried.returncode == 0, tried.stdout + tried.stderr
         assert "HTTP at" in tried.stdout
+
+
+def test_each_request_of_a_connection_counts_for_its_own_token_host_and_fields(strict: World) -> None:
+    """What was worked out of the fields of one request holds for the next only where it says the same."""
+    ana, bob = strict.gateway.token("ana"), strict.gateway.token("bob")
+
+    def ask(token: str, host: str = "app", more: str = "") -> bytes:
+        return f"GET /x HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{more}\r\n".encode()
+
+    asked = [ask(ana), ask(ana), ask(bob), ask(ana, more="X-Note: 7\r\n"), ask(ana, more="X-Note: 8\r\n"), ask(ana, more="X-User: root\r\n")]
+    strict.service.heard.clear()
+    with strict.connect() as sock:
+        answers = []
+        for each in asked:
+            sock.sendall(each)
+            answers.append(Answer.read(hear(sock)))
+        assert [answer.status for answer in answers] == [200] * len(asked)
+        heard = bytes(strict.service.heard).split(b"\r\n\r\n")[:-1]
+        assert [b"X-Note: 7" in each for each in heard] == [False, False, False, True, False, False]
+        assert [b"X-Note: 8" in each for each in heard] == [False, False, False, False, True, False]
+        assert not any(b"X-User" in each for each in heard)
+        sock.sendall(ask(ana, "elsewhere"))
+        assert Answer.read(hear(sock)).status == 421
+    with strict.connect() as sock:
+        for token, status in ((bob, 200), ("x" * len(bob), 401)):
+            sock.sendall(ask(token))
+            assert Answer.read(hear(sock)).status == status
+    whose = [entry["who"]["sub"] for entry in strict.gateway.entries() if entry["kind"] == "intent"][-7:]
+    assert whose == ["ana", "ana", "bob", "ana", "ana", "ana", "bob"]

@@ -26,6 +26,7 @@ from conftest import Answer, World, hear, world
 from ostiary.kernel import websocket as ws
 from ostiary.model.errors import PeerMisbehaved
 from ostiary.model.results import SocketMessage
+from ostiary.testing.waiting import until
 
 POLICY = """
 permit (principal, action, resource);
@@ -92,14 +93,6 @@ def opened(app: World, path: str = "/chat", **more: Any) -> Iterator[ClientConne
     token = {"Authorization": f"Bearer {app.gateway.token()}"}
     with connect(f"ws://127.0.0.1:{app.port}/app{path}", additional_headers=token, **more) as link:
         yield link
-
-
-def until(found: Any, seconds: float = 20.0) -> Any:
-    ends = time.monotonic() + seconds
-    while not (what := found()):
-        assert time.monotonic() < ends, "it did not come"
-        time.sleep(0.02)
-    return what
 
 
 def handshake(app: World, path: bytes = b"/app/chat", key: bytes = KEY, more: bytes = b"", version: bytes = b"13") -> bytes:

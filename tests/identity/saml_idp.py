@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from lxml import etree
-from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureMethod, XMLSigner
+from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureMethod, SignatureReference, XMLSigner
 
 P = "urn:oasis:names:tc:SAML:2.0:protocol"
 A = "urn:oasis:names:tc:SAML:2.0:assertion"
 DS = "http://www.w3.org/2000/09/xmldsig#"
+XS = "http://www.w3.org/2001/XMLSchema"
+EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 NS = {"p": P, "a": A, "ds": DS}
 ISSUER = "https://idp.example.com/saml"
 BASE = "https://gw1.example"
@@ -31,8 +33,8 @@ def stamp(seconds: float) -> str:
     return dt.datetime.fromtimestamp(time.time() + seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def new_certificate(name: str = "idp") -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
-    key = rsa.generate_private_key(65537, 2048)
+def new_certificate(name: str = "idp", key: Any = None) -> tuple[Any, x509.Certificate]:
+    key = key or rsa.generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
@@ -40,7 +42,18 @@ def new_certificate(name: str = "idp") -> tuple[rsa.RSAPrivateKey, x509.Certific
     return key, made.not_valid_after(now + dt.timedelta(days=30)).sign(key, hashes.SHA256())
 
 
-class LaxSigner(XMLSigner):
+class Signer(XMLSigner):
+    """Says of enveloped signatures, too, which prefixes it took in: signxml takes them in and does not say so."""
+
+    def _build_transforms_for_reference(self, *, transforms_node: Any, reference: Any, exclude_c14n_transform_element: bool = True) -> None:
+        super()._build_transforms_for_reference(
+            transforms_node=transforms_node, reference=reference, exclude_c14n_transform_element=exclude_c14n_transform_element
+        )
+        if reference.inclusive_ns_prefixes:
+            etree.SubElement(transforms_node[-1], f"{{{EXCLUSIVE}}}InclusiveNamespaces", PrefixList=" ".join(reference.inclusive_ns_prefixes))
+
+
+class LaxSigner(Signer):
     """Signs with whatever it is told to: an attacker's signer has no scruples."""
 
     def check_deprecated_methods(self) -> None:
@@ -98,9 +111,11 @@ class SamlIdp:
         )
         return etree.fromstring(text)
 
-    def sign(self, element: etree._Element, *, sha1: bool = False, key: Any = None, cert: Any = None) -> etree._Element:
+    def sign(
+        self, element: etree._Element, *, sha1: bool = False, key: Any = None, cert: Any = None, prefixes: str = "", signed_info: str = ""
+    ) -> etree._Element:
         """`element`, which has an ID, with an enveloped signature behind its Issuer."""
-        signer = (LaxSigner if sha1 else XMLSigner)(
+        signer = (LaxSigner if sha1 else Signer)(
             signature_algorithm=SignatureMethod.RSA_SHA1 if sha1 else SignatureMethod.RSA_SHA256,
             digest_algorithm=DigestAlgorithm.SHA1 if sha1 else DigestAlgorithm.SHA256,
             c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
@@ -108,7 +123,16 @@ class SamlIdp:
         placeholder = etree.Element(f"{{{DS}}}Signature", {"Id": "placeholder"}, nsmap={"ds": DS})
         element.insert(1, placeholder)
         chain = [(cert or self.certificate).public_bytes(Encoding.PEM).decode()]
-        return signer.sign(element, key=key or self.key, cert=chain, reference_uri=element.get("ID"))
+        covers = SignatureReference(URI=f"#{element.get('ID')}", inclusive_ns_prefixes=prefixes.split())
+        return signer.sign(element, key=key or self.key, cert=chain, reference_uri=[covers], inclusive_ns_prefixes=signed_info.split())
+
+    def okta(self, request: str, where: str, *, signed_info: str = "", **over: Any) -> etree._Element:
+        """A good response whose assertion uses the prefix `xs` in values alone; it is declared at the element `where`."""
+        tag = "Assertion" if where == "Response" else where
+        text = self.assertion(request, **over).replace(f"<saml:{tag}", f'<saml:{tag} xmlns:xs="{XS}"', 1)
+        document = self.response(request, "", destination=f'xmlns:xs="{XS}"' if where == "Response" else "")
+        document.append(self.sign(etree.fromstring(text), prefixes="xs", signed_info=signed_info))
+        return etree.fromstring(etree.tostring(document))
 
     def signed(self, request: str, *, response: dict[str, Any] | None = None, **over: Any) -> etree._Element:
         """A good response: its assertion is signed."""

@@ -20,7 +20,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
-from ostiary.cli.aws_identity import sign
+from ostiary.cli.aws_identity import presigned, sign
+from ostiary.cli.codes import CommandFailed
 from ostiary.identity.aws import ISSUER, NONCE_SECONDS, AwsLogin
 from ostiary.identity.tokens import Proved
 from ostiary.model.errors import NotAdmitted, Reason
@@ -259,6 +260,17 @@ def test_only_the_roles_that_are_named_may_come(one_sts: Sts, world: World) -> N
     with pytest.raises(NotAdmitted, match="role does not hold"):
         World(one_sts, roles=frozenset({"reader"})).verify()
     assert world.sts is one_sts
+
+
+def test_nothing_is_signed_for_a_gateway_that_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    said = {"nonce": "n", "audience": "https://real.example", "endpoint": "https://sts.eu-west-1.amazonaws.com"}
+    monkeypatch.setattr("ostiary.api.client.nonce", lambda *_, **__: said)
+    for url in ("https://evil.example", "https://real.example.evil", "http://real.example", "https://real.example:8443"):
+        with pytest.raises(CommandFailed, match=r"meant for https://real\.example"):
+            presigned(url, None)
+    assert presigned("https://real.example/", None)[1] == "n"
 
 
 def test_a_role_logs_in_with_the_command_line_and_is_on_record(one_sts: Sts, world: World, postgres) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -190,6 +192,12 @@ def test_an_algorithm_is_the_keys_and_never_the_tokens():
     assert pin(public(ECKey.generate_key("P-384")), ALL).alg == "ES384"
 
 
+def test_a_bundle_of_spiffe_is_a_key_set():
+    key = ECKey.generate_key("P-256")
+    bundle = {"keys": [public(key, kid="a", use="jwt-svid"), public(key, kid="b", use="x509-svid", x5c=["MII"])], "spiffe_sequence": 1, "spiffe_refresh_hint": 300}
+    assert [(each.kid, each.alg) for each in ring_from(json.dumps(bundle).encode(), ("ES256",)).keys] == [("a", "ES256")]
+
+
 def tiny_rsa(bits: int) -> dict:
     numbers = rsa.generate_private_key(public_exponent=65537, key_size=bits).public_key().public_numbers()
     return {
@@ -200,6 +208,18 @@ def tiny_rsa(bits: int) -> dict:
 
 
 BAD_RSA = RSAKey.generate_key(2048)
+MODULUS = BAD_RSA.get_op_key("verify").public_numbers().n
+SMALL_ORDER = (
+    "0000000000000000000000000000000000000000000000000000000000000000", "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+)  # fmt: skip
+"""The y of points of order 1, 2, 4 and 8, little-endian, and two of them spelled beyond the field (RFC 8032, 5.1.3)."""
+
+
+def rsa_of(modulus: int) -> str:
+    return encode_base64url(modulus.to_bytes((modulus.bit_length() + 7) // 8))
 
 
 @pytest.mark.parametrize(
@@ -223,12 +243,21 @@ BAD_RSA = RSAKey.generate_key(2048)
         public(BAD_RSA, alg="RS1"),
         public(BAD_RSA, alg=["RS256"]),
         public(BAD_RSA, use="enc"),
+        public(BAD_RSA, use="x509-svid"),
         public(BAD_RSA, key_ops=["sign"]),
         public(BAD_RSA, key_ops="verify"),
         public(BAD_RSA, kty="rsa"),
         public(BAD_RSA, kty="RSA", crv="P-256"),
         public(BAD_RSA, kid=5),
         public(BAD_RSA, kid=""),
+        public(BAD_RSA, n=rsa_of(MODULUS + 1)),
+        public(BAD_RSA, n=rsa_of(MODULUS // 3 * 3)),
+        public(BAD_RSA, n=rsa_of(((1 << 1024) + 643) ** 2)),
+        public(BAD_RSA, n=rsa_of((1 << 2048) - 1)),
+        public(BAD_RSA, p="AQAB"),
+        public(BAD_RSA, q="AQAB"),
+        public(BAD_RSA, dp="AQAB"),
+        public(BAD_RSA, oth=[]),
         BAD_RSA.as_dict(private=True),
         OctKey.generate_key(256).as_dict(private=True),
         public(ECKey.generate_key("P-256"), crv="P-384"),
@@ -251,6 +280,15 @@ BAD_RSA = RSAKey.generate_key(2048)
 def test_a_key_that_is_weak_or_of_another_use_is_left_out(jwk):
     with pytest.raises(UnusableKey):
         pin(jwk, ALL)
+
+
+@pytest.mark.parametrize("y", SMALL_ORDER)
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_key_with_which_anybody_can_sign_is_left_out(y, sign):
+    raw = bytearray.fromhex(y)
+    raw[31] |= sign
+    with pytest.raises(UnusableKey):
+        pin({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": encode_base64url(bytes(raw))}, ALL)
 
 
 def test_two_keys_under_one_id_are_both_left_out_and_the_rest_serve():
@@ -328,6 +366,29 @@ def test_a_discovery_document_that_lies_is_refused(house, over):
         fetch(plain(house))
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "localhost.", "LOCALHOST", "db.localhost", "127.0.0.1", "127.1", "127.0.0.1.", "2130706433", "0x7f000001", "0177.0.0.1", "0.0.0.0", "0",
+        "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]", "169.254.169.254", "0xa9fea9fe", "[fe80::1]", "[::ffff:169.254.169.254]", "224.0.0.1",
+    ],
+)  # fmt: skip
+def test_a_remote_issuer_sends_nobody_to_this_machine_or_its_link(host):
+    async def document() -> AsyncIterator[bytes]:
+        yield json.dumps({"issuer": "https://idp.example", "jwks_uri": f"https://{host}:8443/keys"}).encode()
+
+    def told(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=document())
+
+    async def ask() -> str:
+        source = HttpSource(Issuer(issuer="https://idp.example", audience="a", kind=Kind.HUMAN, algorithms=("EdDSA",)))
+        async with httpx.AsyncClient(transport=httpx.MockTransport(told)) as client:
+            return await source._discover(client)
+
+    with pytest.raises(FetchFailed, match="this machine"):
+        asyncio.run(ask())
+
+
 def test_no_redirect_is_followed(house):
     house.idp.documents["/elsewhere"] = json.dumps(house.idp.jwks()).encode()
     house.idp.redirects["/jwks.json"] = f"{house.idp.issuer}/elsewhere"
@@ -337,7 +398,7 @@ def test_no_redirect_is_followed(house):
 
 def test_a_huge_key_set_is_not_read_to_its_end(house):
     house.idp.documents["/jwks.json"] = b'{"keys": [' + b" " * (4 * MAX_DOCUMENT) + b"]}"
-    with pytest.raises(FetchFailed, match="larger"):
+    with pytest.raises(FetchFailed, match="too large"):
         fetch(plain(house))
 
 

@@ -1,15 +1,23 @@
-"""What an issuer's token endpoint may answer: no more of it is held than is wanted."""
+"""What an issuer's token endpoint may answer, and what it is not asked with."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from ostiary.identity.issuers import issuer_from
 from ostiary.identity.jwks import FetchFailed
-from ostiary.identity.oidc import MAX_ANSWER, _post
+from ostiary.identity.oidc import MAX_ANSWER, Attempt, Login, _post
+from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.model.secrets import Secret, SecretRef
+from ostiary.vault.references import resolve
 
 
 class Endless(httpx.AsyncByteStream):
@@ -49,3 +57,17 @@ def test_an_answer_that_would_have_to_be_unpacked_is_refused() -> None:
 def test_a_small_answer_comes_whole_whatever_its_status() -> None:
     body = httpx.ByteStream(b'{"error":"invalid_grant"}')
     assert post(httpx.Response(400, stream=body)) == (400, b'{"error":"invalid_grant"}')
+
+
+def test_a_client_secret_that_cannot_be_read_is_a_refusal_and_says_nothing_of_the_person(tmp_path: Path) -> None:
+    table = {"issuer": "https://idp.example", "audience": "ostiary", "jwks_url": "https://idp.example/jwks", "kind": "human", "algorithms": ["EdDSA"]}
+    tokens: Any = None
+    secret = partial(resolve, SecretRef("file", str(tmp_path / "gone")))
+    login = Login(issuer_from(table), tokens, client_id="ostiary", client_secret=secret, scopes=())
+    login._known, login._known_at = {"token_endpoint": "https://idp.example/token"}, time.monotonic()
+    attempt = Attempt("state", "nonce", "verifier", "https://gw.example/oauth/callback")
+    for ask in (lambda: login.finish(attempt, "code", None, 0.0), lambda: login.is_good_still(Secret("refresh"))):
+        with pytest.raises(NotAdmitted) as refused:
+            asyncio.run(ask())
+        assert refused.value.reason is Reason.ISSUER_UNREACHABLE
+        assert "gone: there is no such file" in refused.value.detail

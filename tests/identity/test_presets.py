@@ -34,6 +34,23 @@ GCP = {"azp": "112010400000000710080", "sub": "112010400000000710080", "email": 
 GCE = GCP | {"google": {"compute_engine": {"instance_id": "1", "instance_name": "vm", "project_id": "p", "zone": "z"}}}
 
 
+# https://docs.github.com/actions/reference/openid-connect-reference: a push to a branch
+GITHUB = {
+    "sub": "repo:shop/deploy:ref:refs/heads/main", "repository": "shop/deploy", "repository_owner": "shop", "actor": "bob", "run_id": "8123",
+    "run_attempt": "1", "event_name": "push", "sha": "4f2c", "ref": "refs/heads/main", "runner_environment": "github-hosted",
+}  # fmt: skip
+# https://docs.gitlab.com/ci/secrets/id_token_authentication/: a pipeline of a push
+GITLAB = {
+    "sub": "project_path:shop/deploy:ref_type:branch:ref:main", "project_path": "shop/deploy", "user_login": "bob", "user_email": "bob@shop.example",
+    "pipeline_id": "8123", "pipeline_source": "push", "job_id": "9", "ref": "main", "sha": "4f2c",
+}  # fmt: skip
+# https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/: a bound token
+KUBERNETES = {
+    "sub": "system:serviceaccount:shop:deploy",
+    "kubernetes.io": {"namespace": "shop", "pod": {"name": "deploy-1", "uid": "u"}, "serviceaccount": {"name": "deploy", "uid": "v"}},
+}
+
+
 def proved(preset: str, claims: dict[str, Any], **settings: Any) -> Proved:
     with LocalIssuer("RS256", audience="api://ostiary") as idp:
         section = under({"preset": preset, "audience": "api://ostiary", "issuer": idp.issuer} | settings)
@@ -86,3 +103,45 @@ def test_another_projects_service_account_is_refused() -> None:
 def test_a_party_that_asked_for_the_token_is_still_looked_at_where_no_preset_says_otherwise() -> None:
     with pytest.raises(NotAdmitted, match="azp"):
         proved("kubernetes", {"sub": "system:serviceaccount:a:b", "azp": "somebody"})
+
+
+@pytest.mark.parametrize(
+    ("preset", "claims", "is_proved"),
+    [
+        ("github", GITHUB, True),
+        ("github", GITHUB | {"event_name": "workflow_dispatch"}, True),
+        ("github", GITHUB | {"run_attempt": "2"}, False),
+        ("github", GITHUB | {"event_name": "schedule"}, False),
+        ("github", GITHUB | {"event_name": "a kind of event that is new"}, False),
+        ("github", GITHUB | {"actor": "renovate[bot]"}, False),
+        ("github", {name: value for name, value in GITHUB.items() if name != "run_attempt"}, False),
+        ("gitlab", GITLAB, True),
+        ("gitlab", GITLAB | {"pipeline_source": "web"}, True),
+        ("gitlab", GITLAB | {"pipeline_source": "schedule"}, False),
+        ("gitlab", GITLAB | {"pipeline_source": "trigger"}, False),
+    ],
+)
+def test_a_run_names_its_initiator_no_stronger_than_its_token_does(preset: str, claims: dict[str, Any], is_proved: bool) -> None:
+    required = {"repository": "shop/deploy"} if preset == "github" else {"project_path": "shop/deploy"}
+    who = proved(preset, claims, required_claims=required).identity
+    assert who.initiator is not None
+    assert (who.initiator.sub, who.initiator.proved) == (claims.get("actor", "bob"), is_proved)
+    assert (who.subject, who.name, who.task, who.kind.value) == (claims["sub"], "shop/deploy", "8123", "workload")
+
+
+def test_a_run_of_another_repository_is_refused() -> None:
+    with pytest.raises(NotAdmitted, match="repository"):
+        proved("github", GITHUB | {"repository": "evil/fork"}, required_claims={"repository": "shop/deploy"})
+
+
+def test_a_pod_is_its_service_account_and_nobody_elses_token_is_one() -> None:
+    who = proved("kubernetes", KUBERNETES).identity
+    assert (who.subject, who.kind.value, who.groups, who.initiator) == ("system:serviceaccount:shop:deploy", "workload", frozenset(), None)
+    with pytest.raises(NotAdmitted, match="subject"):
+        proved("kubernetes", KUBERNETES | {"sub": "system:node:one"})
+
+
+def test_a_workload_of_spiffe_is_its_id() -> None:
+    assert proved("spiffe", {"sub": "spiffe://shop.example/ns/shop/sa/deploy"}).identity.subject == "spiffe://shop.example/ns/shop/sa/deploy"
+    with pytest.raises(NotAdmitted, match="subject"):
+        proved("spiffe", {"sub": "https://shop.example/ns/shop/sa/deploy"})

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
@@ -29,9 +30,11 @@ from tests.identity.saml_idp import (
     NS,
     THIEF_CERTIFICATE,
     THIEF_KEY,
+    XS,
     A,
     SamlIdp,
     attribute,
+    new_certificate,
     posted,
     stamp,
 )
@@ -197,6 +200,49 @@ def test_the_name_cannot_be_changed_behind_the_signature(stage):
 # --- what is signed, by whom, how ---
 
 
+def test_namespaces_that_only_values_use_are_signed_as_okta_and_opensaml_do(stage):
+    """Exclusive XML Canonicalization, 4: `xs` stands in no name, only in `xsi:type`."""
+    said = (
+        '<saml:Attribute Name="groups"><saml:AttributeValue xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">staff'
+        "</saml:AttributeValue></saml:Attribute>"
+    )
+    for where in ("Assertion", "AttributeStatement", "Response"):
+        for signed_info in ("", "xs"):
+            stage.begin()
+            document = stage.idp.okta(stage.request, where, signed_info=signed_info, attributes=said)
+            assert stage.finish(posted(document)).groups == {"staff"}
+            stage.begin()
+            document = etree.tostring(stage.idp.okta(stage.request, where, signed_info=signed_info, attributes=said)).decode()
+            stage.refuse(posted(document.replace(">staff<", ">admin<")))
+            stage.refuse(posted(document.replace('PrefixList="xs"', 'PrefixList="xsi"')))
+            stage.refuse(posted(document.replace(f'"{XS}"', '"urn:other"')))
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    ["a b c d e f g h i j k l m n o p q", "x:y", "&lt;", "\u00e9", "1a", "a" * 65],
+)
+def test_a_list_of_prefixes_that_is_none_is_refused(stage, prefixes):
+    text = etree.tostring(stage.idp.okta(stage.request, "Assertion")).decode()
+    assert "prefixes" in stage.refuse(posted(text.replace('PrefixList="xs"', f'PrefixList="{prefixes}"'))).detail
+
+
+@pytest.mark.parametrize(
+    ("parent", "tag"),
+    [
+        ("Signature", "Object"), ("Signature", "SignedInfo"), ("Signature", "SignatureValue"), ("SignedInfo", "Reference"), ("SignedInfo", "SignatureMethod"),
+        ("Reference", "Transforms"), ("Reference", "DigestValue"), ("Transforms", "Transform"), ("SignatureMethod", "HMACOutputLength"), ("DigestMethod", "X"),
+        ("CanonicalizationMethod", "X"), ("Transform", "XPath"), ("X509Data", "X509Certificate"), ("DigestValue", "X"), ("SignatureValue", "X"),
+    ],
+)  # fmt: skip
+def test_a_signature_with_anything_more_in_it_is_refused(stage, parent, tag):
+    for at in (0, 99):
+        document = stage.idp.signed(stage.request)
+        holder = document.find(f".//{{{DS}}}{parent}")
+        holder.insert(at, etree.Element(f"{{{DS}}}{tag}"))
+        stage.refuse(document)
+
+
 def test_a_signature_of_the_response_alone_is_not_enough(stage):
     plain = stage.idp.response(stage.request, stage.idp.assertion(stage.request))
     stage.refuse(plain)
@@ -229,7 +275,7 @@ def test_the_certificate_in_the_document_is_trusted_for_nothing(stage):
     signed = stage.idp.sign(assertion, key=THIEF_KEY, cert=THIEF_CERTIFICATE)
     document = stage.idp.response(stage.request, "")
     document.append(signed)
-    assert "CertificateMismatch" in stage.refuse(document).detail
+    assert "none of those configured" in stage.refuse(document).detail
     # The thief's signature under the issuer's certificate.
     ours = base64.b64encode(stage.idp.certificate.public_bytes(Encoding.DER)).decode()
     document.find(".//ds:X509Certificate", NS).text = ours
@@ -466,6 +512,10 @@ def test_configuration_that_trusts_nothing_is_refused(tmp_path):
     section = config.Saml(issuer=ISSUER, sso_url="https://idp.example.com/sso", cert_file=str(empty))
     with pytest.raises(ConfigError, match="certificate"):
         SamlLogin(section, BASE)
+    for weak in (rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP256R1())):
+        empty.write_bytes(new_certificate("weak", weak)[1].public_bytes(Encoding.PEM))
+        with pytest.raises(ConfigError, match="RSA key of 2048"):
+            SamlLogin(section, BASE)
 
 
 # --- the corpus ---

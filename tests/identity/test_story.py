@@ -181,6 +181,8 @@ def check_record(gate: Gateway) -> None:
     assert {"login", "session.start", "intent", "deny"} <= kinds
     starts = [entry for entry in entries if entry["kind"] == "session.start"]
     assert {entry["client"]["said"]["ticket"] for entry in starts} == {"OPS-42"}
+    asked = [entry for entry in entries if entry["kind"] in ("intent", "deny")]
+    assert {entry["client"]["said"]["ticket"] for entry in asked} == {"OPS-42"}, "what a session is for stands in every event of it that says who"
     ends = [entry for entry in gate.entries() if entry["kind"] == "session.end"]
     assert [entry["result"]["status"] for entry in ends].count("LOST_OWNER") == 2
     task = next(entry["task"] for entry in starts if len(entry["who"]["act"]) == 1)

@@ -115,8 +115,8 @@ def test_an_issuer_names_actors_of_another_only_if_the_operator_says_so(house):
         {"exp": True},
         {"exp": -1},
         {"exp": 1 << 52},
-        {"nbf": time.time() + 600},
-        {"iat": time.time() + 600},
+        {"nbf": time.time() + 86_400},
+        {"iat": time.time() + 86_400},
         {"nbf": "soon"},
         {"sub": None},
         {"sub": ""},
@@ -151,6 +151,41 @@ def test_an_issuer_names_actors_of_another_only_if_the_operator_says_so(house):
 )
 def test_a_claim_of_another_shape_is_a_refusal(house, over):
     refused(house, house.idp.mint(**over))
+
+
+UNSEEN = ("\u034f", "\u115f", "\u1160", "\u17b4", "\u180b", "\u200b", "\u2060", "\u2800", "\u3164", "\ufe0f", "\uffa0", "\U000e0100")
+
+
+@pytest.mark.parametrize("sub", [*(f"ana{mark}" for mark in UNSEEN), *(f"{mark}ana" for mark in UNSEEN), " ", " ana", "ana "])
+def test_nobody_is_named_like_somebody_else_by_what_cannot_be_seen(house, sub):
+    refused(house, house.idp.mint(sub=sub))
+    refused(house, house.idp.mint(act={"sub": sub}))
+    assert verify(house, house.idp.mint(name=sub)).name == "ana"
+
+
+@pytest.mark.parametrize("sub", ["Jürgen", "山田太郎", "अनुष्का", "علي", "a b", "☎️ desk", "e\u0301ric", "1️⃣"])
+def test_names_of_every_script_are_names(house, sub):
+    assert verify(house, house.idp.mint(sub=sub, name=sub)).name == sub
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}, "sid": "s"},
+        {"events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}}},
+        {"events": {}},
+        {"typ": "Refresh"},
+        {"typ": "Offline"},
+        {"typ": "Logout"},
+    ],
+)
+def test_what_an_issuer_signs_of_a_person_and_is_no_login_is_refused(house, said):
+    refused(house, house.idp.mint(**said))
+
+
+@pytest.mark.parametrize("said", [{"typ": "Bearer"}, {"typ": "ID"}, {"typ": "DPoP"}, {"token_use": "id"}, {"sid": "s"}])
+def test_what_issuers_call_their_logins_is_no_matter(house, said):
+    verify(house, house.idp.mint(**said))
 
 
 def test_expiry_has_no_leeway_and_the_start_has_a_little(house):
@@ -221,6 +256,7 @@ def test_an_issuer_that_is_no_text_is_unknown(house, iss):
         {"kid": "' OR 1=1 --"},
         {"kid": ""},
         {"kid": 7},
+        {"kid": []},
         {"kid": "k" * 257},
         {"alg": "none"},
         {"alg": "HS256"},
@@ -269,8 +305,13 @@ def test_json_that_two_readers_could_read_differently_is_refused(house):
         b"null",
         b'{"a":' * 3000,
         claims[:-1] + b', "sub": "\\ud800"}',
+        claims[:-1] + b', "x": ["\\ud800"]}',
+        claims[:-1] + b', "\\udfff": 1}',
     ):
         refused(house, resigned(house, header, bad_claims))
+    verify(house, resigned(house, header, claims[:-1] + b', "x": "\\ud83d\\ude00"}'))
+    refused(house, resigned(house, header[:-1] + b', "x": "\\ud800"}', claims))
+    refused(house, resigned(house, b'{"alg": "EdDSA", "kid": null}', claims))
     refused(house, resigned(house, header[:-1] + b', "alg": "EdDSA"}', claims))
 
 

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ostiary.identity import records
 from ostiary.identity.oidc import Provided
 from ostiary.identity.records import Records, ServiceAccount
 from ostiary.identity.tokens import Proved
-from ostiary.identity.vouching import LOGIN_SECONDS, Vouching
-from ostiary.model.errors import NotAdmitted, Reason
+from ostiary.identity.vouching import LOGIN_SECONDS, Vouching, keys_needed
+from ostiary.model.errors import LogFailed, NotAdmitted, Reason
 from ostiary.model.secrets import Secret
 from ostiary.store import news
 from ostiary.store.database import Database
 from ostiary.store.news import NewsBoard
 from ostiary.vault.keys import KeyEncryptionKey
+from ostiary.vault.ring import KeyRing
 from tests.policy.policy_world import identity
 
 IDP = "https://idp.example.com"
@@ -38,9 +40,9 @@ class World:
         self.now = 1_800_000_000.0
         self.vouching = self.with_key(b"k" * 32)
 
-    def with_key(self, key: bytes) -> Vouching:
+    def with_key(self, *keys: bytes) -> Vouching:
         login: Any = self
-        kek = KeyEncryptionKey.from_bytes(key)
+        kek = KeyRing([(KeyEncryptionKey.from_bytes(key), "here") for key in keys])
         return Vouching(self.records, {IDP: (login, 60.0)}, kek, self._told, lambda: self.now)
 
     async def _told(self, what: str, whom: tuple[str, str], detail: str) -> None:
@@ -133,6 +135,22 @@ def test_a_no_ends_the_accounts_and_the_next_login_lets_in_again_without_them(ru
     run(story)
 
 
+def test_nobody_stands_again_whose_return_cannot_be_recorded(run) -> None:
+    async def story(world: World) -> None:
+        async def log_down(*_: object) -> None:
+            raise LogFailed("disk full")
+
+        await world.comes_back()
+        world.answer = world.no
+        await world.look()
+        world.vouching._told = log_down
+        with pytest.raises(LogFailed):
+            await world.comes_back()
+        assert world.stopped == "issuer"
+
+    run(story)
+
+
 def test_a_login_lifts_no_isolation_and_a_no_takes_no_isolations_place(run) -> None:
     async def story(world: World) -> None:
         await world.comes_back()
@@ -171,11 +189,27 @@ def test_nobody_is_asked_about_on_whom_nothing_hangs(run) -> None:
     run(story)
 
 
-def test_a_token_under_another_key_is_dropped_and_not_sent(run) -> None:
+def test_a_token_under_another_key_is_dropped_with_a_warning_and_not_sent(run) -> None:
     async def story(world: World) -> None:
         await world.comes_back()
         world.vouching = world.with_key(b"x" * 32)
-        await world.look()
+        with capture_logs() as said:
+            await world.look()
         assert (world.asked, world.stopped) == ([], None)
+        assert [(each["log_level"], each["subject"]) for each in said] == [("warning", "ana")]
+
+    run(story)
+
+
+def test_whom_an_issuer_is_asked_about_is_asked_about_after_a_rotation_too(run) -> None:
+    async def story(world: World) -> None:
+        await world.comes_back()
+        world.vouching = world.with_key(b"k" * 32, b"n" * 32)  # a new key behind the one in use
+        await world.look()
+        assert world.asked == ["r"]
+        world.vouching = world.with_key(b"n" * 32)  # what is asked once is under the new one: the old one can go
+        await world.look()
+        assert world.asked == ["r", "r+"]
+        assert await world.database.transact(keys_needed) == {KeyEncryptionKey.from_bytes(b"n" * 32).id: 1}
 
     run(story)

@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.masking import DETECTORS, mask, plan_copy, plan_rows
 from ostiary.masking.mask import header_line
-from ostiary.model.connections import Strategy
+from ostiary.model.connections import Detector, Strategy
 from ostiary.model.proofs import Batch, Content
 from ostiary.model.results import CSV_COPY, TEXT_COPY, ColumnDescription, CopyPlan
 
@@ -212,6 +212,21 @@ def test_a_planted_value_does_not_come_out_of_copy(link, options, shape):
     if plan.copy is not None and plan.copy.header:
         assert messages[0] == header_line(plan.copy)
         assert masked.frames.startswith(frames_of(messages[:1]))
+
+
+def test_no_star_among_hexadecimal_digits_hides_what_they_stand_for(link):
+    look = frozenset({*DETECTORS, Detector("4111[0-9]+", "ours")})
+    link.execute("DROP TABLE IF EXISTS hexed; CREATE TABLE hexed (list bytea[])")
+    link.execute("INSERT INTO hexed VALUES (%s)", ([bytes.fromhex(CARD) + b"\xc2\xa0" + SSN.encode()],))
+    columns, frame, _ = fetched(link, "SELECT * FROM hexed", binary=False)
+    row = mask(frozenset(), Batch(frame, Content.ROWS, plan_rows(columns, {}, frozenset(), look, (0,)), 1, strip=False), look)
+    options, shape = FORMS[0]
+    plan = plan_copy(columns, {}, frozenset(), look, shape)
+    frames = frames_of(copied(link, options, "SELECT * FROM hexed"))
+    line = mask(frozenset(), Batch(frames, Content.COPY_TEXT, plan, 1, strip=False), look)
+    for masked in (row, line):
+        assert SSN.encode().hex().encode() not in masked.frames
+        assert dict(masked.counts)["ssn"] == 1
 
 
 @pytest.mark.parametrize(("options", "shape"), FORMS)

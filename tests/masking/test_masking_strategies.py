@@ -12,7 +12,7 @@ from ostiary.testing.gateway import Gateway, gateway, target
 from ostiary.testing.peers import Peer, postgres_cluster
 from ostiary.testing.pgclient import PgClient, Reply
 
-pytestmark = [pytest.mark.xdist_group("strategies"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 SCHEMA = """
 CREATE TABLE people(id int PRIMARY KEY, name text, email text, phone varchar, ref uuid, salary int, points bigint, born date);

@@ -335,6 +335,24 @@ def test_a_mandate_that_names_the_connection_opens_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("where", "kind", "is_demanded"),
+    [
+        ('resource in Ostiary::Connection::"orders-db"', Kind.HUMAN, True),
+        ('resource in Ostiary::Connection::"hr-db"', Kind.HUMAN, False),
+        ('context.kinds.contains("workload")', Kind.WORKLOAD, True),
+        ('context.kinds.contains("workload")', Kind.HUMAN, False),
+    ],
+)
+def test_policy_can_demand_a_mandate_by_connection_and_by_kind_of_actor(where: str, kind: Kind, is_demanded: bool) -> None:
+    demand = f'@id("mandate") @message("Bring a mandate.") forbid (principal, action, resource) when {{ {where} }} unless {{ context has mandate }};'
+    asked, mandate = operation(touch(READ)), Mandate("m", None, None, None)
+    found = decide(rules(ALL, demand), identity(kind=kind), asked, connection())
+    assert isinstance(found, Refusal if is_demanded else Permit)
+    assert ("Bring a mandate." in found.grounds.message) is is_demanded
+    assert isinstance(decide(rules(ALL, demand), identity(kind=kind, mandate=mandate), asked, connection()), Permit)
+
+
 def test_policy_can_demand_a_bound_token_and_an_account() -> None:
     demand = '@id("bound") forbid (principal, action, resource) unless { context.bound && context has account };'
     asked = operation(touch(READ))
@@ -497,3 +515,19 @@ def test_what_may_show_rows_of_anything_shows_none_to_whom_a_filter_is_about() -
         policies = rules(ALL, filtered.format(place))
         duties = decide(policies, identity(*groups), samples, connection()).grounds.duties
         assert (duties is None) == told
+
+
+def test_what_takes_the_place_of_another_is_demanded_where_its_permit_is_satisfied() -> None:
+    policies = rules(
+        ALL,
+        """@instead("public.safe") permit (principal in Ostiary::Group::"support", action == Ostiary::Action::"read",
+        resource == Ostiary::Relation::"orders-db/public.orders");""",
+    )
+    for groups, asked, demanded in (
+        (("support",), touch(Action.READ), (("relation", "public.orders", "public.safe"),)),
+        (("support",), touch(Action.READ, "public.others"), None),
+        (("support",), touch(Action.WRITE), None),
+        (("dba",), touch(Action.READ), None),
+    ):
+        grounds = decide(policies, identity(*groups), operation(asked), connection()).grounds
+        assert (None if grounds.duties is None else grounds.duties.instead) == demanded

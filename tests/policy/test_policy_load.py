@@ -11,17 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from policy_world import SAMPLE
+from policy_world import SAMPLE, connection, identity
 
 import ostiary.policy
 from ostiary.model.errors import ConfigError
 from ostiary.model.operations import Action
 from ostiary.policy.policies import SCHEMA_TEXT, Policies
+from ostiary.policy.slicing import about
 from ostiary.policy.source import cut
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((Path(ostiary.policy.__file__).parent / "examples").glob("*.cedar"))
 ANY = "(principal, action, resource)"
+TABLE = 'permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"db/public.t");'
+FUNCTION = 'permit (principal, action == Ostiary::Action::"execute", resource == Ostiary::Function::"db/{}");'
 
 
 def test_a_thousand_policies_load() -> None:
@@ -60,9 +63,20 @@ def test_the_digest_names_the_policies_and_not_their_order_or_files() -> None:
         (f'@rows("few") permit {ANY};', "f.cedar line 1", "number of rows"),
         (f'@filter("x = 1") permit {ANY};', "f.cedar line 1", "permit of reading alone"),
         (f'@filter(" ") permit {ANY};', "f.cedar line 1", "@filter is empty"),
+        (f'@instead("a.b") permit {ANY};', "f.cedar line 1", "@instead stands on a permit to read"),
+        (f'@instead("a.b") {TABLE.replace("read", "define")}', "f.cedar line 1", "@instead stands on a permit to read"),
+        (f'@instead("b") {TABLE}', "f.cedar line 1", "with its schema"),
+        (f'@instead("a.b.c") {TABLE}', "f.cedar line 1", "with its schema"),
+        (f'@instead("public.t") {TABLE}', "f.cedar line 1", "in its own place"),
+        (f'@instead("a.b") {FUNCTION.format("pg_catalog.now")}', "f.cedar line 1", "functions of somebody's own"),
         (f'@timeout("30s") permit {ANY};', "f.cedar line 1", "must name Ostiary::Action"),
         (f'@timeout("1h") permit {ANY};', "f.cedar line 1", "must be a time"),
         (f'@timeout("0s") permit {ANY};', "f.cedar line 1", "must be a time"),
+        (f'@parameters("") permit {ANY};', "f.cedar line 1", "from 1 to 64 demands"),
+        (f'@parameters("MaxKeys<100") permit {ANY};', "f.cedar line 1", "is no demand"),
+        (f'@parameters("MaxKeys<=many") permit {ANY};', "f.cedar line 1", "wants a number"),
+        (f'@parameters("Tags+=owner") permit {ANY};', "f.cedar line 1", "wants a tag"),
+        (f'@parameters("MaxKeys<=1") forbid {ANY};', "f.cedar line 1", "means nothing on a forbid"),
         (f'@transactions("no writes") permit {ANY};', "f.cedar line 1", "read only"),
         (f'@approval("dba") permit {ANY};', "f.cedar line 1", "means nothing on a permit"),
         (f'@approval("dba:0") forbid {ANY};', "f.cedar line 1", "@approval"),
@@ -107,9 +121,10 @@ def test_only_permits_that_name_it_have_a_say_on_what_must_be_named() -> None:
     policies = Policies.load(
         {"f": f'permit {ANY}; permit (principal, action == Ostiary::Action::"opaque", resource); forbid {ANY};'}
     )
-    assert len(policies.compiled(Action.READ)) == 3
-    assert len(policies.compiled(Action.OPAQUE)) == 2
-    assert len(policies.compiled(Action.UNMASK)) == 1
+    somebody = about(identity(), connection())
+    assert len(policies.compiled(Action.READ, somebody)) == 3
+    assert len(policies.compiled(Action.OPAQUE, somebody)) == 2
+    assert len(policies.compiled(Action.UNMASK, somebody)) == 1
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -133,5 +148,5 @@ def test_every_action_and_annotation_is_in_the_docs() -> None:
     for action in Action:
         assert f"`{action.value}`" in page
         assert re.search(rf"\b{action.value}\b", SCHEMA_TEXT)
-    for annotation in ("id", "message", "approval", "limit", "read_only", "description"):
+    for annotation in ("id", "message", "approval", "limit", "parameters", "read_only", "description"):
         assert f"`@{annotation}" in page

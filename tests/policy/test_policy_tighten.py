@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ostiary.cli.supposing import believe
+from ostiary.policy.decide import connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.policy.replaying import recall_all, simulate
 from ostiary.policy.reviewing import review
+from ostiary.policy.suppose import Supposed
 from ostiary.policy.tightening import MAX_THINGS, propose, used
 from tests.policy.policy_world import connection
 
@@ -63,7 +65,8 @@ def test_what_only_an_observing_permit_let_through_becomes_a_permit_of_its_own()
 def test_a_name_that_holds_quotes_stays_a_name() -> None:
     nasty = entry(name='public."x\\" ) }; permit (principal, action, resource);')
     narrower, _ = tightened(nasty)
-    assert sum(policy.permits for policy in narrower.by_id.values()) == 1
+    assert sum(policy.permits and "read" in policy.names for policy in narrower.by_id.values()) == 1
+    assert len(narrower.by_id) == 3
     assert not simulate([nasty], narrower, AT, believe).differences
     assert simulate([entry()], narrower, AT, believe).differences
 
@@ -86,3 +89,20 @@ def test_a_review_sets_permits_against_their_use_by_identity() -> None:
     assert next(row.policy for row in rows if row.who == "Ana") in {"never-used", "watch"}
     bob = {row.policy: row for row in rows if row.who == "Bob"}
     assert bob["staff-do-everything"].grants == "no longer in force"
+
+
+def test_what_a_permit_demands_stays_where_it_can_stand() -> None:
+    text = """@id("opens") @transactions("read only") @timeout("5s")
+    permit (principal, action in [Ostiary::Action::"connect", Ostiary::Action::"read"], resource);
+    @id("safe") @instead("public.safe") permit (principal, action == Ostiary::Action::"read", resource == Ostiary::Relation::"orders-db/public.orders");
+    @id("eu") @filter("region = 'eu'") permit (principal, action == Ostiary::Action::"read", resource);"""
+    duties = {"read_only": True, "timeout": 5000, "filters": [["public.safe", "region = 'eu'"]],
+              "instead": [["relation", "public.orders", "public.safe"]]}  # fmt: skip
+    record = [entry(name="public.safe", policies=["eu", "opens"], limit=None, duties=duties)]
+    narrower, proposed = tightened(*record, text=text)
+    assert "@instead" in proposed
+    assert "@filter" in proposed
+    assert not simulate(record, narrower, AT, believe).differences
+    opened = decide(narrower, believe(Supposed(subject="ana", groups=("staff",))), connect_operation(AT["orders-db"]), AT["orders-db"])
+    assert opened.grounds.duties is not None
+    assert (opened.grounds.duties.read_only, opened.grounds.duties.timeout) == (True, 5000)

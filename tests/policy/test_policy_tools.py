@@ -27,6 +27,7 @@ from tests.policy.policy_world import SAMPLE, connection, identity, operation, t
 LIBRARY = Path(ostiary.policy.__file__).parent / "library"
 ALL = 'permit (principal, action, resource);\npermit (principal, action == Ostiary::Action::"opaque", resource);'
 AT = Said(address="10.1.2.3:4711", ticket="OPS-1")
+AT_ORDERS = {"orders-db": connection()}
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -130,9 +131,42 @@ def test_a_simulation_shows_what_would_be_refused_and_what_would_wait() -> None:
     stricter = Policies.load({"p": ALL + SAMPLE})
     done = simulate([entry(), read], stricter, {"orders-db": connection()}, believe)
     (only,) = done.differences
-    assert (done.replayed, done.same, only.now) == (2, 1, "needs approval")
+    assert (done.replayed, done.same, only.now) == (2, 1, "needs approval by 1 of dba")
     gone = simulate([read], stricter, {}, believe)
     assert gone.differences[0].now == "gone"
+
+
+def test_a_simulation_compares_what_is_demanded_and_who_is_asked() -> None:
+    read = {"action": "read", "name": "SELECT", "objects": [{"kind": "relation", "name": "public.orders", "action": "read"}]}
+    demanding = Policies.load({
+        "p": '@id("all") @rows("10") permit (principal, action, resource);'
+        '@id("eu") @filter("region = \'eu\'") permit (principal, action == Ostiary::Action::"read", resource);'
+    })  # fmt: skip
+    was = {"verdict": "permit", "policies": ["all"], "policy": "0"}
+    same = was | {"duties": {"rows": 10, "filters": [["public.orders", "region = 'eu'"]]}}
+    other = was | {"duties": {"rows": 20, "filters": [["public.orders", "region = 'us'"]]}}
+    found = simulate([entry(op=read, decision=each) for each in (was, same, other)], demanding, AT_ORDERS, believe).differences
+    words = "permit (cut at 10 rows; only rows of public.orders where region = 'eu')"
+    assert [(each.was, each.now) for each in found] == [("permit", words), (words.replace("10", "20").replace("eu", "us"), words)]
+    (dropped,) = simulate([entry(op=read, decision=same)], Policies.load({"p": ALL}), AT_ORDERS, believe).differences
+    assert dropped.now == "permit"
+    replaced = was | {"duties": {"instead": [["relation", "public.orders", "public.safe"]]}}
+    assert not simulate([entry(op=read, decision=replaced)], Policies.load({"p": ALL}), AT_ORDERS, believe).differences
+
+
+def test_a_simulation_tells_a_question_from_a_refusal_and_from_another_question() -> None:
+    asking = Policies.load({"p": ALL + SAMPLE})
+    unanswered = {"verdict": "deny", "policies": ["deletes-need-a-dba"], "policy": "0", "approvers": [["dba", 1]]}
+    approved = {"verdict": "permit", "policies": ["all"], "policy": "0", "approval": "1", "approved_by": ["dba"]}
+    assert not simulate([entry(kind="deny", decision=unanswered), entry(decision=approved)], asking, AT_ORDERS, believe).differences
+    refused = {"verdict": "deny", "policies": ["deletes-need-a-dba"], "policy": "0"}
+    (each,) = simulate([entry(kind="deny", decision=refused)], asking, AT_ORDERS, believe).differences
+    assert (each.was, each.now) == ("deny", "needs approval by 1 of dba")
+    (each,) = simulate([entry(decision=approved)], Policies.load({"p": ALL}), AT_ORDERS, believe).differences
+    assert (each.was, each.now) == ("permit (approved by dba)", "permit")
+    others = Policies.load({"p": ALL + SAMPLE.replace('"dba"', '"security"')})
+    (each,) = simulate([entry(decision=approved)], others, AT_ORDERS, believe).differences
+    assert "security" in each.now
 
 
 def test_a_simulation_asks_at_the_time_and_place_of_the_operation() -> None:

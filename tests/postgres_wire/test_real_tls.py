@@ -20,7 +20,7 @@ from ostiary.testing.gateway import Gateway, gateway, target
 from ostiary.testing.peers import Peer, ServerTls, postgres_cluster
 from ostiary.testing.pgclient import Closed, PgClient, startup
 
-pytestmark = [pytest.mark.xdist_group("real-tls"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 POLICY = "permit (principal, action, resource);"
 SSL_REQUEST = struct.pack("!II", 8, 80877103)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from ostiary.model.errors import PeerMisbehaved
 from ostiary.model.events import PayloadKind, PayloadRef
 from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Content, Masked
+from ostiary.recording.asked import asked
+from ostiary.recording.http_transcript import http_events
 from ostiary.recording.parameters import decode_parameters
 from ostiary.recording.recorder import Recorder
+from ostiary.recording.repeats import Repeats
+from ostiary.recording.ssh_transcript import ssh_events
 from ostiary.recording.transcript import events, lines, render
 from ostiary.recording.values import shown
 from ostiary.vault.keys import KeyEncryptionKey
 from ostiary.vault.payload_reading import Gap, Record, read_stream
-from ostiary.vault.payloads import PayloadStream
+from ostiary.vault.payloads import LARGEST_REMEMBERED, PayloadStream
 
 OP = "0190a0b0-2222-7222-8333-444455556666"
 KEK = KeyEncryptionKey.from_bytes(bytes(32))
@@ -179,3 +184,45 @@ def test_parameters_come_back_as_they_were(bound: list[tuple[int, bytes | None]]
 )
 def test_binary_values_are_spelled_out_or_shown_in_hex(value: bytes, oid: int, text: str) -> None:
     assert shown(value, oid, 1) == text
+
+
+# --- statements that stand there once, and texts that are cut anywhere --------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [events, http_events, lambda records: ssh_events(records, ())])
+def test_a_repeated_statement_is_shown_however_many_stood_before_it(read) -> None:
+    records = [made(n, PayloadKind.STATEMENT, f"SELECT {n}".encode()) for n in range(5000)]
+    records.append(made(5000, PayloadKind.AGAIN, (4999).to_bytes(8, "little")))
+    assert [event.text for event in read(records)][-1] == "SELECT 4999"
+
+
+def test_statements_that_are_remembered_need_no_more_memory_than_the_stream_has_for_them() -> None:
+    held = Repeats()
+    for number in range(100):
+        held.keep(number, bytes(LARGEST_REMEMBERED))
+    held.keep(100, bytes(LARGEST_REMEMBERED + 1))
+    kept = [number for number in range(101) if held.find(number.to_bytes(8, "little")) is not None]
+    assert kept == [96, 97, 98, 99]
+
+
+@given(text=st.text(max_size=60), cuts=st.lists(st.integers(0, 250), max_size=5))
+def test_a_body_that_is_cut_in_the_middle_of_a_character_reads_as_it_was(text: str, cuts: list[int]) -> None:
+    data = text.encode("utf-8", "ignore")
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
+    read = http_events([made(n, PayloadKind.RESULT, piece) for n, piece in enumerate(pieces)])
+    assert "".join(event.text for event in read) == data.decode(errors="backslashreplace")
+
+
+def test_what_is_run_again_is_what_the_caller_asked_and_not_what_it_was_rewritten_to() -> None:
+    found = asked(
+        [
+            made(0, PayloadKind.STATEMENT, b"SELECT * FROM (SELECT * FROM orders WHERE mine) AS orders"),
+            made(1, PayloadKind.ASKED, b"SELECT * FROM orders"),
+        ]
+    )
+    assert [each.statement for each in found.values()] == [b"SELECT * FROM orders"]
+
+
+def made(number: int, kind: PayloadKind, data: bytes) -> Record:
+    return Record(number, kind, OP, number, data, PayloadRef("", "", len(data)))

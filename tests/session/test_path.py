@@ -41,7 +41,7 @@ def relation(oid: int, name: str, *columns: str) -> Relation:
     return Relation(
         oid=oid, schema="public", name=name, kind="r",
         columns=tuple(Column(column, number, 25) for number, column in enumerate(columns, 1)),
-        reads=(), calls=(), read_calls=(), built_in_calls=(), built_in_read_calls=(), children=(), delete_cascades=(), update_cascades=(), referenced_by=(),
+        reads=(), calls=(), read_calls=(), built_in_calls=(), built_in_read_calls=(), children=(), delete_cascades=(), update_cascades=(), guards=(), referenced_by=(),
         rules=False,
     )  # fmt: skip
 

@@ -30,6 +30,8 @@ POLICY = """
   when { context.name == "shell" };
 @id("forwards") permit (principal in Ostiary::Group::"operators", action == Ostiary::Action::"transfer", resource is Ostiary::Endpoint)
   when { resource.host == "127.0.0.1" && resource.port == @PORT@ };
+@id("listeners") permit (principal in Ostiary::Group::"operators", action == Ostiary::Action::"opaque", resource is Ostiary::Endpoint)
+  when { (resource.host == "127.0.0.1" && resource.port == @LISTEN@) || resource.name like "@HOME@/*.sock" };
 @id("secrets") permit (principal in Ostiary::Group::"operators", action == Ostiary::Action::"unmask", resource == Ostiary::DataClass::"keys");
 @id("no-flag") forbid (principal, action, resource is Ostiary::File)
   when { resource.name like "@SRV@/flag*" };
@@ -51,6 +53,8 @@ class Lab:
     home: Path
     srv: Path
     echo_port: int
+    listen_port: int
+    """Where policy lets the target listen."""
 
     def environment(self, subject: str = "ana", **claims: object) -> dict[str, str]:
         return {**os.environ, "SSHPASS": self.gateway.token(subject, **claims), "HOME": str(self.gateway.home)}
@@ -104,9 +108,10 @@ def make_lab(
     tables: dict[str, list[dict[str, object]]] | None = None,
     sections: dict[str, dict[str, object]] | None = None,
     options: tuple[str, ...] = (),
+    state_bytes: int | None = None,
     **connection: object,
 ) -> Iterator[Lab]:
-    """`more_policy`, `tables` and `sections` of the gateway's; `options` of sshd's; the rest is the connection's."""
+    """`more_policy`, `tables` and `sections` of the gateway's; `options` of sshd's, `state_bytes` of the gateway's disk; the rest is the connection's."""
     for tool in ("ssh", "scp", "sftp", "sshpass", "rsync", "git"):
         assert shutil.which(tool), f"{tool} is missing: run scripts/setup.sh"
     home, srv = folder / "home", folder / "srv"
@@ -115,11 +120,13 @@ def make_lab(
     (srv / "flag").write_text("FLAG{sentinel}\n")
     (home / "secret.env").write_text("PASSWORD=hunter2hunter2\n")
     (home / "note.txt").write_text("ssn 078-05-1120 card 4111 1111 1111 1111\n")
-    echo_port, port = free_port(), free_port()
-    policy = (POLICY + more_policy).replace("@HOME@", str(home)).replace("@SRV@", str(srv)).replace("@PORT@", str(echo_port))
+    echo_port, listen_port, port = free_port(), free_port(), free_port()
+    policy = POLICY + more_policy
+    for name, value in {"HOME": home, "SRV": srv, "PORT": echo_port, "LISTEN": listen_port}.items():
+        policy = policy.replace(f"@{name}@", str(value))
     with sshd(*options) as server:
         target = server.target(protect={f"{home}/*.env": "keys"}, **connection)
         listener = {"address": f"127.0.0.1:{port}"} | (sections or {}).get("listen.ssh", {})
         settings = {**(sections or {}), "listen.ssh": listener, "admin": {"groups": ["chiefs"]}}
-        with gateway(connections={"web": target}, policy=policy, sections=settings, tables=tables) as running:
-            yield Lab(server, running, port, home, srv, echo_port)
+        with gateway(connections={"web": target}, policy=policy, sections=settings, tables=tables, state_bytes=state_bytes) as running:
+            yield Lab(server, running, port, home, srv, echo_port, listen_port)

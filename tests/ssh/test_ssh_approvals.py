@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ import pytest
 
 from ostiary.config.types import SshListener
 from ostiary.driver.leases import Leases
+from ostiary.driver.ssh_door import Door
 from ostiary.driver.ssh_session import House, SshSession
+from ostiary.model.errors import LogFailed, NotAdmitted, Reason
+from ostiary.upstream.ssh_wire import Turn
 from tests.approvals.world import Person, until
 from tests.ssh.conftest import BY_PASSWORD, Lab, make_lab
 
@@ -244,6 +248,35 @@ def test_a_grant_lets_in_for_its_time(lab: Lab, olga: Person) -> None:
     until(lambda: lab.ssh("true", subject="gus", groups=["guests"]).returncode == 0)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_grant_that_ends_between_login_and_session_is_on_record_and_who_had_it_is_sent_away(recorded: bool) -> None:
+    made: Any = SimpleNamespace
+    turned: list[Any] = []
+    said: list[str] = []
+
+    async def begin(*_: Any) -> None:
+        raise NotAdmitted(Reason.GRANT_OVER)
+
+    async def turn_away(claims: Any, who: Any, why: NotAdmitted) -> None:
+        turned.append((claims, who, why.reason))
+        if not recorded:
+            raise LogFailed("full")
+
+    async def act() -> None:
+        commons = made(tally=lambda _: made(total=0, add=lambda _: None, leave=lambda: None))
+        door = Door(House(made(begin=begin, turn_away=turn_away, commons=commons), SshListener()), "192.0.2.1:1")
+        door._connection = made(disconnect=lambda _, text: said.append(text))
+        door._admitted = (made(who="gus"), made(), made(said="said"))
+        door._opening = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(LogFailed):
+            await door._open()
+        assert door._opening.cancelled()
+
+    asyncio.run(act())
+    assert [(who, why) for _, who, why in turned] == [("gus", Reason.GRANT_OVER)]
+    assert said == [f"ostiary: {Reason.GRANT_OVER.value}"]
+
+
 @pytest.mark.parametrize(
     ("settings", "token", "grant", "reason"),
     [
@@ -260,15 +293,16 @@ def test_a_session_ends_with_its_grant_its_token_and_its_idleness(
     held = None if grant is None else made(id="g", until=now + grant, groups=frozenset())
     desk = made(granted=lambda *_: held, leave=lambda _: None)
     lease = lambda _begun, _name, cut: Leases().take(now + token, held, cut)  # noqa: E731 - a stand-in
-    begun = made(admitted=made(who=made(expires=now + token)), session="s", journal=made(end=ended.append), held=held)
-    connection = made(name="web", home=None, protect=(), masks_files=False, accept_env=(), detect=(), keep_files=False)
+    begun = made(admitted=made(who=made(expires=now + token)), session="s", journal=made(end=ended.append, is_full=False), held=held)
+    connection = made(name="web", home=None, protect=(), masks_files=False, refuses_files=False, accept_env=(), detect=(), keep_files=False)
     target = made(connection=connection)
 
     async def act() -> None:
         over = asyncio.Event()
         target.leave = over.set
-        house = House(made(desk=desk, restraint=lambda *_: None, lease=lease), settings)
-        session = SshSession(house, begun, target, made(disconnect=lambda *_: None), made())
+        commons = made(tally=lambda _: made(total=0, add=lambda _: None, leave=lambda: None))
+        house = House(made(desk=desk, restraint=lambda *_: None, lease=lease, commons=commons), settings)
+        session = SshSession(house, begun, target, made(disconnect=lambda *_: None), made(), Turn())
         session.end_in_time()
         await over.wait()
 

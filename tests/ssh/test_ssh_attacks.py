@@ -145,6 +145,33 @@ def test_ssh_046_extensions_that_are_not_spoken_are_refused(lab: Lab) -> None:
     assert not (lab.home / "linked").exists()
 
 
+def test_attributes_of_an_open_file_are_decided_and_on_record(lab: Lab) -> None:
+    changed = asyncssh.SFTPAttrs(permissions=0o600)
+
+    async def act() -> None:
+        async with await connected(lab) as connection, connection.start_sftp_client() as sftp:
+            async with sftp.open(str(lab.home / "kept"), "w") as file:
+                await file.write("x")
+                await file.setstat(changed)
+            async with sftp.open(str(lab.home / "kept")) as file:
+                with pytest.raises(asyncssh.SFTPError):
+                    await file.setstat(changed)
+            handler = sftp._handler
+            handle = await handler.open(str(lab.home / "kept").encode(), 2, asyncssh.SFTPAttrs())
+            closing = asyncio.ensure_future(handler.close(handle))
+            changing = asyncio.ensure_future(handler.fsetstat(handle, asyncssh.SFTPAttrs(permissions=0o777)))
+            with pytest.raises(asyncssh.SFTPError):
+                await changing
+            await closing
+
+    asyncio.run(act())
+    asked = lab.entries("intent", name="fsetstat")
+    assert json.dumps(asked[0]["op"]).count(str(lab.home / "kept")) == 1
+    assert (lab.home / "kept").stat().st_mode & 0o777 == 0o600
+    outcomes = {e["ref"]: e["result"]["status"] for e in lab.entries("outcome")}
+    assert {outcomes[e["id"]] for e in asked[1:]} <= {"error"}, "a handle that was closed may stand for another file"
+
+
 @pytest.mark.parametrize("text", ["scp -t @SRV@", "scp -f @SRV@/flag", "rsync --server --sender -e.x . @SRV@/flag", "scp -rt @SRV@"])
 def test_ssh_048_transfers_by_exec_are_judged_as_files(lab: Lab, text: str) -> None:
     assert run(lab, text.replace("@SRV@", str(lab.srv))).exit_status == 126

@@ -104,25 +104,29 @@ def forged(lab: Lab, key: Any, **changed: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "reason"),
     [
-        lambda lab: {"authority": Ed25519PrivateKey.generate()},
-        lambda lab: {},  # a token that is not bound to the key
-        lambda lab: {"principals": ["db"]},
-        lambda lab: {"until": 200},
-        lambda lab: {"now": 1 << 39},
-        lambda lab: {"sources": ["192.0.2.0/24"]},
-        lambda lab: {"token": "x"},
+        (lambda lab: {"authority": Ed25519PrivateKey.generate()}, None),
+        (lambda lab: {}, "BAD_TOKEN"),  # a token that is not bound to the key
+        (lambda lab: {"principals": ["db"]}, "WRONG_AUDIENCE"),
+        (lambda lab: {"until": 200}, "EXPIRED_TOKEN"),
+        (lambda lab: {"now": 1 << 39}, "EXPIRED_TOKEN"),
+        (lambda lab: {"sources": ["192.0.2.0/24"]}, "BAD_TOKEN"),
+        (lambda lab: {"token": "x"}, "BAD_TOKEN"),
     ],
     ids=["another authority", "unbound", "another connection", "expired", "not yet", "from elsewhere", "no token"],
 )
-def test_ssh_059_a_certificate_that_is_not_quite_right_lets_nobody_in(lab: Lab, changed: Callable[[Lab], dict[str, Any]]) -> None:
+def test_ssh_059_a_certificate_that_is_not_quite_right_lets_nobody_in_and_one_of_ours_is_on_record_once(
+    lab: Lab, changed: Callable[[Lab], dict[str, Any]], reason: str | None
+) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
     line = forged(lab, key, **changed(lab))
-    before = len(lab.entries("session.start"))
+    before, known = len(lab.entries("session.start")), len(lab.entries("login"))
     with pytest.raises((asyncssh.PermissionDenied, asyncssh.ConnectionLost)):
         asyncio.run(connected(lab, key, asyncssh.import_certificate(line)))
     assert len(lab.entries("session.start")) == before
+    refused = [each["login"]["reason"] for each in lab.entries("login")[known:]]
+    assert refused == ([] if reason is None else [reason])
 
 
 def test_ssh_058_a_stolen_certificate_without_its_key_lets_nobody_in_nor_does_what_it_carries(lab: Lab, tmp_path: Path) -> None:
@@ -143,6 +147,14 @@ def test_ssh_058_a_stolen_certificate_without_its_key_lets_nobody_in_nor_does_wh
     other = asyncssh.generate_private_key("ssh-ed25519")
     with pytest.raises((asyncssh.Error, ValueError)):
         asyncio.run(connected(lab, other, asyncssh.import_certificate(line)))
+    stolen, real = asyncssh.import_certificate(line), asyncssh.read_private_key(key)
+    known = len(lab.entries("login"))
+    with pytest.MonkeyPatch.context() as patch:
+        sign = type(real).sign
+        patch.setattr(type(real), "sign", lambda _self, data, algorithm: sign(other, data, algorithm))
+        with pytest.raises((asyncssh.Error, ValueError)):
+            asyncio.run(connected(lab, real, stolen))
+    assert [each["login"]["reason"] for each in lab.entries("login")[known:]] == ["BAD_TOKEN"]
 
 
 def test_a_certificate_for_no_connection_is_for_none() -> None:

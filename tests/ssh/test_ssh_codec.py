@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import random
+import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +19,7 @@ from ostiary.model.errors import PeerMisbehaved
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import sftp
 from ostiary.protocols.ssh.forwards import endpoint
-from ostiary.protocols.ssh.results import Stretch
+from ostiary.protocols.ssh.results import Stretch, held_from
 from ostiary.protocols.ssh.sftp import Asking, Kind
 
 NO_ATTRIBUTES = m.u32(0)
@@ -115,6 +120,15 @@ def test_a_value_is_masked_wherever_it_is_cut(value: bytes) -> None:
     assert through([bytes([byte]) for byte in text]) == expected
 
 
+@pytest.mark.parametrize("size", [300, 900, 1500, 8000])
+@pytest.mark.parametrize("step", [1, 100, 512, 1000, 5000])
+def test_a_token_of_any_length_is_masked_however_it_is_cut(size: int, step: int) -> None:
+    letters = base64.urlsafe_b64encode(random.Random(size).randbytes(size))
+    text = b"token: eyJhbGciOiJSUzI1NiJ9." + letters + b"." + letters[:300] + b" end\n"
+    assert letters[-40:] not in scrub(text)
+    assert through([text[at : at + step] for at in range(0, len(text), step)]) == scrub(text)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from([*SENSITIVE, b"plain words ", b"\x1b[31m", b"12 34\r\n", b"a@b ", b"--", b" "]), max_size=6), st.data())
 def test_however_output_is_cut_the_same_leaves(parts: list[bytes], data: st.DataObject) -> None:
@@ -142,6 +156,52 @@ def test_a_prompt_and_what_was_typed_go_out_at_once() -> None:
     typed = stream.flush(b"echo 1234567")
     assert typed is not None
     assert not stream.is_holding
+
+
+def test_the_echo_of_what_is_typed_waits_for_nothing() -> None:
+    stream, typed = Stretch(0, (), detects=True), b""
+    assert stream.feed(b"ana@host:~$ ", typed) is not None
+    for byte in b"git log -1 ana@example.com 4111":
+        typed += bytes([byte])
+        batch = stream.feed(bytes([byte]), typed)
+        assert batch is not None, typed
+        assert not stream.is_holding
+
+
+@pytest.mark.parametrize("value", SENSITIVE[:8], ids=range(8))
+def test_typing_every_letter_first_shows_no_more_of_a_value(value: bytes) -> None:
+    """What is told must stand in one piece in what was typed, not letter by letter."""
+    typed = bytes(range(32, 127))
+    stream, out = Stretch(0, (), detects=True), b""
+    for byte in b"x " + value + b"\n":
+        for batch in (stream.feed(bytes([byte]), typed), stream.flush(typed)):
+            if batch is not None:
+                out += b"".join(each.data for each in m.decode(mask(frozenset(), batch, DETECTORS).frames))  # type: ignore[union-attr]
+    shown = out.removeprefix(b"x ").rstrip(b"\n")
+    assert b"*" in shown
+    assert len(shown.split(b"*")[0]) <= 15
+
+
+DIGITED = rb"[A-Za-z]{0,3}[0-9][A-Za-z0-9]{0,33}"
+GROUPS = re.compile(rb"(?<![A-Za-z0-9])" + DIGITED + rb"(?:[ -](?:" + DIGITED + rb"|[A-Za-z0-9]{4})){0,255}(?:[ -][A-Za-z0-9]{0,4})? ?\Z")
+"""What is held, said in short: too slow for what a target may send, and right for what is short."""
+WORDS = [b"1", b"12", b"1234", b"abcd", b"abc", b"abc1", b"abcd1", b" ", b"-", b"  ", b".", b"\n", b"\xc3", b"1" * 34, b"abc" + b"1" * 34, b"1" * 35]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map(b"".join))
+def test_what_is_held_of_groups_is_what_the_expression_says(data: bytes) -> None:
+    last = len(data.rstrip(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+/-.%'&@=\xc3"))
+    groups = GROUPS.search(data)
+    assert held_from(data) == min(last, len(data) if groups is None else groups.start())
+
+
+@pytest.mark.parametrize("end", ["abcde", "1234-", "abcd", "- "])
+def test_groups_without_end_are_judged_at_once(end: str) -> None:
+    """Before, each group was tried in two ways, and a kilobyte stopped the worker for good."""
+    program = f"from ostiary.protocols.ssh.results import held_from; print(held_from(b'1234 ' * 200 + b'{end}'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) == {"abcde": 1000, "1234-": 0, "abcd": 0, "- ": 1002}[end]
 
 
 def test_a_protected_stream_is_withheld_whole() -> None:

@@ -74,6 +74,8 @@ def test_who_says_no_or_pastes_nonsense_is_not_let_in(lab: Lab, answer: str) -> 
     with pytest.raises((asyncssh.PermissionDenied, asyncssh.ConnectionLost, asyncssh.DisconnectError)):
         asyncio.run(asyncio.wait_for(connect(lab, Terminal(answer)), PATIENCE))
     assert len(lab.entries("session.start")) == before
+    refused = [e["login"] for e in lab.entries("login") if e["login"]["status"] == "denied" and e["login"].get("connection") == "web"]
+    assert refused[-1]["reason"] == ("NO_TOKEN" if answer == "no" else "BAD_TOKEN")
 
 
 def test_a_code_ends_with_the_connection_that_showed_it(lab: Lab) -> None:

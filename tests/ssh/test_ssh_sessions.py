@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from ostiary.recording.ssh_transcript import ssh_events
 from ostiary.recording.transcript import lines
 from ostiary.testing.gateway import ISSUER
 from ostiary.testing.peers import process_family
+from ostiary.testing.waiting import until
 from ostiary.vault.payload_reading import Gap, Record
 from tests.docs.pages import blocks
 from tests.house.trees import ROOT
@@ -37,14 +37,6 @@ from tests.ssh.conftest import Lab, make_lab
 
 PAGE = ROOT / "docs" / "ssh.md"
 PATIENCE = 60.0
-
-
-def until(look: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := look()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 async def connected(lab: Lab, token: str | None = None, **claims: Any) -> asyncssh.SSHClientConnection:
@@ -113,27 +105,6 @@ def test_a_replay_tells_commands_their_output_files_forwards_and_how_they_ended(
 
     lab.ssh("true", options=("-o", "ExitOnForwardFailure=no", "-W", "127.0.0.1:1"))
     assert "> direct-tcpip" in replayed(lab, lab.last("session.end")["session"])
-
-
-def test_what_is_typed_is_on_record_and_no_replay_shows_it(lab: Lab) -> None:
-    async def act() -> None:
-        async with await connected(lab, groups=["operators"]) as connection:
-            process = await connection.create_process(term_type="xterm")
-            process.stdin.write("stty -echo; echo rea''dy\n")
-            await asyncio.wait_for(process.stdout.readuntil("ready"), PATIENCE)
-            process.stdin.write("read x; echo do''ne\nhunter2-typed\n")
-            await asyncio.wait_for(process.stdout.readuntil("done"), PATIENCE)
-            process.stdin.write("exit\n")
-            await process.wait()
-
-    asyncio.run(act())
-    session = lab.last("session.end")["session"]
-    kept = [each for each in records(load(str(lab.gateway.config)), session, None) if isinstance(each, Record)]
-    assert any(b"hunter2-typed" in each.data for each in kept if each.kind is PayloadKind.COPY_IN)
-    for options in ((), ("-o", "json")):
-        text = replayed(lab, session, *options)
-        assert "hunter2-typed" not in text
-        assert "typed or sent, not shown" in text
 
 
 def test_hostile_output_drives_no_terminal_of_who_looks_at_it(lab: Lab) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
@@ -9,6 +8,7 @@ from ostiary.driver.spawn import spawn
 from ostiary.store.database import Database
 from ostiary.store.link import Link, LinkServer
 from ostiary.store.news import AREA, NewsBoard
+from ostiary.testing.waiting import wait_until as until
 
 
 class Control:
@@ -43,13 +43,6 @@ async def worker(folder):
     finally:
         link.close()
         await until(lambda: link._line is None)
-
-
-async def until(holds) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.model.catalogue import Column, Relation, Snapshot, Type
-from ostiary.model.duties import Duties
+from ostiary.model.duties import Demand, Duties
 from ostiary.model.errors import ConfigError
 from ostiary.model.operations import Objection
 from ostiary.protocols.postgres.grammar import parse
@@ -22,7 +22,7 @@ ORDERS = Relation(
     oid=20000, schema="public", name="orders", kind="r",
     columns=tuple(Column(name, number, 25) for number, name in enumerate(("id", "region", "note"), 1)),
     reads=(), calls=(), read_calls=(), built_in_calls=(), built_in_read_calls=(), children=(), delete_cascades=(),
-    update_cascades=(), referenced_by=(), rules=False,
+    update_cascades=(), guards=(), referenced_by=(), rules=False,
 )  # fmt: skip
 TYPES = {oid: Type(oid, "pg_catalog", name, "b", 0, 0, 0, ()) for oid, name in ((20, "int8"), (23, "int4"), (25, "text"))}
 SNAPSHOT = Snapshot(
@@ -36,7 +36,7 @@ SNAPSHOT = Snapshot(
 def rewritten(sql: str, *, rows: int | None = None, condition: str = "") -> str | Objection:
     filters = (("public.orders", condition),) if condition else ()
     understanding = Understanding(Knowledge(()), SNAPSHOT)
-    text = understanding.rewrite(sql.encode(), SNAPSHOT, (), Duties(rows, filters, read_only=False, timeout=None), ANA)
+    text = understanding.rewrite(sql.encode(), SNAPSHOT, (), Duties(rows, filters, (), read_only=False, timeout=None, parameters=()), ANA)
     return text if isinstance(text, Objection) else text.decode()
 
 
@@ -110,7 +110,7 @@ def test_a_condition_holds_nothing_that_could_mean_something_else(condition: str
 
 
 def test_a_text_counts_for_what_it_says_and_not_for_who_wrote_it() -> None:
-    duties = Duties(5, (("public.orders", "region = 'eu'"),), read_only=False, timeout=None)
+    duties = Duties(5, (("public.orders", "region = 'eu'"),), (), read_only=False, timeout=None, parameters=())
     understanding = Understanding(Knowledge(()), SNAPSHOT)
     for sql, held in (
         ("SELECT * FROM (SELECT * FROM public.orders ostiary_row WHERE ostiary_row.region OPERATOR(pg_catalog.=) 'eu' OFFSET 0) x LIMIT 5", True),
@@ -126,8 +126,14 @@ def test_a_text_counts_for_what_it_says_and_not_for_who_wrote_it() -> None:
         assert (unmet(facts, duties, ANA) is None) == held, sql
 
 
+def test_a_demand_on_parameters_of_a_call_refuses_a_statement() -> None:
+    duties = Duties(None, (), (), read_only=False, timeout=None, parameters=(Demand("", ("MaxKeys",), if_there=True, how="<=", value="1"),))
+    facts = Understanding(Knowledge(()), SNAPSHOT).look(b"SELECT 1", SNAPSHOT).facts
+    assert unmet(facts, duties, ANA) is not None
+
+
 def test_what_a_condition_needs_and_nobody_knows_is_a_no() -> None:
-    duties = Duties(None, (("public.orders", "note = ostiary.email()"),), read_only=False, timeout=None)
+    duties = Duties(None, (("public.orders", "note = ostiary.email()"),), (), read_only=False, timeout=None, parameters=())
     unknown = Caller("ana", "i", None, "Ana", ())
     understanding = Understanding(Knowledge(()), SNAPSHOT)
     text = understanding.rewrite(b"SELECT * FROM orders", SNAPSHOT, (), duties, unknown)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.operations import Action, Facts
-from ostiary.protocols.postgres.operations import ProtectedColumns, Understood, View, study
+from ostiary.protocols.postgres.operations import FactsCache, ProtectedColumns, Understood, View, study
 
 Run = Callable[[str], Understood]
+Look = Callable[[str], Facts]
 
 
 def actions(facts: Facts) -> set[str]:
@@ -262,3 +263,60 @@ def test_a_range_brings_its_multirange(run: Run) -> None:
     for name in ('"a-b_multirange"', "intmultirange", "more", '"a-b"'):
         assert run(f"SELECT NULL::{name}").facts.objection is None, name
     assert run("SELECT NULL::odd_multirange").facts.objection is not None
+
+
+def test_the_state_of_the_session_is_a_fact(run: Run, look: Look) -> None:
+    assert look("SELECT * FROM victim").session == ()
+    before = look("SELECT * FROM victim").digest
+    run("SET search_path = side, public")
+    run("SET ROLE postgres")
+    run("CREATE TEMP TABLE mine(id int)")
+    state = ("role=postgres", "search_path=side,public", "temporary objects")
+    assert look("SELECT * FROM public.victim").session == state
+    assert look("SELECT * FROM public.victim").digest != before
+    run("SELECT set_config('role', 'none', false)")
+    run("DO $$ BEGIN END $$")
+    assert look("SELECT 1").session == ("role=none", *state, "unseen work")
+
+
+def test_a_transaction_and_how_it_was_begun_are_facts(view: View, run: Run, look: Look) -> None:
+    plain = look("DELETE FROM victim WHERE id = 1")
+    assert plain.session == ()
+    run("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY")
+    inside = look("DELETE FROM victim WHERE id = 1")
+    assert inside.session == ("isolation=serializable", "read only", "transaction")
+    assert inside.digest != plain.digest
+    view.block(is_open=True, has_failed=True)
+    assert look("SELECT 1").session == ("failed transaction", "isolation=serializable", "read only")
+    view.block(is_open=False)
+    assert look("DELETE FROM victim WHERE id = 1") == plain
+    run("BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL DateStyle = 'SQL, DMY'")
+    assert look("SELECT 1").session == ("datestyle=sql, dmy", "isolation=repeatable read", "transaction")
+    view.block(is_open=False)
+    run("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    run("SET default_transaction_read_only = on")
+    assert look("SELECT 1").session == ("isolation=serializable", "read only")
+
+
+def test_settings_by_which_literals_are_read_are_facts(run: Run, look: Look) -> None:
+    for statement in (
+        "SET DateStyle = 'German'", "SET datestyle TO SQL, DMY", "SELECT set_config('TimeZone', 'Europe/Berlin', false)",
+        "SET backslash_quote = on", "SET extra_float_digits = 3", "SET work_mem = '4MB'", "RESET DateStyle", "SET TimeZone = 'Ünlü'",
+        "SET client_encoding = 'UTF8'", "SET standard_conforming_strings = on",
+    ):  # fmt: skip
+        assert run(statement).facts.objection is None, statement
+    assert look("SELECT 1").session == ("backslash_quote=on", "datestyle=german", "datestyle=sql, dmy", "timezone=?", "timezone=europe/berlin")
+    for number in range(50):
+        run(f"SET TimeZone = 'UTC+{number}'")
+    assert "more settings" in look("SELECT 1").session
+    assert len(look("SELECT 1").session) <= 34
+
+
+def test_what_is_remembered_outside_of_a_transaction_is_not_said_inside(view: View, run: Run, snapshot: Snapshot, protected: ProtectedColumns) -> None:
+    cache = FactsCache()
+    sql = b"SELECT * FROM other"
+    assert cache.look(sql, view, snapshot, protected).facts.session == ()
+    run("BEGIN")
+    assert cache.look(sql, view, snapshot, protected).facts.session == ("transaction",)
+    view.block(is_open=False)
+    assert cache.look(sql, view, snapshot, protected).facts.session == ()

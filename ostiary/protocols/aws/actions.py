@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ostiary.model.operations import Action
 
+MAX_DEPTH: Final = 64
 READS: Final = frozenset("lr")
 _VERB: Final = re.compile(r"[A-Z]+[a-z0-9]*")
 _DELETE: Final = frozenset({"Delete", "Terminate", "Remove", "Purge", "Deregister", "Destroy", "Release", "Discard", "Drop", "Empty", "Forget"})
@@ -40,6 +41,9 @@ RENAMED: Final = {
     ("s3", "PutBucketReplication"): "PutReplicationConfiguration", ("s3", "DeleteBucketReplication"): "PutReplicationConfiguration",
     ("s3", "GetBucketNotificationConfiguration"): "GetBucketNotification",
     ("s3", "PutBucketNotificationConfiguration"): "PutBucketNotification",
+    **{("s3", f"{verb}Bucket{kind}Configuration"): f"{'Get' if verb == 'Get' else 'Put'}{kind}Configuration"
+       for verb in ("Get", "Put", "Delete") for kind in ("Inventory", "Analytics", "Metrics", "IntelligentTiering")},
+    **{("s3", f"ListBucket{kind}Configurations"): f"Get{kind}Configuration" for kind in ("Inventory", "Analytics", "Metrics", "IntelligentTiering")},
     ("s3", "GetObjectLockConfiguration"): "GetBucketObjectLockConfiguration",
     ("s3", "PutObjectLockConfiguration"): "PutBucketObjectLockConfiguration",
     ("s3", "GetBucketAccelerateConfiguration"): "GetAccelerateConfiguration",
@@ -104,6 +108,22 @@ VENDING: Final = frozenset({
     "deadline:AssumeQueueRoleForRead", "deadline:AssumeQueueRoleForUser", "deadline:AssumeQueueRoleForWorker",
     "bedrock-agentcore:GetResourceApiKey", "bedrock-agentcore:GetResourceOauth2Token", "bedrock-agentcore:GetWorkloadAccessToken",
     "bedrock-agentcore:GetWorkloadAccessTokenForJWT", "bedrock-agentcore:GetWorkloadAccessTokenForUserId", "dsql:DbConnect",
+    "ecr:GetDownloadUrlForLayer", "athena:GetSessionEndpoint", "artifact:GetReport", "artifact:GetTermForReport",
+    "amplify:GetArtifactUrl", "amplify:CreateDeployment", "amplify:GenerateAccessLogs", "amplifyuibuilder:ExchangeCodeForToken",
+    "amplifyuibuilder:RefreshToken", "connect:StartChatContact", "connect:StartWebRTCContact", "connect:GetPromptFile",
+    "connect:GetAttachedFile", "connect:StartAttachedFileUpload", "license-manager:CreateToken", "license-manager:GetAccessToken",
+    "gamelift:GetGameSessionLogUrl", "qbusiness:GetDocumentContent", "greengrass:GetComponentVersionArtifact", "lex:CreateUploadUrl",
+    "lex:DescribeExport", "lex:GetExport", "lex:DescribeTestSetDiscrepancyReport", "lex:GetTestExecutionArtifactsUrl",
+    "auditmanager:GetAssessmentReportUrl", "auditmanager:GetEvidenceFileUploadUrl", "codeguru-security:CreateUploadUrl",
+    "cognito-idp:CreateUserImportJob", "cognito-idp:DescribeUserImportJob", "cognito-idp:ListUserImportJobs",
+    "cognito-idp:StartUserImportJob", "cognito-idp:StopUserImportJob", "profile:GetUploadJobPath",
+    "groundstation:GetAgentTaskResponseUrl", "imagebuilder:GetMarketplaceResource", "iotdeviceadvisor:GetSuiteRunReport",
+    "ivs:CreateParticipantToken", "ivs:CreateStage", "ses:CreateAddressListImportJob", "ses:GetAddressListImportJob",
+    "ses:GetArchiveMessage", "ses:GetExportJob", "quicksight:DescribeAssetBundleExportJob", "security-ir:GetCaseAttachmentDownloadUrl",
+    "security-ir:GetCaseAttachmentUploadUrl", "snowball:DescribeReturnShippingLabel", "snowball:GetJobManifest",
+    "snowball:GetSoftwareUpdates", "ssm:GetDeployablePatchSnapshotForInstance", "tax:GetTaxRegistrationDocument",
+    "translate:GetParallelData", "translate:GetTerminology", "translate:ImportTerminology",
+    "kinesisvideo:GetHLSStreamingSessionURL", "kinesisvideo:GetDASHStreamingSessionURL",
 }) - {"kms:GenerateDataKeyPair", "mediastore:GetObject", "transfer:CreateUser"}  # fmt: skip
 """Calls whose answer is a way into something, past the gateway: never passed on, unless the operator names them."""
 
@@ -111,7 +131,7 @@ HANDS_OUT: Final = re.compile(
     r"(?:Get|Create|Generate|Request|Issue|Assume|Obtain|Refresh)(?:[A-Za-z0-9]*)"
     r"(?:Credentials?|AccessKey|AccessToken|AuthToken|AuthorizationToken|SessionToken|FederationToken|PresignedUrl|EmbedUrl|ApiKey|"
     r"LoginProfile|OAuth2Token|Oauth2Token|BearerToken|Password)(?:For[A-Z][A-Za-z0-9]*|With[A-Z][A-Za-z0-9]*|s)?"
-    r"|Assume[A-Z][A-Za-z0-9]*|[A-Za-z]*Presigned[A-Za-z]*Url|Create(?:Managed)?Session"
+    r"|Assume[A-Z][A-Za-z0-9]*|[A-Za-z]*Pre[Ss]igned[A-Za-z]*U(?:rl|RL)|[A-Za-z]*StreamingSessionURL|Create(?:Managed)?Session"
 )
 """And those that are called like one: of a service that came after the list above, the name is warning enough."""
 
@@ -156,6 +176,29 @@ INDIRECT: Final = {
     "redshift-data:BatchExecuteStatement": "an SQL statement", "timestream:Query": "an SQL statement",
     "dynamodb:ExecuteStatement": "a PartiQL statement", "dynamodb:BatchExecuteStatement": "a PartiQL statement",
     "dynamodb:ExecuteTransaction": "a PartiQL statement", "s3:SelectObjectContent": "an SQL statement",
+    "s3:PutBucketReplication": "copies of what comes in", "s3:PutBucketNotificationConfiguration": "calls that are made later",
+    "s3:PutBucketNotification": "calls that are made later", "s3:PutBucketInventoryConfiguration": "reports that go elsewhere",
+    "s3:PutBucketAnalyticsConfiguration": "reports that go elsewhere", "s3:PutBucketLogging": "logs that go elsewhere",
+    "s3:PutBucketLifecycleConfiguration": "objects that go later", "s3:PutBucketLifecycle": "objects that go later",
+    "s3:PutBucketWebsite": "answers that lead elsewhere", "sns:Subscribe": "messages that go elsewhere",
+    "logs:PutSubscriptionFilter": "logs that go elsewhere", "logs:CreateExportTask": "logs that go elsewhere", "logs:CreateDelivery": "logs that go elsewhere",
+    "dynamodb:ExportTableToPointInTime": "a table that goes elsewhere", "rds:StartExportTask": "a database that goes elsewhere",
+    "ec2:ModifySnapshotAttribute": "a snapshot for other accounts", "ec2:ModifyImageAttribute": "an image for other accounts",
+    "ec2:ModifyFpgaImageAttribute": "an image for other accounts", "ec2:ModifyVpcEndpointServicePermissions": "another's right to a service",
+    "redshift:AuthorizeSnapshotAccess": "a snapshot for other accounts", "ssm:ModifyDocumentPermission": "a document for other accounts",
+    "lambda:AddLayerVersionPermission": "another's right to a program",
+    "rds:ModifyDBSnapshotAttribute": "a snapshot for other accounts", "rds:ModifyDBClusterSnapshotAttribute": "a snapshot for other accounts",
+    "firehose:CreateDeliveryStream": "data that goes elsewhere", "firehose:UpdateDestination": "data that goes elsewhere",
+    "cloudwatch:PutMetricAlarm": "calls that are made later", "cloudwatch:PutCompositeAlarm": "calls that are made later",
+    "cloudwatch:PutMetricStream": "data that goes elsewhere", "ec2:ExportImage": "a machine that goes elsewhere",
+    "ec2:CreateInstanceExportTask": "a machine that goes elsewhere", "ec2:CreateStoreImageTask": "a machine that goes elsewhere",
+    "ec2:CreateTrafficMirrorSession": "traffic that goes elsewhere", "dms:CreateEndpoint": "data that goes elsewhere",
+    "dms:CreateReplicationTask": "data that goes elsewhere", "ecr:PutReplicationConfiguration": "images that go elsewhere",
+    "backup:StartCopyJob": "copies that go elsewhere", "kms:CreateGrant": "another's right to a key", "lambda:AddPermission": "another's right to a program",
+    "appsync:CreateFunction": "a program", "appsync:UpdateFunction": "a program", "appsync:CreateResolver": "a program",
+    "appsync:UpdateResolver": "a program", "bedrock-agentcore:InvokeCodeInterpreter": "a program", "kinesisanalytics:StartApplication": "a program",
+    "config:SelectResourceConfig": "an SQL statement", "config:SelectAggregateResourceConfig": "an SQL statement",
+    "cloudformation:CreateStackRefactor": "a template", "neptune-db:ExecuteOpenCypherQuery": "a query", "neptune-db:ExecuteGremlinQuery": "a query",
     "logs:StartQuery": "a query over log groups", "cloudtrail:StartQuery": "an SQL statement", "fis:StartExperiment": "an experiment",
     "s3:CreateJob": "an act on many objects", "datapipeline:PutPipelineDefinition": "a program", "datasync:StartTaskExecution": "a transfer",
     "amplify:StartDeployment": "a program", "apprunner:CreateService": "a program", "elasticbeanstalk:CreateEnvironment": "a program",
@@ -165,6 +208,34 @@ INDIRECT: Final = {
     "cloudfront:UpdateFunction": "a program", "workspaces:CreateWorkspaces": "a machine", "lightsail:CreateInstances": "a machine with a program of its own",
 }  # fmt: skip
 """Calls that have something done elsewhere, later or by another's rights, which nobody here sees: policy must permit `opaque` too."""
+
+
+STATEMENT: Final = re.compile(
+    r"(?i)query_?(?:string|statement|sql)|sql|sql_?(?:query|statements?|code|text)|statements?|commands?|entry_?points?|\w*scripts?|inline_?code"
+)
+"""Parameters that hold a statement or a program, whatever the call."""
+SEARCHES: Final = frozenset({
+    "geo-places", "kendra", "kendra-ranking", "cloudsearch", "workdocs", "resource-explorer-2", "resource-groups", "iotwireless", "qbusiness",
+    "serverlessrepo", "wisdom", "elasticloadbalancing", "auditmanager", "wafv2", "waf", "waf-regional",
+})  # fmt: skip
+"""Services in which what is called so is words to look for, or part of a URL."""
+
+
+def states(service: str, given: Any, depth: int = 0) -> bool:
+    """Whether a statement or a program stands in parameters, at whatever depth."""
+    if service in SEARCHES or depth > MAX_DEPTH:
+        return depth > MAX_DEPTH
+    if isinstance(given, list):
+        return any(states(service, each, depth + 1) for each in given)
+    if not isinstance(given, dict):
+        return False
+    for name, value in given.items():
+        plain = isinstance(value, str) or (isinstance(value, list) and any(isinstance(each, str) for each in value))
+        if plain and value and STATEMENT.fullmatch(str(name)) is not None:
+            return True
+        if states(service, value, depth + 1):
+            return True
+    return False
 
 
 class Access:

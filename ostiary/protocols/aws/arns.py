@@ -7,14 +7,16 @@ call needs a resource and none can be told, it is opaque.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
-from xml.parsers import expat
 
 from ostiary.model.operations import Action
 from ostiary.protocols.aws.actions import Access
+from ostiary.protocols.aws.documents import Misread, read_xml
 from ostiary.protocols.aws.models import Call, Unreadable
 
 MAX_TOUCHED: Final = 1000
@@ -25,10 +27,32 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9]+)\}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _SUFFIX: Final = re.compile(r"(?:withpath|withoutleadingslash|identifiers?|names?|ids?|arns?|s)$")
 _SECRET: Final = re.compile(r"(.+)-[A-Za-z0-9]{6}")
+_ROLE: Final = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:(?:role|instance-profile)/")
+MAX_DEPTH: Final = 64
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _ALIKE: Final = {
     "dbclusterinstance": "dbcluster", "targetgrou": "targetgroup", "dbclustersnapshot": "dbclustersnapshot", "asynchrunjob": "job",
 }  # fmt: skip
+_FUNCTION: Final = re.compile(
+    r"(?:arn:(aws[a-z-]*):lambda:)?(?:([a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]):)?(?:([0-9]{12}):)?(?:function:)?([A-Za-z0-9_.-]{1,140})(?::[A-Za-z0-9$_.-]{1,128})?"
+)
+"""As Lambda's model writes it: an ARN, from whatever part of it on."""
+_OWNERS: Final = frozenset({
+    "registryid", "catalogid", "tablecatalogid", "parentcatalogid", "accountid", "awsaccountid", "backupvaultaccountid", "workflowownerid",
+    "owneraccount", "owneraccountid", "resourceowneraccountid", "eventdatastoreowneraccountid", "domainowner", "queueownerawsaccountid",
+    "owningaccount", "eventbusaccountid", "resourceownerawsaccountid", "sloownerawsaccountid",
+})  # fmt: skip
+"""Parameters that say in which account is what a call names, in lower case."""
+_OF_ACCOUNTS: Final = frozenset({"organizations", "sso", "ram"})
+"""Services in which an account is what is acted on, or with whom something is shared."""
+_DOES: Final = re.compile(r"(?i)\w*action|\w*action_?type|op|operation|\w*operation_?type|update_?type|update_?mode|change_?type|mutation_?type")
+_TAKES_AWAY: Final = re.compile(
+    r"(?i)deletes?|\w+todelete|delete_?(?:agents|data\w*entries|\w*entities\w*|files|keys|objects?|public_?keys|requests?|region_?action|"
+    r"replication|rule|type|type_?value|variable|\w*strategies|arguments|properties)"
+)
+"""Words of AWS's models under which stands what is to go, in a call that does other things too."""
+_TOLD: Final = frozenset({("dynamodb", "BatchWriteItem"), ("dynamodb", "TransactWriteItems"), ("dynamodb", "UpdateItem"), ("s3", "DeleteObjects")})
+"""Of which it is known what is done to what."""
 _MAKING: Final = ("Create", "Allocate", "Request", "Register", "Import")
 """What these touch is named by AWS once it is there."""
 _GLOBAL: Final = frozenset({"iam", "s3", "sts", "cloudfront", "route53", "organizations"})
@@ -52,28 +76,75 @@ class Place:
 def touched(call: Call, action: Action, access: Access, place: Place, body: bytes) -> tuple[Touched, tuple[str, ...]]:
     """What a call touches, and what of it cannot be told. Raises `Unreadable`."""
     prefix = access.prefix(call.service)
-    match call.service:
-        case "s3":
-            found = list(_s3(call, action, place, body))
-        case "dynamodb":
-            found = list(_dynamodb(call, action, place))
-        case _:
-            found = []
-    found += _named(call, action, prefix, place)
     kinds = access.kinds(prefix, access.iam_action(prefix, call.operation))
+    places = _places(call, prefix, place)
+    found: Touched = []
+    for each in places:
+        match call.service:
+            case "s3":
+                found += _s3(call, action, each, body)
+            case "dynamodb":
+                found += _dynamodb(call, action, each)
+        found += _named(call, action, prefix, each)
+    parts: tuple[str, ...] = ()
     if call.service != "s3":
-        found += [(arn, action) for arn in _filled(call.parameters, kinds, place)]
+        filled = [each for there in places for each in _filled(_unnamed(prefix, call.parameters), kinds, there)]
+        found += [(arn, action) for arn, _ in filled]
+        if action is not Action.READ and not call.operation.startswith(_MAKING) and not all(whole for _, whole in filled):
+            parts = ("what it touches cannot be told whole",)
         found += [(value, action) for value in _arns(call.parameters)]
+    if action is not Action.READ and prefix != "iam":
+        found += [(arn, Action.ADMINISTER) for arn in passed(call.parameters, place)]
+    if action is not Action.READ and (call.service, call.operation) not in _TOLD and takes_away(call.parameters):
+        found += [(arn, Action.DELETE) for arn, _ in found or [(each.arn(prefix, "*"), action) for each in places]]
     found = list(dict.fromkeys(found))
     if len(found) > MAX_TOUCHED:
         raise Unreadable("ValidationError", f"the call touches more than {MAX_TOUCHED} things: split it")
     if found:
-        return found, ()
+        return found, parts
     unknown = any(needed for _, needed in kinds) and action is not Action.READ and not call.operation.startswith(_MAKING)
-    return [(place.arn(prefix, "*"), action)], ("what it touches cannot be told",) if unknown else ()
+    return [(each.arn(prefix, "*"), action) for each in places], ("what it touches cannot be told",) if unknown else ()
 
 
-def _filled(parameters: dict[str, Any], kinds: list[tuple[str, bool]], place: Place) -> Iterator[str]:
+def _places(call: Call, prefix: str, place: Place) -> list[Place]:
+    """Where what a call names is: in the account that it says, or in the connection's own."""
+    said: dict[str, None] = {}
+    for name, value in call.parameters.items():
+        if name.lower() in _OWNERS and prefix not in _OF_ACCOUNTS:
+            said |= dict.fromkeys(_accounts(value))
+    said = said or {place.account: None}
+    said |= dict.fromkeys(_catalogs(call.parameters, 0))
+    return [Place(place.partition, place.region, account) for account in said]
+
+
+def _accounts(value: object) -> Iterator[str]:
+    """A catalogue is called by its account, or by what is in it: `123456789012:catalog`."""
+    for each in _texts(value):
+        found = _ACCOUNT.match(each)
+        if found is not None and each[12:13] in ("", ":"):
+            yield found[0]
+
+
+def _catalogs(given: Any, depth: int) -> Iterator[str]:
+    """Accounts of catalogues that are named somewhere inside."""
+    if depth > MAX_DEPTH:
+        raise Unreadable("ValidationError", f"the call is nested more than {MAX_DEPTH} deep")
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if depth and isinstance(name, str) and name.lower() == "catalogid":
+            yield from _accounts(value)
+        elif isinstance(value, dict | list):
+            yield from _catalogs(value, depth + 1)
+    for value in given if isinstance(given, list) else ():
+        yield from _catalogs(value, depth + 1)
+
+
+def _unnamed(prefix: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that are filled into patterns: without those that `_named` reads in their service's own way."""
+    return {name: value for name, value in parameters.items() if (prefix, name) != ("lambda", "FunctionName")}
+
+
+def _filled(parameters: dict[str, Any], kinds: list[tuple[str, bool]], place: Place) -> Iterator[tuple[str, bool]]:
+    """(ARN, whether all of it is known): `*` stands for what is not. Several values are several things."""
     named: dict[str, list[str]] = {}
     for name, value in parameters.items():
         named.setdefault(stem(name), []).extend(_texts(value))
@@ -84,15 +155,14 @@ def _filled(parameters: dict[str, Any], kinds: list[tuple[str, bool]], place: Pl
         lists = [[v for v in named.get(stem(each), []) if v] for each in variables]
         if not lists[0]:
             continue
-        for first in lists[0]:
-            if first.startswith("arn:"):
-                yield first
-                continue
-            filled = {"Region": place.region, "Account": place.account, "Partition": place.partition, variables[0]: first.lstrip("/")}
-            for each, values in zip(variables[1:], lists[1:], strict=True):
-                filled[each] = values[0] if len(values) == 1 and not values[0].startswith("arn:") else "*"
+        yield from ((first, True) for first in lists[0] if first.startswith("arn:"))
+        plain = [[v.lstrip("/") for v in values if not v.startswith("arn:")] for values in lists]
+        if math.prod(max(1, len(values)) for values in plain) > MAX_TOUCHED:
+            raise Unreadable("ValidationError", f"the call touches more than {MAX_TOUCHED} things: split it")
+        for chosen in itertools.product(plain[0], *(values or ["*"] for values in plain[1:])):
+            filled = {"Region": place.region, "Account": place.account, "Partition": place.partition, **dict(zip(variables, chosen, strict=True))}
             text = _VARIABLE.sub(lambda found, held=filled: held[found[1]], pattern)  # type: ignore[misc]
-            yield f"arn:{place.partition}:{text}"
+            yield f"arn:{place.partition}:{text}", all(plain)
 
 
 def stem(name: str) -> str:
@@ -114,6 +184,34 @@ def _arns(parameters: dict[str, Any]) -> Iterator[str]:
         yield from (each for each in _texts(value) if each.startswith("arn:") and each.count(":") >= 5 and len(each) <= 2048)
 
 
+def passed(parameters: Any, place: Place, depth: int = 0) -> Iterator[str]:
+    """Roles that a call gives to something else to act by, at whatever depth it names them: what IAM calls `iam:PassRole`."""
+    if depth > MAX_DEPTH:
+        raise Unreadable("ValidationError", f"the call is nested more than {MAX_DEPTH} deep")
+    for each in parameters if isinstance(parameters, list) else parameters.values() if isinstance(parameters, dict) else ():
+        if isinstance(each, str):
+            yield from [each] if _ROLE.match(each) is not None else []
+        else:
+            yield from passed(each, place, depth + 1)
+    if isinstance(parameters, dict) and isinstance(profile := parameters.get("IamInstanceProfile"), dict):
+        yield from (f"arn:{place.partition}:iam::{place.account}:instance-profile/{name}" for name in _texts(profile.get("Name")))
+
+
+def takes_away(given: Any, depth: int = 0) -> bool:
+    """Whether a call that changes something is told, somewhere inside, to delete a part of it."""
+    if depth > MAX_DEPTH:
+        raise Unreadable("ValidationError", f"the call is nested more than {MAX_DEPTH} deep")
+    if isinstance(given, list):
+        return any(takes_away(each, depth + 1) for each in given)
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, str):
+            if value.lower() == "delete" and _DOES.fullmatch(name) is not None:
+                return True
+        elif value and (_TAKES_AWAY.fullmatch(name) is not None or takes_away(value, depth + 1)):
+            return True
+    return False
+
+
 def _named(call: Call, action: Action, prefix: str, place: Place) -> Iterator[tuple[str, Action]]:
     """Things that are named in a way of their service's own."""
     given = call.parameters
@@ -129,17 +227,25 @@ def _named(call: Call, action: Action, prefix: str, place: Place) -> Iterator[tu
             yield place.arn("ssm", "parameter/" + path.strip("/") + ("/*" if path.strip("/") else "*")), action
     elif prefix == "secretsmanager":
         for name in (*_texts(given.get("SecretId")), *_texts(given.get("SecretIdList"))):
-            bare = _SECRET.fullmatch(name.rpartition(":secret:")[2])
-            if name.startswith("arn:") and bare is not None:
-                yield place.arn("secretsmanager", "secret:" + bare[1]), action
+            bare = _SECRET.fullmatch(name)
+            if name.startswith("arn:") and ":secret:" in name and bare is not None:
+                yield bare[1], action
         if call.operation == "CreateSecret":
             yield from ((place.arn("secretsmanager", "secret:" + name), action) for name in _texts(given.get("Name")))
     elif prefix == "lambda":
         for name in _texts(given.get("FunctionName")):
-            plain = name.rpartition(":function:")[2].partition(":")[0]
-            yield place.arn("lambda", "function:" + plain), action
+            yield _function(name, place), action
     elif prefix == "sns" and call.operation == "CreateTopic":
         yield from ((place.arn("sns", name), action) for name in _texts(given.get("Name")))
+
+
+def _function(name: str, place: Place) -> str:
+    """The ARN of a function that is called by its name, or by any part of its ARN that Lambda takes. Raises `Unreadable`."""
+    found = _FUNCTION.fullmatch(name)
+    if found is None:
+        raise Unreadable("ValidationException", "FunctionName is neither a name nor an ARN of a function, or of a part of one")
+    partition, region, account, plain = found.groups()
+    return f"arn:{partition or place.partition}:lambda:{region or place.region}:{account or place.account}:function:{plain}"
 
 
 # --- DynamoDB ---------------------------------------------------------------------------------------------------------
@@ -208,7 +314,10 @@ def s3_arn(place: Place, bucket: str, key: str | None = None) -> str:
 
 def copy_source(written: str) -> tuple[str, str]:
     """(bucket, key) of an `x-amz-copy-source`. Raises `Unreadable`."""
-    path = unquote(written.partition("?versionId=")[0], errors="strict").lstrip("/")
+    try:
+        path = unquote(written.partition("?versionId=")[0], errors="strict").lstrip("/")
+    except UnicodeDecodeError:
+        raise Unreadable("InvalidArgument", "the source of a copy is not UTF-8") from None
     bucket, slash, key = path.partition("/")
     if _BUCKET.fullmatch(bucket) is None or not slash or not key or "?" in written.replace("?versionId=", "", 1):
         raise Unreadable("InvalidArgument", "the source of a copy is written as bucket/key")
@@ -217,43 +326,53 @@ def copy_source(written: str) -> tuple[str, str]:
     return bucket, key
 
 
+_IN_DELETE: Final = frozenset({
+    ("Delete",), ("Delete", "Quiet"), ("Delete", "Object"), ("Delete", "Object", "Key"), ("Delete", "Object", "VersionId"),
+    ("Delete", "Object", "ETag"), ("Delete", "Object", "LastModifiedTime"), ("Delete", "Object", "Size"),
+})  # fmt: skip
+"""Every element of a DeleteObjects, by S3's API reference."""
+_S3_NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+class _ToDelete:
+    """Reads a DeleteObjects: it goes out as it came, so every reader of XML must see in it what is seen here."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._path: tuple[str, ...] = ()
+        self._text: list[str] = []
+        self._in_object: set[str] = set()
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._path = (*self._path, name)
+        plain = not attributes or (len(self._path) == 1 and attributes == {"xmlns": _S3_NAMESPACE})
+        if self._path not in _IN_DELETE or not plain:
+            raise Unreadable("MalformedXML", "an element or an attribute that a DeleteObjects does not have")
+        if len(self._path) == 3 and name in self._in_object:
+            raise Unreadable("MalformedXML", f"an Object has its {name} twice")
+        self._in_object = {*self._in_object, name} if len(self._path) == 3 else set()
+        self._text = []
+
+    def end(self, name: str) -> None:
+        if len(self._path) == 3 and name == "Key":
+            self.keys.append("".join(self._text))
+        elif len(self._path) == 2 and name == "Object" and "Key" not in self._in_object:
+            raise Unreadable("MalformedXML", "an Object has exactly one Key")
+        self._path, self._text = self._path[:-1], []
+
+    def text(self, text: str) -> None:
+        if len(self._path) < 3 and self._path[-1:] != ("Quiet",) and text.strip():
+            raise Unreadable("MalformedXML", "text between the elements of a DeleteObjects")
+        self._text.append(text)
+
+
 def keys_to_delete(body: bytes) -> list[str]:
     """The keys of a DeleteObjects. Raises `Unreadable`."""
-    path: list[str] = []
-    keys: list[str] = []
-    text: list[str] = []
-    seen: list[int] = [0]
-
-    def start(name: str, _: dict[str, str]) -> None:
-        path.append(name.rpartition(":")[2])
-        text.clear()
-        if path == ["Delete", "Object"]:
-            seen[0] = 0
-
-    def end(_: str) -> None:
-        if path == ["Delete", "Object", "Key"]:
-            keys.append("".join(text))
-            seen[0] += 1
-        elif path == ["Delete", "Object"] and seen[0] != 1:
-            raise Unreadable("MalformedXML", "an Object has exactly one Key")
-        path.pop()
-
-    read_xml(body, start, end, text.append)
-    if not keys or not all(keys):
-        raise Unreadable("MalformedXML", "no keys to delete")
-    return keys
-
-
-def read_xml(body: bytes, start: Any, end: Any, text: Any) -> None:
-    """Read XML without a DTD of its own. Raises `Unreadable`."""
-    parser = expat.ParserCreate("UTF-8")
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
-
-    def refuse(*_: object) -> None:
-        raise Unreadable("MalformedXML", "a document type declaration is never read")
-
-    parser.StartDoctypeDeclHandler = refuse
+    read = _ToDelete()
     try:
-        parser.Parse(body, True)
-    except expat.ExpatError:
-        raise Unreadable("MalformedXML", "the body is no XML") from None
+        read_xml(body, read)
+    except Misread as exc:
+        raise Unreadable("MalformedXML", str(exc)) from None
+    if not read.keys or not all(read.keys):
+        raise Unreadable("MalformedXML", "no keys to delete")
+    return read.keys

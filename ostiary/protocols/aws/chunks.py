@@ -139,6 +139,8 @@ class ChunkReader:
         wanted = {self._announced} | ({"x-amz-trailer-signature"} if self._signs else set())
         if set(found) != wanted or len(lines) != len(wanted):
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "the trailers are not those that were announced")
+        if len(found[self._announced]) != CHECKSUMS[self._announced]:
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "the checksum behind the body is not as long as one of its kind")
         self.trailer = (self._announced, found[self._announced])
         if self._signs:
             said = f"{self._announced}:{found[self._announced]}\n"

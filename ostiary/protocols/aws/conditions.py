@@ -19,6 +19,7 @@ _NAMING: Final = frozenset({
     "Expected", "QueryFilter", "ScanFilter", "KeyConditions", "Key", "Keys", "ExclusiveStartKey",
 })  # fmt: skip
 """Maps by attribute, or lists of them."""
+PARTIQL: Final = frozenset({"ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction"})
 _TOKEN: Final = re.compile(r"\s*([#:]?[A-Za-z0-9_]+|<>|<=|>=|[=<>,().\[\]+-])")
 _SECTIONS: Final = frozenset({"set", "remove", "add", "delete"})
 MAX_DEPTH: Final = 32
@@ -35,6 +36,8 @@ def inferred(call: Call, connection: AwsConnection) -> tuple[str, ...]:
     if not protected:
         return ()
     found: set[str] = set()
+    if call.operation in PARTIQL:  # its conditions are not read
+        return tuple(sorted(set().union(*protected.values())))
     for name in _asked(call.parameters, 0):
         found |= set().union(*protected.values()) if name is None else protected.get(name.casefold(), set())
     return tuple(sorted(found))

@@ -21,9 +21,11 @@ CODES: Final = {
     Reason.LOST_OWNER: "InvalidClientTokenId",
     Reason.MISUSED_TOKEN: "InvalidClientTokenId",
     Reason.LOG_UNAVAILABLE: "ServiceUnavailable",
+    Reason.RECORDINGS_FULL: "ServiceUnavailable",
     Reason.CONTROL_UNREACHABLE: "ServiceUnavailable",
     Reason.TARGET_UNREACHABLE: "ServiceUnavailable",
     Reason.TOO_MANY_SESSIONS: "SlowDown",
+    Reason.TOO_MUCH_AT_ONCE: "SlowDown",
     Reason.ISSUER_UNREACHABLE: "ServiceUnavailable",
 }
 """AWS's names for why nobody is let in; `AccessDenied` for the rest."""
@@ -31,11 +33,13 @@ RETRIED: Final = frozenset({"ServiceUnavailable", "SlowDown"})
 """Answered with 503, so that an SDK tries again by itself."""
 RETRY_SECONDS: Final = 1
 """When an SDK should try again: in another second, the same call has another signature."""
-_STATUSES: Final = {"401": "AccessDenied", "403": "AccessDenied", "413": "RequestEntityTooLarge", "501": "NotImplemented"}
+_STATUSES: Final = {"401": "AccessDenied", "403": "AccessDenied", "413": "RequestEntityTooLarge", "500": "InternalFailure", "501": "NotImplemented"}
 
 
 def format_of(head: RequestHead) -> str:
     """Which protocol a request speaks, for an error that comes before its service is known."""
+    if values(head.headers, b"smithy-protocol"):
+        return "cbor"
     if values(head.headers, b"x-amz-target"):
         return "json"
     kind = (values(head.headers, b"content-type") or [b""])[0].lower()
@@ -55,6 +59,9 @@ def answer(protocol: str, status: int, code: str, message: str, operation: str =
             named = code if code.endswith(("Exception", "Error")) or protocol != "json" else code + "Exception"
             headers += [(b"Content-Type", kind), (b"x-amzn-ErrorType", named.encode())]
             body = msgspec.json.encode({"__type": named, "message": message, "Message": message})
+        case "cbor":
+            headers += [(b"Content-Type", b"application/cbor"), (b"smithy-protocol", b"rpc-v2-cbor")]
+            body = b"\xa2" + b"".join(_cbor(each) for each in ("__type", code, "message", message))
         case _:
             headers += [(b"Content-Type", b"text/xml"), (b"x-amz-request-id", operation.encode() or b"-")]
             body = _xml(protocol, code, message, operation or "-").encode()
@@ -69,6 +76,12 @@ def _xml(protocol: str, code: str, message: str, request: str) -> str:
     if protocol == "s3":
         return f"{head}<Error>{said}<RequestId>{request}</RequestId><HostId>ostiary</HostId></Error>"
     return f"{head}<ErrorResponse><Error><Type>Sender</Type>{said}</Error><RequestId>{request}</RequestId></ErrorResponse>"
+
+
+def _cbor(text: str) -> bytes:
+    """A text in pieces (RFC 8949, 3.2.3), no length of which holds a NUL: masking reads it as the text that it is."""
+    pieces = (text[at : at + 60].encode() for at in range(0, len(text), 60))
+    return b"\x7f" + b"".join(bytes((0x78, len(each))) + each for each in pieces) + b"\xff"
 
 
 def code_of(written: str) -> tuple[int, str]:

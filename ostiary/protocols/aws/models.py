@@ -14,19 +14,20 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from ostiary.protocols.aws import documents, forms
+from ostiary.protocols.aws.forms import MAX_FORM
 from ostiary.protocols.aws.sigv4 import AwsTarget
 from ostiary.protocols.http.messages import Header, values
 
 MAX_DEPTH: Final = 64
-MAX_FORM: Final = 20_000
-"""Parameters of a form."""
 SERVICE_HEADERS: Final = frozenset({
     b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token", b"x-amz-target", b"x-amz-user-agent", b"x-amz-api-version",
     b"x-amz-decoded-content-length", b"x-amz-trailer", b"x-amz-sdk-checksum-algorithm",
 })  # fmt: skip
 """Those that belong to no operation."""
 
-_MEMBER: Final = re.compile(r"(?:\.(?:member|entry|Entry|[A-Za-z]+))?\.([0-9]{1,5})")
+NOT_HERE: Final = frozenset({("s3", "ListDirectoryBuckets"), ("s3", "CreateSession"), ("s3", "WriteGetObjectResponse")})
+"""(service, operation) that are served elsewhere than what they are routed like."""
 _FORM: Final = re.compile(rb"(?:[A-Za-z0-9!$'()*,:@\-._~/?;+&=\[\]{}|^`\"<>\\]|%[0-9A-Fa-f]{2})*")
 
 
@@ -150,7 +151,8 @@ class Service:
     def routes(self) -> list[Route]:
         """All of them, made once."""
         if self._routes is None:
-            self._routes = [Route(name, each, self._needed(each)) for name, each in self.operations.items()]
+            here = ((name, each) for name, each in self.operations.items() if (self.name, name) not in NOT_HERE)
+            self._routes = [Route(name, each, self._needed(each)) for name, each in here]
         return self._routes
 
     def _needed(self, operation: dict[str, Any]) -> frozenset[tuple[str, str]]:
@@ -190,6 +192,15 @@ class Service:
         found: dict[str, Any] = self._shapes[name]
         return found
 
+    def input_of(self, operation: str) -> dict[str, Any]:
+        """The shape of an operation's parameters."""
+        return self._input(self.operations[operation])
+
+    def form_of(self, operation: str, parameters: dict[str, Any], *, ec2: bool) -> dict[str, str]:
+        """The form of a call with these parameters, by the model's names."""
+        named = {"Action": operation, "Version": self.version}
+        return named | forms.write(self._shapes, self.input_of(operation), parameters, ec2=ec2)
+
     def _input(self, operation: dict[str, Any]) -> dict[str, Any]:
         if "input" not in operation:
             return {"type": "structure", "members": {}}
@@ -219,12 +230,11 @@ class Service:
         if form is not None:
             parameters = self._form(shape, form, ec2=protocol == "ec2")
         elif protocol == "json":
-            parameters = self._json(shape, body)
+            parameters = _named(shape, self._json(shape, body))
         else:
             parameters = self._rest(shape, labels or {}, target, headers)
-            if protocol == "rest-json" and not content:
-                inner = shape if payload is None else self._shapes[shape["members"][payload]["shape"]]
-                parameters |= self._json(inner, body, sent=payload is None)
+            if not content:
+                parameters |= self._body(name, protocol, body)
         names, prefixes = self.headers_of(name)
         return Call(
             self.name, name, protocol, parameters, self._quiet(shape), names, prefixes, content, self._events(operation),
@@ -256,7 +266,42 @@ class Service:
                         found[name] = sent[0].decode("latin-1")
         return found
 
-    def _json(self, shape: dict[str, Any], body: bytes | None, *, sent: bool = True) -> dict[str, Any]:
+    def document(self, operation: str) -> documents.Form:
+        """How the body of an operation of `rest-xml` is written."""
+        said, shape = self.operations[operation]["input"], self.input_of(operation)
+        payload = shape.get("payload")
+        if payload is not None:
+            said = shape["members"][payload]
+            shape = self._shapes[said["shape"]]
+        root = said.get("locationName") or payload or said["shape"]
+        return documents.Form(self._shapes, shape, root, said.get("xmlNamespace", {}).get("uri", ""))
+
+    def _body(self, name: str, protocol: str, body: bytes | None) -> dict[str, Any]:
+        """Parameters that stand in the body of a REST call. What is one parameter stands by its name, and what is plain in it by its own too."""
+        shape = self.input_of(name)
+        payload = shape.get("payload")
+        if protocol == "rest-json":
+            inner = shape if payload is None else self._shapes[shape["members"][payload]["shape"]]
+            whole = self._json(inner, body)
+        elif body is None:
+            raise Unreadable("RequestEntityTooLarge", "the parameters are larger than can be judged", 413)
+        elif body.strip():
+            whole = self._document(name, body)
+        else:
+            return {}
+        if payload is None:
+            return _named(shape, whole) if protocol == "rest-json" else whole
+        return {key: value for key, value in whole.items() if isinstance(value, str | int | float | bool)} | ({payload: whole} if whole else {})
+
+    def _document(self, name: str, body: bytes) -> dict[str, Any]:
+        if "input" not in self.operations[name]:
+            raise Unreadable("MalformedXML", f"{name} has no body")
+        try:
+            return self.document(name).read(body)
+        except documents.Misread as exc:
+            raise Unreadable("MalformedXML", str(exc)) from None
+
+    def _json(self, shape: dict[str, Any], body: bytes | None) -> dict[str, Any]:
         if body is None:
             raise Unreadable("RequestEntityTooLarge", "the parameters are larger than can be judged", 413)
         if not body.strip():
@@ -265,10 +310,7 @@ class Service:
         if not isinstance(whole, dict):
             raise Unreadable("SerializationException", "the body is no JSON object")
         self._check(shape, whole, 0)
-        if not sent:
-            return {key: value for key, value in whole.items() if isinstance(value, str | int | float | bool)}
-        spelled: dict[str, str] = {str(member.get("locationName", name)): name for name, member in shape["members"].items()}
-        return {spelled.get(str(key), str(key)): value for key, value in whole.items()}
+        return whole
 
     def _check(self, shape: dict[str, Any], value: object, depth: int) -> None:
         """Whether the model has a word for all of it."""
@@ -296,26 +338,10 @@ class Service:
             raise Unreadable("SerializationException", "a list or a map is written as something else")
 
     def _form(self, shape: dict[str, Any], form: dict[str, str], *, ec2: bool) -> dict[str, Any]:
-        known = {}
-        for name, member in shape["members"].items():
-            inner = self._shapes[member["shape"]]
-            for spelled in _spellings(name, member, inner, ec2=ec2):
-                known[spelled] = name
-        found: dict[str, Any] = {}
-        for key, value in form.items():
-            if key in ("Action", "Version"):
-                continue
-            head, dot, rest = key.partition(".")
-            name = known.get(head)
-            if name is None:
-                raise Unreadable("UnknownParameter", f"the parameter {head[:64]!r} is not in the model of the operation that is known here")
-            if not dot:
-                found[name] = value
-            elif _MEMBER.fullmatch("." + rest) is not None:
-                found.setdefault(name, []).append(value)
-            elif isinstance(found.setdefault(name, {}), dict):
-                found[name][rest] = value
-        return found
+        try:
+            return forms.read(self._shapes, shape, form, ec2=ec2)
+        except forms.Misread as exc:
+            raise Unreadable("MalformedQueryString", str(exc)) from None
 
     def _quiet(self, shape: dict[str, Any]) -> frozenset[str]:
         found = set()
@@ -332,19 +358,14 @@ class Service:
         return any(self._shapes[member["shape"]].get("eventstream") for member in members.values())
 
 
+def _named(shape: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Members of a JSON object by the model's names."""
+    spelled: dict[str, str] = {str(member.get("locationName", name)): name for name, member in shape["members"].items()}
+    return {spelled.get(str(key), str(key)): value for key, value in given.items()}
+
+
 def _elsewhere(member: dict[str, Any]) -> bool:
     return member.get("location") in ("uri", "header", "headers", "querystring", "statusCode")
-
-
-def _spellings(name: str, member: dict[str, Any], inner: dict[str, Any], *, ec2: bool) -> list[str]:
-    """How a form may write a member: Smithy, "AWS query protocol" and "AWS EC2 query protocol"."""
-    if ec2:
-        named = member.get("queryName") or member.get("locationName", name)
-        return [named[0].upper() + named[1:]]
-    spelled = member.get("locationName", name)
-    if inner["type"] == "list" and inner.get("flattened"):
-        return [inner["member"].get("locationName", spelled), spelled]
-    return [spelled]
 
 
 def read_json(body: bytes) -> Any:

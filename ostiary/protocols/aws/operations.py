@@ -6,22 +6,27 @@ when its body is here, or as much of it as is held. What is sent is written from
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode
 
 import msgspec
 
 from ostiary.model.connections import AwsConnection
+from ostiary.model.duties import Demand
+from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
 from ostiary.model.secrets import Secret
-from ostiary.protocols.aws.actions import INDIRECT, Access, by_verb, hands_out
+from ostiary.protocols.aws.actions import INDIRECT, Access, by_verb, hands_out, states
 from ostiary.protocols.aws.arns import Place, copy_source, touched
 from ostiary.protocols.aws.chunks import CHECKSUMS, ChunkReader
 from ostiary.protocols.aws.conditions import inferred
 from ostiary.protocols.aws.hosts import read_host
 from ostiary.protocols.aws.models import Call, Service, Unreadable, read_form
 from ostiary.protocols.aws.replays import Replays
+from ostiary.protocols.aws.rewriting import Impossible, body_with, changed, resolved
 from ostiary.protocols.aws.sigv4 import (
     EMPTY_HASH,
     STREAMING,
@@ -30,9 +35,11 @@ from ostiary.protocols.aws.sigv4 import (
     NotSigned,
     Signed,
     check_time,
+    lifted,
+    plain_name,
     verify,
 )
-from ostiary.protocols.http.messages import RequestHead, sole, values
+from ostiary.protocols.http.messages import Header, RequestHead, sole, values
 from ostiary.protocols.http.operations import Judged
 
 MAX_SHOWN: Final = 64
@@ -40,9 +47,10 @@ MAX_SHOWN: Final = 64
 MAX_VALUE: Final = 256
 _STREAMED: Final = frozenset({("s3", "PutObject"), ("s3", "UploadPart")})
 """Whose body is content of any size."""
-_NOT_HERE: Final = frozenset({("s3", "ListDirectoryBuckets"), ("s3", "CreateSession"), ("s3", "WriteGetObjectResponse")})
+_CHOOSES: Final = frozenset({"ResponseContentType", "ResponseContentEncoding"})
 _FORM: Final = b"application/x-www-form-urlencoded"
 _HEX: Final = re.compile(rb"[0-9a-f]{64}")
+_DIGEST: Final = re.compile(rb"content-md5|x-amz-checksum-.*|x-amz-sdk-checksum-algorithm")
 
 
 class Models(Protocol):
@@ -77,6 +85,7 @@ class Arrival(msgspec.Struct, frozen=True):
     own: frozenset[str]
     """Names of the listener."""
     now: float
+    who: VerifiedIdentity
 
 
 class Understanding:
@@ -111,6 +120,8 @@ class Asking:
         self.streams = False
         self.facts: Facts | None = None
         self.host = ""
+        self.head: RequestHead | None = None
+        """The head with all its headers where headers stand; None: it is as it came."""
         self._labels: dict[str, str] = {}
         self._operation = ""
         self._protocol = ""
@@ -150,6 +161,8 @@ class Asking:
         if signed.region not in self.connection.regions:
             raise Unreadable("AccessDenied", f"the connection is not for the region {signed.region}", 403)
         self._verify_early(head)
+        headers, self.target = lifted(head.headers, self.target, signed)
+        self.head = head = head.with_headers(headers)
         if signed.service == "s3":
             self.target = _path_style(self.target, bucket)
         self._find(head, [models.loaded(name) for name in candidates])
@@ -176,7 +189,6 @@ class Asking:
             raise Unreadable("InvalidRequest", "such a call is a POST to /, without a query")
 
     def _settle(self, found: list[tuple[Service, str]], protocol: str) -> None:
-        found = [each for each in found if (each[0].name, each[1]) not in _NOT_HERE]
         if len(found) != 1:
             said = "no operation that is known here" if not found else "it could be of more than one service"
             raise Unreadable("UnknownOperation", f"{said}; parameters, headers and versions have to be those of AWS's model", 400)
@@ -195,7 +207,9 @@ class Asking:
             if word.endswith(b"-TRAILER") != bool(trailer) or (trailer and trailer not in CHECKSUMS):
                 raise Unreadable("InvalidRequest", "x-amz-trailer does not fit x-amz-content-sha256")
             self.chunks = ChunkReader(self.signed, self._key, trailer)
-        if word in (UNSIGNED, b"STREAMING-UNSIGNED-PAYLOAD-TRAILER") and self.streams and not self.connection.unsigned_payload:
+        presigned = self.signed.expires is not None and not word  # its signature says nothing of the body
+        unsigned = word in (UNSIGNED, b"STREAMING-UNSIGNED-PAYLOAD-TRAILER") or presigned
+        if unsigned and self.streams and not self.connection.unsigned_payload:
             raise Unreadable("AccessDenied", "unsigned content is not taken on this connection: sign the payload", 403)
 
     def _verify_early(self, head: RequestHead) -> None:
@@ -263,6 +277,72 @@ class Asking:
         if self.service is not None and "ec2" in self.service.protocols:
             self._protocol = "ec2"
 
+    # --- as policy demands it ---
+
+    def obey(self, head: RequestHead, body: bytes | None, demands: tuple[Demand, ...], who: VerifiedIdentity) -> tuple[RequestHead, bytes | None] | None:
+        """(head, body) of the call as `demands` want it, which this is from now on; None: it is so. Raises `Impossible`, `Unreadable`.
+
+        The judge reads what was written, and has to find that nothing is left to be changed.
+        """
+        call, service = self.call, self.service
+        if call is None or service is None:
+            raise Impossible("a request that is no call is not rewritten")
+        wanted = resolved(demands, call, who)
+        made = changed(call, service, wanted, has_body=body != b"")
+        if not made:
+            return None
+        head, body = self._with(head, body, call, made)
+        self.call = call = self._read_again(head, body, call)
+        if changed(call, service, wanted, has_body=body != b""):
+            raise Impossible("policy demands that the call be rewritten, and what comes of it is not what it demands")
+        self.facts = self._facts(call, body or b"")
+        return head, body
+
+    def _with(self, head: RequestHead, body: bytes | None, call: Call, made: dict[str, Any]) -> tuple[RequestHead, bytes | None]:
+        """Write changed parameters to where they stand."""
+        if self.service is None:
+            raise Impossible("a request that is no call is not rewritten")
+        if self.form is not None:
+            kept = {name: value for name, value in (call.parameters | made).items() if value is not None}
+            self.form = self.service.form_of(call.operation, kept, ec2=call.protocol == "ec2")
+            return head, urlencode(self.form).encode()
+        shape = self.service.input_of(call.operation)
+        query, headers, inside = list(self.target.query), list(head.headers), {}
+        for name, value in made.items():
+            member = shape["members"][name]
+            spelled = str(member.get("locationName", name))
+            match member.get("location"):
+                case "querystring":
+                    query = [pair for pair in query if pair[0] != spelled] + ([] if value is None else [(spelled, str(value))])
+                case "header":
+                    headers = [each for each in headers if each[0].lower() != spelled.lower().encode()]
+                    headers += [] if value is None else [(spelled.encode(), _of_header(value))]
+                case None:
+                    inside[name] = value
+                case where:
+                    raise Impossible(f"policy demands another {name}, and it stands in the {where}")
+        if inside:
+            if body is None:
+                raise Impossible("policy demands that the call be rewritten, and it is too large")
+            body = body_with(body, self.service, call, inside)
+            headers = _with_digest(headers, body)
+        self.target = msgspec.structs.replace(self.target, query=tuple(query))
+        return head.with_headers(tuple(headers)), body
+
+    def _read_again(self, head: RequestHead, body: bytes | None, was: Call) -> Call:
+        """What the judge reads of what was written; it has to be the same operation."""
+        service = self.service
+        if service is None:
+            raise Impossible("a request that is no call is not rewritten")
+        if was.protocol in ("rest-json", "rest-xml"):
+            routed = service.by_route(head.method, self.target, head.headers)
+            if routed is None or routed[0] != was.operation:
+                raise Impossible("policy demands that the call be rewritten, and it would be another one")
+        form = None if self.form is None else read_form(body or b"")
+        return service.call(
+            was.operation, was.protocol, target=self.target, labels=self._labels, headers=head.headers, body=body, form=form
+        )
+
     # --- what it does ---
 
     def use_once(self) -> None:
@@ -304,13 +384,19 @@ class Asking:
         if hands_out(name) and name not in connection.danger_hands_out:
             said = f"the answer to {name} would be a way past the gateway, so it is never passed on"
             raise Unreadable("AccessDenied", said, 403)
+        if call.service == "sts" and (said := misnamed(call, self._arrival.who)):
+            raise Unreadable("AccessDenied", said, 403)
+        if call.service == "s3" and _CHOOSES & call.parameters.keys():
+            said = "the type of an answer is not the caller's to choose (response-content-type): masking goes by it"
+            raise Unreadable("AccessDenied", said, 403)
         if call.events:
             raise Unreadable("AccessDenied", f"the answer to {name} is a stream of events, which nobody looks through", 403)
         place = Place(connection.partition, self.signed.region, connection.account_id)
         found, unclear = touched(call, action, access, place, body)
         if action is Action.ADMINISTER and by_verb(call.operation) is Action.DELETE:
             found += [(arn, Action.DELETE) for arn, _ in found]  # it takes something away too: both have to be permitted
-        opaque = (*unclear, *([INDIRECT[name]] if name in INDIRECT else []))
+        holds = ("a statement or a program",) if name not in INDIRECT and states(prefix, call.parameters) else ()
+        opaque = (*unclear, *holds, *([INDIRECT[name]] if name in INDIRECT else []))
         return plain_facts(
             action=gravest([action, *(each for _, each in found)]),
             name=name,
@@ -331,6 +417,31 @@ class Asking:
             if all(isinstance(each, str | int | float) for each in several):
                 shown[name] = tuple(sorted(_written(each) for each in several[:MAX_SHOWN]))
         return tuple(sorted(shown.items()))
+
+
+def misnamed(call: Call, who: VerifiedIdentity) -> str:
+    """Why a role may not be assumed under the names that a call gives it: CloudTrail would show another than who acts. Empty: it may."""
+    subject = plain_name(who.subject)
+    actor = plain_name(who.acting[0].sub) if who.acting else subject
+    for name, wanted in (("RoleSessionName", actor), ("SourceIdentity", subject)):
+        if call.parameters.get(name, wanted) != wanted:
+            return f"{name} says who acts, and has to be {wanted} here"
+    return ""
+
+
+def _with_digest(headers: list[Header], body: bytes) -> list[Header]:
+    """Headers of a body that was written anew: what they say of it was said of another. Where something is said, it is the MD5 of this one."""
+    told = [each for each in headers if _DIGEST.fullmatch(each[0].lower()) is not None]
+    kept = [each for each in headers if each not in told]
+    md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest())
+    return [*kept, (b"content-md5", md5)] if told else kept
+
+
+def _of_header(value: Any) -> bytes:
+    text = str(value)
+    if not text.isascii() or any(char < " " or char == "\x7f" for char in text):
+        raise Impossible("policy demands a value that no header can hold")
+    return text.encode()
 
 
 def _written(value: object) -> str:

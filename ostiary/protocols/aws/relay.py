@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from ostiary.model.commands import Order
+from ostiary.model.decisions import NeedsApproval, Permit
+from ostiary.model.duties import Duties
 from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.operations import Operation
+from ostiary.model.operations import Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Denied, Intended
-from ostiary.model.results import ReplyEnd
+from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.aws import errors
 from ostiary.protocols.aws.chunks import CHECKSUMS
 from ostiary.protocols.aws.models import Unreadable
 from ostiary.protocols.aws.operations import Asking, refusal
+from ostiary.protocols.aws.rewriting import Impossible
 from ostiary.protocols.aws.sigv4 import UNSIGNED, canonical_query, escaped
 from ostiary.protocols.http import encode
 from ostiary.protocols.http.messages import Framing, Header, RequestHead, sole, values
 from ostiary.protocols.http.operations import MAX_JUDGED
 from ostiary.protocols.http.refusals import Said
 from ostiary.protocols.http.relay import MAX_SMALL, Asked, HttpRelay
+from ostiary.protocols.http.results import Part
 from ostiary.protocols.http.states import Event, turn
+from ostiary.protocols.relay import as_it_stands
 
 _SECRETS: Final = re.compile(
     rb"(?im)^((?:proxy-)?authorization|cookie|x-amz-security-token)([ \t]*:[ \t]*)[^\r\n]*"
@@ -52,7 +57,10 @@ class AwsRelay(HttpRelay):
         """Method, path, query, headers and payload word of what goes out: what the driver signs."""
         self._hash = hashlib.sha256()
         self._tail = ""
+        self._asked: bytes | None = None
+        """What the caller sent, of a call that was rewritten."""
         super().__init__(head, asking)  # type: ignore[arg-type]  # it judges heads as an Understanding does
+        self.head = asking.head or head
 
     # --- the request ---
 
@@ -63,11 +71,13 @@ class AwsRelay(HttpRelay):
             coded, self._held[before:] = self._held[before:], []
             for piece in coded:
                 self._held += self.asking.chunks.feed(piece)
+            said = self._said_length()
+            if said is not None and self.asking.chunks.size > said:
+                raise PeerMisbehaved(Misdeed.BAD_LENGTH, "the content is longer than it says")
             if self.body.is_done:
                 self.asking.chunks.close()
 
-    def operation(self) -> Operation:
-        """The request, as policy sees it."""
+    def _operation(self) -> Operation:
         whole = self.body.is_done
         body = b"".join(self._held)
         facts = self._judged.facts
@@ -80,7 +90,29 @@ class AwsRelay(HttpRelay):
             except Unreadable as exc:
                 facts = refusal(facts.name, exc)
         small = body if len(body) <= MAX_SMALL or (whole and len(body) <= MAX_JUDGED) else body[:MAX_SMALL]
-        return Operation(facts, without_secrets(self.head.raw) + small, None, wire)
+        if self._asked is None:
+            return Operation(facts, without_secrets(self.head.raw) + small, None, wire)
+        return Operation(facts, wire.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + small, None, wire, self._asked)
+
+    def obey(self, permit: Permit | NeedsApproval, duties: Duties) -> Operation | Objection:
+        """The call as `duties` demand it. Content that streams is as it was; what was judged anew is what goes out."""
+        operation, body = permit.operation, b"".join(self._held)
+        if not duties.parameters or duties.rows is not None or duties.filters or duties.instead:
+            return as_it_stands(permit, duties)
+        try:
+            made = self.asking.obey(self.head, body if self.body.is_done else None, duties.parameters, permit.who)
+            if made is None:
+                return operation
+            if self._asked is not None:
+                raise Impossible("policy demands that the call be rewritten, and it was already")  # noqa: TRY301 - one way out
+            self._asked = operation.statement
+            self.head, changed = made
+            if changed is not None and changed != body:
+                self._held, body = [changed], changed
+            return self._operation()
+        except (Impossible, Unreadable) as exc:
+            hint = "Make the call as policy demands it, or ask whoever keeps the policy."
+            return Objection(Unjudgeable.NOT_REWRITTEN, str(exc), hint, "403 AccessDenied", None)
 
     def asked(self, operation: Operation) -> Asked:
         """What people are asked: the call as it would be sent, less its signature, which is new each time."""
@@ -109,18 +141,26 @@ class AwsRelay(HttpRelay):
             body = urlencode(asking.form).encode() if asking.form is not None else body
             payload, framing = hashlib.sha256(body).hexdigest(), Framing(len(body), chunked=False, until_close=False)
             headers = self._headers(trailer=False)
+            self._room = 0
         else:
             size = self._decoded_length()
             payload, framing, headers, before = self._streaming(size)
             body = before + body
+            self._room = (framing.length or 0) - len(body)
+            if self._room < 0:
+                raise Unreadable("IncompleteBody", "the content is longer than it says")
         self.sent = (self.head.method, path, query, headers, payload)
         place = (path + ("?" + query if query else "")).encode()
-        return encode.request_head(self.head.method, place, headers, framing) + body
+        return encode.request_head(self.head.method, place, encode.field_lines(headers), framing) + body
+
+    def _said_length(self) -> int | None:
+        text = sole(self.head.headers, b"x-amz-decoded-content-length") if self.asking.chunks is not None else None
+        return int(text) if text is not None and text.isdigit() and len(text) <= 15 else None
 
     def _decoded_length(self) -> int:
-        text = sole(self.head.headers, b"x-amz-decoded-content-length") if self.asking.chunks is not None else None
-        if text is not None and text.isdigit() and len(text) <= 15:
-            return int(text)
+        said = self._said_length()
+        if said is not None:
+            return said
         if self.asking.chunks is None and self._framing.length is not None:
             return self._framing.length
         raise Unreadable("MissingContentLength", "content that streams needs its length said before", 411)
@@ -195,9 +235,9 @@ class AwsRelay(HttpRelay):
             self._check_whole()
         chunks = self.asking.chunks
         for number, piece in enumerate(held, 1):
-            yield piece, piece, done and number == len(held) and not self._tail
+            yield piece, self._within(piece), done and number == len(held) and not self._tail
         if done and self._tail and chunks is not None and chunks.trailer is not None:
-            yield b"", f"\r\n0\r\n{self._tail}:{chunks.trailer[1]}\r\n\r\n".encode(), True
+            yield b"", self._within(f"\r\n0\r\n{self._tail}:{chunks.trailer[1]}\r\n\r\n".encode()), True
 
     def _check_whole(self) -> None:
         """Before the last of it leaves: it is what was signed, and as long as was said."""
@@ -207,6 +247,10 @@ class AwsRelay(HttpRelay):
         chunks = self.asking.chunks
         if chunks is not None and chunks.size != self._decoded_length():
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "the content is not as long as it says")
+
+    def results(self, data: bytes) -> Iterable[Part]:
+        """See `HttpRelay.results`. Where a redirect leads is not told: an SDK would go there, with a request that it signs for it."""
+        return [_unled(part) if isinstance(part, ReplyHead) else part for part in super().results(data)]
 
     def failed(self, error: Exception) -> Said:
         """The gateway's own answer where something could not go on."""
@@ -231,6 +275,13 @@ class AwsRelay(HttpRelay):
             yield said.body
         self.phase = turn(self.phase, Event.END)
         yield ReplyEnd()
+
+
+def _unled(head: ReplyHead) -> ReplyHead:
+    """A head that does not say where a redirect leads."""
+    if not 300 <= head.status < 400:
+        return head
+    return head.with_headers(tuple([header for header in head.headers if header[0].lower() != b"location"]))
 
 
 def _protocol_of(relay: AwsRelay) -> str:

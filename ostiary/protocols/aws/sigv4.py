@@ -44,14 +44,18 @@ MAX_PRESIGNED: Final = 7 * 24 * 3600
 
 _AUTHORIZATION: Final = re.compile(
     rb"AWS4-HMAC-SHA256 +Credential=([^,\s/]{1,128})/([0-9]{8})/([a-z0-9-]{1,40})/([a-z0-9.-]{1,64})/aws4_request, *"
-    rb"SignedHeaders=([a-z0-9;_-]{1,4096}), *Signature=([0-9a-f]{64})"
+    rb"SignedHeaders=([a-z0-9;!#$%&'*+.^_`|~-]{1,4096}), *Signature=([0-9a-f]{64})"
 )
 _CREDENTIAL: Final = re.compile(rb"([^,\s/]{1,128})/([0-9]{8})/([a-z0-9-]{1,40})/([a-z0-9.-]{1,64})/aws4_request")
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9+=,.@_-]")
 _DATE: Final = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _HEX: Final = re.compile(rb"[0-9a-f]{64}")
-_NAMES: Final = re.compile(rb"[a-z0-9-]+(?:;[a-z0-9-]+)*")
+_NAMES: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
+"""RFC 9110, 5.6.2: what names of headers are made of."""
 _PATH: Final = re.compile(rb"/(?:[A-Za-z0-9!$&'()*+,;:=@\-._~/]|%[0-9A-Fa-f]{2})*")
 _QUERY: Final = re.compile(rb"(?:[A-Za-z0-9!$'()*,:=@\-._~/?;&]|%[0-9A-Fa-f]{2})*")
+_SLASHES: Final = re.compile(r"[/\\]")
+"""What an encoded one may become on the way: `%2F..%2F` is a dot segment too."""
 _SPACES: Final = re.compile(rb" +")
 _IN_QUERY: Final = (
     b"X-Amz-Algorithm", b"X-Amz-Credential", b"X-Amz-Date", b"X-Amz-Expires", b"X-Amz-SignedHeaders", b"X-Amz-Signature",
@@ -118,7 +122,7 @@ def read_target(target: bytes) -> AwsTarget:
     if _PATH.fullmatch(path) is None or _QUERY.fullmatch(query) is None:
         raise NotSigned("InvalidURI", "the path or the query holds a character that must be percent-encoded", 400)
     segments = tuple([_text(part) for part in path[1:].split(b"/")])
-    if any(part in (".", "..") for part in segments):
+    if any(piece in (".", "..") for part in segments for piece in _SLASHES.split(part)):
         raise NotSigned("InvalidURI", "the path has a dot segment", 400)
     pairs, signature = [], {}
     parts = query.split(b"&") if query else []
@@ -127,7 +131,7 @@ def read_target(target: bytes) -> AwsTarget:
     for part in parts:
         name, _, value = part.partition(b"=")
         decoded = unquote_to_bytes(name)
-        if decoded.lower().startswith(b"x-amz-") and decoded.lower() in {each.lower() for each in _IN_QUERY}:
+        if decoded.lower().startswith(b"x-amz-") and decoded.lower() in {each.lower() for each in _IN_QUERY} and b"AWSAccessKeyId=" not in query:
             if decoded not in _IN_QUERY or decoded in signature:
                 raise NotSigned("AuthorizationQueryParametersError", "a parameter of the signature is there twice, or misspelt", 400)
             signature[decoded] = unquote_to_bytes(value)
@@ -149,10 +153,12 @@ def _text(raw: bytes) -> str:
 def read_signature(headers: tuple[Header, ...], target: AwsTarget) -> Signed:
     """What signature a request carries. Raises `NotSigned`."""
     shown = values(headers, b"authorization")
+    if any(name == "AWSAccessKeyId" for name, _ in target.query):
+        raise NotSigned("InvalidRequest", "Signature Version 2 covers too little, and is not read: presign with s3v4 (signature_version in SDKs)", 400)
     if shown and target.signature:
         raise NotSigned("InvalidArgument", "a request is signed in its Authorization header or in its query, not in both", 400)
     if target.signature:
-        return _presigned(headers, target.signature)
+        return _presigned(headers, target.signature, target.query)
     if len(shown) != 1:
         said = "an Authorization header twice" if shown else "no signature: sign the request with keys of `ostiary aws CONNECTION`"
         raise NotSigned("MissingAuthenticationToken", said)
@@ -165,7 +171,27 @@ def read_signature(headers: tuple[Header, ...], target: AwsTarget) -> Signed:
     return _signed(headers, found.groups(), at, None, token, payload)
 
 
-def _presigned(headers: tuple[Header, ...], said: dict[bytes, bytes]) -> Signed:
+def lifted(headers: tuple[Header, ...], target: AwsTarget, signed: Signed) -> tuple[tuple[Header, ...], AwsTarget]:
+    """Headers and target of a request to S3 that is presigned, without `x-amz-…` in its query: S3 takes those for headers, and so do SDKs.
+
+    They are signed as part of the query. Raises `NotSigned` where one is there twice.
+    """
+    if signed.expires is None or signed.service != "s3":
+        return headers, target
+    moved = [(name.lower().encode(), value) for name, value in target.query if name.lower().startswith("x-amz-")]
+    names = [name for name, _ in moved] + [name.lower() for name, _ in headers if name.lower().startswith(b"x-amz-")]
+    if len(set(names)) != len(names) or not all(name.isascii() and value.isascii() for name, value in moved):
+        raise NotSigned("InvalidRequest", "a header is there twice, in the query too, or holds what no header can", 400)
+    kept = tuple([pair for pair in target.query if not pair[0].lower().startswith("x-amz-")])
+    return (*headers, *((name, value.encode()) for name, value in moved)), msgspec.structs.replace(target, query=kept)
+
+
+def _payload_in(query: tuple[tuple[str, str], ...]) -> bytes:
+    found = [value for name, value in query if name.lower() == "x-amz-content-sha256"]
+    return found[0].encode() if len(found) == 1 else b""
+
+
+def _presigned(headers: tuple[Header, ...], said: dict[bytes, bytes], query: tuple[tuple[str, str], ...]) -> Signed:
     missing = [name for name in _IN_QUERY[:-1] if name not in said]
     if missing or said[b"X-Amz-Algorithm"] != ALGORITHM:
         raise NotSigned("AuthorizationQueryParametersError", "the signature in the query is not whole", 400)
@@ -178,7 +204,7 @@ def _presigned(headers: tuple[Header, ...], said: dict[bytes, bytes]) -> Signed:
     for name in (b"x-amz-date", b"x-amz-security-token"):
         if values(headers, name):
             raise NotSigned("InvalidRequest", "a presigned request carries its date and token in the query alone", 400)
-    payload = _once(headers, b"x-amz-content-sha256", needed=False)
+    payload = _once(headers, b"x-amz-content-sha256", needed=False) or _payload_in(query)
     parts = (*credential.groups(), names, signature)
     return _signed(headers, parts, said[b"X-Amz-Date"], int(life), said.get(b"X-Amz-Security-Token", b""), payload)
 
@@ -214,6 +240,14 @@ def _signed(
         access_key.decode("ascii", "replace"), date.decode(), region.decode(), service.decode(), names, signature.decode(),
         at.decode(), expires, Secret(token.decode("latin-1")), payload,
     )  # fmt: skip
+
+
+def plain_name(text: str) -> str:
+    """A name as STS takes it for sessions and source identities: two to 64 characters. What it cannot hold is told apart by a digest."""
+    plain = _NOT_PLAIN.sub("-", text)
+    if plain == text and 2 <= len(text) <= 64:
+        return plain
+    return f"{plain[:54]}-{hashlib.sha256(text.encode()).hexdigest()[:9]}"
 
 
 def check_time(signed: Signed, now: float) -> None:
@@ -302,6 +336,23 @@ class Keys(msgspec.Struct, frozen=True):
     """Empty: a long-lived key."""
     expires: float = float("inf")
     """Seconds since 1970."""
+
+
+def presign(
+    host: str, parameters: Iterable[tuple[str, str]], *, keys: Keys, region: str, service: str, at: str, seconds: int
+) -> str:
+    """A GET of `/` at `host` as a signed URL without its scheme, good for so many seconds."""
+    scope = f"{at[:8]}/{region}/{service}/aws4_request"
+    pairs = [
+        *parameters, ("X-Amz-Algorithm", ALGORITHM.decode()), ("X-Amz-Credential", f"{keys.access_key}/{scope}"), ("X-Amz-Date", at),
+        ("X-Amz-Expires", str(seconds)), ("X-Amz-SignedHeaders", "host"),
+    ]  # fmt: skip
+    if keys.token.reveal():
+        pairs.append(("X-Amz-Security-Token", keys.token.reveal()))
+    query = canonical_query(pairs)
+    request = canonical_request(b"GET", "/", query, [(b"host", host.encode())], EMPTY_HASH)
+    key = signing_key(keys.secret, at[:8], region, service)
+    return f"{host}/?{query}&X-Amz-Signature={signature_of(key, string_to_sign(at, scope, request))}"
 
 
 def sign(

@@ -1,8 +1,7 @@
 """Bytes in, messages out: RFC 9112, read strictly. What two parsers could read in two ways is no message here.
 
-Theory of operation. A head is everything up to the first blank line. One expression holds the grammar of all its field lines at
-once (so bare LF, bare CR, NUL, white space before a colon, folded lines and empty names are no match, each at the speed of C), a
-second takes the fields apart. Only then is it looked at what the fields mean: how long the body is (`request_framing`,
+Theory of operation. A head is everything up to the first blank line. One pass over its field lines takes them apart and checks
+every byte (`ostiary/kernel/fields.py`: bare LF, bare CR, NUL, white space before a colon, folded lines and empty names are no field lines). Only then is it looked at what the fields mean: how long the body is (`request_framing`,
 `response_framing`) can be answered in one way, or not at all. Nothing of what was read here is forwarded: heads are written anew
 (`encode.py`), bodies are cut and framed anew.
 
@@ -15,16 +14,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ostiary.kernel.fields import read as read_fields
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.protocols.http.messages import (
     CHUNKED,
     EMPTY,
     UNTIL_CLOSE,
+    Fields,
     Framing,
-    Header,
     RequestHead,
     ResponseHead,
-    values,
 )
 
 MAX_HEAD: Final = 64 * 1024
@@ -40,21 +39,19 @@ MAX_LENGTH: Final = 1 << 50
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
-# RFC 9112, 5: no white space before the colon, no folding (5.2), no bare CR or LF (2.2), no NUL.
-_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*")
-_FIELD: Final = re.compile(rb"([^:]+):([^\r]*)\r\n")
 _LONE_LF: Final = re.compile(rb"(?<!\r)\n")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[\t ]*;[\t\x20-\x7e]*)?\r\n")
 _LENGTH: Final = re.compile(rb"[0-9]{1,16}")
 
 
-def _fields(block: bytes) -> tuple[Header, ...]:
-    if _FIELDS.fullmatch(block) is None:
+def _fields(block: bytes) -> Fields:
+    found = read_fields(block, MAX_FIELDS)
+    if found is None:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "a header line")
-    found = _FIELD.findall(block)
-    if len(found) > MAX_FIELDS:
+    headers, names = found
+    if len(headers) > MAX_FIELDS:
         raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"more than {MAX_FIELDS} header fields")
-    return tuple([(name, value.strip(b" \t")) for name, value in found])
+    return Fields(headers, block, names)
 
 
 def _head(data: bytes | bytearray, limit: int) -> int:
@@ -69,8 +66,11 @@ def _head(data: bytes | bytearray, limit: int) -> int:
     return -1
 
 
-def read_request(data: bytes | bytearray) -> RequestHead | None:
-    """The head that `data` begins with; None: more is to come. `RequestHead.raw` says how much of it was read."""
+def read_request(data: bytes | bytearray, last: Fields | None = None) -> RequestHead | None:
+    """The head that `data` begins with; None: more is to come. `RequestHead.raw` says how much of it was read.
+
+    `last`: the fields of another head. Where the block of them is the same to the byte, so are the fields, and they are not read again.
+    """
     end = _head(data, MAX_HEAD)
     if end < 0:
         newline = data.find(b"\r\n", 0, MAX_LINE)
@@ -82,7 +82,9 @@ def read_request(data: bytes | bytearray) -> RequestHead | None:
     line = _REQUEST_LINE.match(raw)
     if line is None or line.end() > MAX_LINE:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "the request line")
-    return RequestHead(line[1], line[2], line[3] == b"1", _fields(raw[line.end() : -2]), raw)
+    block = raw[line.end() : -2]
+    fields = last if last is not None and last.block == block else _fields(block)
+    return RequestHead(line[1], line[2], line[3] == b"1", fields.headers, raw, fields)
 
 
 def read_response(data: bytes | bytearray) -> tuple[ResponseHead, int] | None:
@@ -99,9 +101,9 @@ def read_response(data: bytes | bytearray) -> tuple[ResponseHead, int] | None:
     return ResponseHead(int(line[2]), line[1] == b"1", _fields(raw[line.end() : -2])), end
 
 
-def _declared(headers: tuple[Header, ...], minor: int) -> Framing | None:
+def _declared(fields: Fields, minor: int) -> Framing | None:
     """What Content-Length and Transfer-Encoding say together: RFC 9112, 6.1 to 6.3. None: neither is there."""
-    codings, lengths = values(headers, b"transfer-encoding"), values(headers, b"content-length")
+    codings, lengths = fields.all(b"transfer-encoding"), fields.all(b"content-length")
     if codings:
         if lengths:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "Content-Length beside Transfer-Encoding")
@@ -119,12 +121,12 @@ def _declared(headers: tuple[Header, ...], minor: int) -> Framing | None:
 
 def request_framing(head: RequestHead) -> Framing:
     """How long the body of a request is. Raises `PeerMisbehaved` where that could be read in two ways."""
-    return _declared(head.headers, head.minor) or EMPTY
+    return _declared(head.fields, head.minor) or EMPTY
 
 
 def response_framing(head: ResponseHead, method: bytes) -> Framing:
     """How long the body of the answer to a request of that method is: RFC 9112, 6.3."""
-    declared = _declared(head.headers, head.minor)  # also where there is no body: what contradicts itself is not believed
+    declared = _declared(head.fields, head.minor)  # also where there is no body: what contradicts itself is not believed
     if method == b"HEAD" or head.status in (204, 304):
         return EMPTY
     return declared or UNTIL_CLOSE

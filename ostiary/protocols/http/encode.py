@@ -13,10 +13,9 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def request_head(method: bytes, target: bytes, headers: Iterable[Header], framing: Framing) -> bytes:
-    """A request line and header fields, ready to have a credential put before their blank line."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
-    lines += [b"%b: %b\r\n" % header for header in headers]
+def request_head(method: bytes, target: bytes, fields: bytes, framing: Framing) -> bytes:
+    """A request line and the lines of its fields, ready to have a credential put before their blank line."""
+    lines = [method, b" ", target, b" HTTP/1.1\r\n", fields]
     if framing.chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif framing.length or method in (b"POST", b"PUT", b"PATCH"):
@@ -25,11 +24,14 @@ def request_head(method: bytes, target: bytes, headers: Iterable[Header], framin
     return b"".join(lines)
 
 
+def field_lines(headers: Iterable[Header]) -> bytes:
+    """Header fields, a line each."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 def response_head(status: int, headers: Iterable[Header]) -> bytes:
     """A status line and header fields without framing, without the blank line. The reason phrase is always our own."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status"))]
-    lines += [b"%b: %b\r\n" % header for header in headers]
-    return b"".join(lines)
+    return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status")) + field_lines(headers)
 
 
 def chunk(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from ostiary.model.secrets import Secret
-from ostiary.protocols.http.messages import Header, values
+from ostiary.protocols.http.messages import Fields, RequestHead
 
 MAX_TOKEN: Final = 16 * 1024
 _GLIMPSE: Final = re.compile(rb"(?im)^(?:proxy-)?authorization:[ \t]*bearer[ \t]+([A-Za-z0-9._~+/=-]{1,16384})[ \t]*\r?$")
@@ -18,10 +18,17 @@ _SECRETS: Final = re.compile(
 )
 
 
-def shown_token(headers: tuple[Header, ...]) -> Secret:
+def shown_token(fields: Fields) -> Secret:
     """The token of a request: `Authorization: Bearer`, the password of Basic, or `X-Ostiary-Token`. Empty: none, or several."""
-    own = values(headers, b"x-ostiary-token")
-    said = values(headers, b"authorization")
+    token = fields.token
+    if token is None:
+        fields.token = token = _shown(fields)
+    return token
+
+
+def _shown(fields: Fields) -> Secret:
+    own = fields.all(b"x-ostiary-token")
+    said = fields.all(b"authorization")
     if len(own) > 1 or len(said) > 1:
         return Secret("")
     if own:
@@ -52,6 +59,16 @@ def glimpsed_host(raw: bytes) -> bytes:
     return found[0] if len(found) == 1 else b""
 
 
-def without_secrets(raw: bytes) -> bytes:
+def recorded_head(head: RequestHead) -> bytes:
     """A request's head for the record: every byte of it but the caller's credentials."""
+    fields, raw = head.fields, head.raw
+    if not fields.block:
+        return without_secrets(raw)
+    if fields.shown is None:
+        fields.shown = without_secrets(fields.block)
+    return raw[: -2 - len(fields.block)] + fields.shown + b"\r\n"
+
+
+def without_secrets(raw: bytes) -> bytes:
+    """As `recorded_head`, of bytes that need not be a head."""
     return _SECRETS.sub(rb"\1\2[credential]", raw)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import msgspec
+
+from ostiary.model.connections import HttpConnection
+from ostiary.model.nouns import Noun
+from ostiary.model.secrets import Secret
 
 Header = tuple[bytes, bytes]
 """(name as it was sent, value without the white space around it)."""
@@ -27,24 +31,80 @@ PASSING: Final = frozenset({
 """What clients write anew each time they make the same request: no approval is bound to it, so none of it is sent with one."""
 
 
-class RequestHead(msgspec.Struct, frozen=True):
+NOTHING: Final[frozenset[bytes]] = frozenset()
+
+
+class Fields:
+    """The fields of one head, by name, and what was worked out of them.
+
+    Clients say the same fields with each request of a connection. So where a block of them is, byte for byte, the last one
+    (`decode.read_request`), it is this object again, and what is kept here is not worked out anew.
+    """
+
+    __slots__ = ("_names", "block", "headers", "host", "options", "passed", "shown", "token")
+
+    def __init__(self, headers: tuple[Header, ...], block: bytes = b"", names: tuple[bytes, ...] | None = None) -> None:
+        """`block`: the lines that they stood in; empty: they were not read. `names`: in lower case."""
+        self.headers = headers
+        self.block = block
+        self._names = tuple([name.lower() for name, _ in headers]) if names is None else names
+        said = self.all(b"connection")
+        self.options = frozenset([option.strip(b" \t").lower() for value in said for option in value.split(b",")]) if said else NOTHING
+        """What `Connection` names: RFC 9110, 7.6.1."""
+        self.host: tuple[bytes, int | None] | None = None
+        """Kept here by whoever looks for the service that a request is for."""
+        self.passed: tuple[HttpConnection, bool, bytes] | None = None
+        """Kept here by whoever passes them on: to which connection, of a read or not, as which lines."""
+        self.shown: bytes | None = None
+        """Kept here by whoever records them: the block without secrets."""
+        self.token: Secret | None = None
+        """Kept here by whoever looks for it."""
+
+    def all(self, name: bytes) -> tuple[bytes, ...]:
+        """Every value of the field of that (lower-case) name, in order."""
+        found: tuple[bytes, ...] = ()
+        for at, each in enumerate(self._names):
+            if each == name:
+                found = (*found, self.headers[at][1])
+        return found
+
+    def names(self, start: bytes) -> bool:
+        """Whether there is a field whose (lower-case) name begins so."""
+        return any(name.startswith(start) for name in self._names)
+
+
+class RequestHead(Noun):
     """A request line and its header fields: RFC 9112, 3 and 5."""
 
-    method: bytes
-    target: bytes
-    minor: int
-    """Of HTTP/1.x: 0 or 1."""
-    headers: tuple[Header, ...]
-    raw: bytes
-    """The very bytes, blank line included."""
+    __slots__ = ("fields", "headers", "method", "minor", "raw", "target")
+
+    def __init__(
+        self, method: bytes, target: bytes, minor: int, headers: tuple[Header, ...], raw: bytes, fields: Fields | None = None
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.minor: Final = minor
+        """Of HTTP/1.x: 0 or 1."""
+        self.headers: Final = headers
+        self.raw: Final = raw
+        """The very bytes, blank line included."""
+        self.fields: Final = Fields(headers) if fields is None else fields
+
+    def with_headers(self, headers: tuple[Header, ...]) -> Self:
+        """The same request with other fields."""
+        return type(self)(self.method, self.target, self.minor, headers, self.raw)
 
 
-class ResponseHead(msgspec.Struct, frozen=True):
+class ResponseHead(Noun):
     """A status line and its header fields: RFC 9112, 4 and 5."""
 
-    status: int
-    minor: int
-    headers: tuple[Header, ...]
+    __slots__ = ("fields", "headers", "minor", "status")
+
+    def __init__(self, status: int, minor: int, fields: Fields) -> None:
+        self.status: Final = status
+        self.minor: Final = minor
+        self.headers: Final = fields.headers
+        self.fields: Final = fields
 
 
 class Framing(msgspec.Struct, frozen=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from ostiary.model.connections import HttpConnection, HttpRoute
+from ostiary.model.connections import CredentialKind, HttpConnection, HttpRoute
 from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
-from ostiary.protocols.http.messages import CONNECTION_OPTIONS, HOP_BY_HOP, Header, RequestHead, values
+from ostiary.protocols.http import encode
+from ostiary.protocols.http.messages import CONNECTION_OPTIONS, HOP_BY_HOP, Fields, Header, RequestHead
 from ostiary.protocols.http.paths import Ambiguous, Target, read_arguments, read_target
 
 MAX_JUDGED: Final = 4 << 20
@@ -48,6 +50,9 @@ _END_TO_END: Final = re.compile(
     r"authorization|cookie|host|content-.*|accept.*|if-.*|range|origin|referer|expect|date|cache-control|user-agent|x-amz-.*|"
     r"x-ostiary-.*|digest|signature.*"
 )
+_CHARSET: Final = re.compile(rb"(?i)charset(?:(?!charset)[^=;])*=\s*[\"']?([^;\"'\s]*)")
+_ASCII_LIKE: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1"})
+"""Character sets in which ASCII is ASCII, and nothing else is."""
 _GRAPHQL_PATH: Final = re.compile(r"graphi?ql", re.IGNORECASE)
 _GRAPHQL_TEXT: Final = re.compile(r"\s*+(?:#[^\r\n]*+\s*+)*+(?:\{|query\b|mutation\b|subscription\b|fragment\b)")
 
@@ -62,6 +67,8 @@ class Judged(msgspec.Struct, frozen=True):
     """What it does may hang on its body: that is read first."""
     below: str = ""
     """The path of ours under which it came in, if it did."""
+    place: bytes = b""
+    """The target as the service is asked for it."""
 
 
 class Route:
@@ -96,6 +103,7 @@ class Understanding:
 
     def __init__(self, connection: HttpConnection) -> None:
         self.connection = connection
+        self._base = connection.upstream.base_path.encode()
         self._routes = tuple(Route(route) for route in connection.routes)
         self._known: dict[tuple[bytes, bytes, bool], Judged] = {}
 
@@ -132,7 +140,8 @@ class Understanding:
             said = "the query asks for another method (`_method`)"
             return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
         facts = self._facts("WEBSOCKET" if socket else method, path, arguments)
-        return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"), below=below)
+        place = self._base + target.wire + (b"?" + target.query if target.query else b"")
+        return Judged(target, facts, wants_body=method not in ("GET", "HEAD", "OPTIONS", "DELETE"), below=below, place=place)
 
     def _facts(self, method: str, path: str, arguments: Arguments) -> Facts:
         is_socket = method == "WEBSOCKET"
@@ -180,9 +189,14 @@ def with_body(judged: Judged, head: RequestHead, body: bytes | None) -> Facts:
     Bodies that change what a request does are those of GraphQL, and forms whose `_method` names another method.
     """
     facts = judged.facts
-    kind = (values(head.headers, b"content-type") or [b""])[0].partition(b";")[0].strip().lower()
+    kinds = head.fields.all(b"content-type")
     if facts.objection is not None or (body is not None and not body):
         return facts
+    if len(kinds) > 1:
+        return objected(facts.name, Unjudgeable.UNPARSABLE, "Content-Type is there twice", "400")
+    kind = (kinds or (b"",))[0].partition(b";")[0].strip().lower()
+    if _is_veiled(head, kind, body):
+        return _opaque(facts, "a body in an encoding that is not read")
     if kind == b"application/graphql":
         return _opaque(facts, "a GraphQL operation")
     if body is None:
@@ -193,6 +207,19 @@ def with_body(judged: Judged, head: RequestHead, body: bytes | None) -> Facts:
     elif (b"json" in kind or not kind or body.lstrip()[:1] in (b"{", b"[")) and b"query" in unescaped(body):
         return _with_json(facts, body)
     return facts
+
+
+def _is_veiled(head: RequestHead, kind: bytes, body: bytes | None) -> bool:
+    """Whether it is of a type that a service would read for what to do, in a coding or a character set that is not read here."""
+    if kind and not any(word in kind for word in (b"json", b"form", b"graphql")):
+        return False
+    codings = b",".join(head.fields.all(b"content-encoding")).lower().split(b",")
+    if any(each.strip() not in (b"", b"identity") for each in codings):
+        return True
+    sets = _CHARSET.findall(b"".join(head.fields.all(b"content-type")))
+    if any(each.lower() not in _ASCII_LIKE for each in sets):
+        return True
+    return body is not None and b"multipart" not in kind and (b"\0" in body or body.startswith((b"\xfe\xff", b"\xff\xfe")))
 
 
 def unescaped(body: bytes) -> bytes:
@@ -222,20 +249,16 @@ def _opaque(facts: Facts, why: str) -> Facts:
     )  # fmt: skip
 
 
-def named_hop_by_hop(headers: tuple[Header, ...]) -> frozenset[bytes]:
+def named_hop_by_hop(fields: Fields) -> frozenset[bytes]:
     """What `Connection` names, which is not passed on. Raises `Ambiguous` where it names what must be: RFC 9110, 7.6.1."""
-    named: set[bytes] = set()
-    for value in values(headers, b"connection"):
-        for option in value.split(b","):
-            name = option.strip(b" \t").lower()
-            if not name or name in CONNECTION_OPTIONS:
-                continue
-            if is_identity(name) or _END_TO_END.fullmatch(name.decode("latin-1")) is not None:
-                raise Ambiguous("`Connection` names a header that is not this hop's to drop")
-            named.add(name)
-    return frozenset(named)
+    named = fields.options
+    for name in named:
+        if name and name not in CONNECTION_OPTIONS and (is_identity(name) or _END_TO_END.fullmatch(name.decode("latin-1")) is not None):
+            raise Ambiguous("`Connection` names a header that is not this hop's to drop")
+    return named - CONNECTION_OPTIONS if named else named
 
 
+@lru_cache(maxsize=1024)
 def is_identity(name: bytes) -> bool:
     """Whether a service could take a header of that name, in any spelling, for who calls, from where, or what is asked."""
     if len(name) > MAX_NAME:
@@ -244,13 +267,26 @@ def is_identity(name: bytes) -> bool:
     return plain not in _KEPT and _IDENTITY.fullmatch(plain) is not None
 
 
+def lines_passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], *, reading: bool) -> bytes:
+    """As `passed_on`, behind the service's own `Host`, as lines; kept with the fields, as what it hangs on stays the same from request to request."""
+    fields = head.fields
+    kept = fields.passed
+    if kept is None or kept[0] is not connection or kept[1] is not reading:
+        host = (b"Host", connection.upstream.host_header.encode())
+        lines = encode.field_lines([host, *passed_on(head, connection, named, reading=reading)])
+        fields.passed = kept = connection, reading, lines
+    return kept[2]
+
+
 def passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], *, reading: bool) -> list[Header]:
     """The header fields that go on to the service: not those of one hop, no credential of the caller, no claimed identity.
 
     `reading`: with masking on, conditions and ranges go too, and no compressed answer is asked for: a range of a masked
-    value, or an answer whether it has changed, says something about it.
+    value, or an answer whether it has changed, says something about it. Where the service is shown a credential, answers are looked
+    through for it: they are not compressed, and parts come one at a time.
     """
     masks = connection.masks
+    shows = connection.upstream.credential.kind is not CredentialKind.NONE
     own = connection.upstream.credential.header.lower().encode()
     kept: list[Header] = []
     for header in head.headers:
@@ -261,11 +297,13 @@ def passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[by
             continue
         if masks and (name in _MASKED or (reading and name in _CONDITIONS)):
             continue
+        if shows and (name == b"accept-encoding" or (name == b"range" and b"," in header[1])):
+            continue
         text = name.decode("ascii")
         if text not in connection.pass_headers and (_NAME.fullmatch(text) is None or is_identity(name)):
             continue
         kept.append(header)
-    if masks:
+    if masks or shows:
         kept.append((b"Accept-Encoding", b"identity"))
     return kept
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
-
 from ostiary.model.connections import HttpUpstream
 from ostiary.model.results import ReplyHead
 
@@ -32,7 +30,7 @@ def placed(head: ReplyHead, below: str, upstream: HttpUpstream) -> ReplyHead:
             new = _cookie(value, below.encode(), upstream.base_path.encode())
         if new is not None:
             headers.append((name, new))
-    return msgspec.structs.replace(head, headers=tuple(headers))
+    return head.with_headers(tuple(headers))
 
 
 def _where(value: bytes, below: bytes, upstream: HttpUpstream) -> bytes:

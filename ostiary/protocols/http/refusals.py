@@ -25,10 +25,12 @@ STATUSES = {
     Reason.NO_SUCH_CONNECTION: 421,
     Reason.NEEDS_TLS: 400,
     Reason.LOG_UNAVAILABLE: 503,
+    Reason.RECORDINGS_FULL: 503,
     Reason.TARGET_UNREACHABLE: 502,
     Reason.TARGET_REFUSED: 502,
     Reason.CATALOGUE_UNAVAILABLE: 502,
     Reason.TOO_MANY_SESSIONS: 503,
+    Reason.TOO_MUCH_AT_ONCE: 503,
     Reason.TOO_MANY_ROWS: 403,
     Reason.IDLE: 408,
     Reason.UNSUPPORTED: 501,
@@ -39,6 +41,7 @@ STATUSES = {
     Reason.LOST_OWNER: 401,
     Reason.MISUSED_TOKEN: 401,
     Reason.ENDED_BY_ALERT: 403,
+    Reason.ENDED_BY_OPERATOR: 403,
     Reason.GRANT_OVER: 403,
     Reason.GRANT_REVOKED: 403,
     Reason.BUDGET_SPENT: 403,
@@ -79,7 +82,7 @@ def refused(refusal: Refusal, operation: str, ticket: Ticket | None = None) -> S
         approval_url=ticket.link, approval_expires=expires,
     )  # fmt: skip
     again = (b"Retry-After", b"%d" % RETRY_SECONDS)
-    return msgspec.structs.replace(said, head=msgspec.structs.replace(said.head, headers=(*said.head.headers, again)))
+    return msgspec.structs.replace(said, head=said.head.with_headers((*said.head.headers, again)))
 
 
 def failed(error: Exception) -> Said:

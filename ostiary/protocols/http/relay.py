@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -12,18 +12,21 @@ import msgspec
 from ostiary.model.approvals import Ticket
 from ostiary.model.commands import Order
 from ostiary.model.connections import HttpConnection
-from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.operations import Facts, Operation, Unjudgeable
+from ostiary.model.decisions import NeedsApproval, Permit
+from ostiary.model.duties import Duties
+from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved
+from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Content, Denied, Intended, Masked, Outcome, Recorded
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import BodyReader, request_framing
-from ostiary.protocols.http.login import without_secrets
-from ostiary.protocols.http.messages import EMPTY, PASSING, Framing, RequestHead, values
+from ostiary.protocols.http.login import recorded_head, without_secrets
+from ostiary.protocols.http.messages import EMPTY, PASSING, Framing, RequestHead
 from ostiary.protocols.http.operations import (
     MAX_JUDGED,
     Judged,
     Understanding,
+    lines_passed_on,
     named_hop_by_hop,
     objected,
     passed_on,
@@ -32,8 +35,9 @@ from ostiary.protocols.http.operations import (
 from ostiary.protocols.http.paths import Ambiguous
 from ostiary.protocols.http.places import placed
 from ostiary.protocols.http.results import Part, ReplyReader
-from ostiary.protocols.http.states import Event, Phase, turn
+from ostiary.protocols.http.states import ANSWERED, BODY, END, HEAD, JUDGING, SEND, Event, Phase, turn
 from ostiary.protocols.http.upgrade import Socket, socket_of
+from ostiary.protocols.relay import as_it_stands
 
 MAX_SMALL: Final = 64 * 1024
 """Bytes of a body that stand in the record's statement; the rest of a larger one is recorded as it streams in."""
@@ -59,7 +63,7 @@ class HttpRelay:
         """`fault`: why the head is no request that can be passed on, where that was seen before."""
         self.head = head
         self.connection: HttpConnection = understanding.connection
-        self.phase = Phase.JUDGING
+        self.phase: Phase = JUDGING
         self.under: Intended | None = None
         self.reader = ReplyReader(head.method)
         self.rest = b""
@@ -77,22 +81,47 @@ class HttpRelay:
         self._counts: dict[str, int] = {}
         self._sent = 0
         self._chunked = False
+        self._room: int | None = None
+        """Bytes of a body that the head which went out has room for; None: it is chunked."""
+        self.bug: Exception | None = None
+        """What went wrong in the gateway itself while it judged the request: it is refused."""
         try:
             if fault:
                 raise Ambiguous(fault)  # noqa: TRY301 - the same way out as for the faults that are found here
             self._framing = request_framing(head)
-            self._named = named_hop_by_hop(head.headers)
+            self._named = named_hop_by_hop(head.fields)
             self._socket = socket_of(head, self._framing, self.connection.max_message_bytes)
             self._judged = understanding.judge(head, socket=self._socket is not None)
         except (PeerMisbehaved, Ambiguous) as exc:
             self._judged = _unreadable(head, str(exc))
             self._framing, self.closes, self._socket = EMPTY, True, None
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the request is refused and on record
+            self._judged = self._unjudged(exc)
+            self._framing, self._socket = EMPTY, None
         self.reader.socket = self._socket
         if self._socket is not None:
             self.closes = True  # whatever came behind the handshake is of a WebSocket, or nothing
         self.body = BodyReader(self._framing)
         if self._framing.length is not None and self._framing.length > self.connection.max_request_bytes:
             self._too_large()
+
+    def _unjudged(self, bug: Exception) -> Judged:
+        """Judging failed: the request is refused on record, as one that nobody could read."""
+        self.bug, self.closes = bug, True
+        said = "the gateway cannot judge this request"
+        facts = objected(self.head.method.decode("ascii", "replace"), Unjudgeable.UNSUPPORTED, said, "500")
+        return Judged(None, facts, wants_body=False)
+
+    def give_up(self, why: Exception) -> None:
+        """It cannot be decided, for a misdeed of the client's or a fault of ours: it is refused as one that nobody could read."""
+        if isinstance(why, PeerMisbehaved):
+            self._judged, self.closes = _unreadable(self.head, str(why)), True
+        elif isinstance(why, OstiaryError):
+            said = str(why) if isinstance(why, NotAdmitted) else "nothing could be decided"
+            facts = objected(self.head.method.decode("ascii", "replace"), Unjudgeable.UNSUPPORTED, said, "503")
+            self._judged, self.closes = Judged(None, facts, wants_body=False), True
+        else:
+            self._judged = self._unjudged(why)
 
     def _too_large(self) -> None:
         said = f"the body is larger than {self.connection.max_request_bytes} bytes"
@@ -102,15 +131,13 @@ class HttpRelay:
     @property
     def wants_to_persist(self) -> bool:
         """Whether the client wants to go on behind this request: RFC 9112, 9.3."""
-        options = {
-            option.strip().lower() for value in values(self.head.headers, b"connection") for option in value.split(b",")
-        }
+        options = self.head.fields.options
         return b"close" not in options and (self.head.minor == 1 or b"keep-alive" in options)
 
     @property
     def expects_continue(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends the body: RFC 9110, 10.1.1."""
-        return any(value.lower() == b"100-continue" for value in values(self.head.headers, b"expect"))
+        return any(value.lower() == b"100-continue" for value in self.head.fields.all(b"expect"))
 
     # --- the request ---
 
@@ -119,10 +146,14 @@ class HttpRelay:
         try:
             self._hear(data)
         except PeerMisbehaved as exc:
-            if self.phase is not Phase.JUDGING:
+            if self.phase is not JUDGING:
                 raise
             self._judged, self.closes = _unreadable(self.head, str(exc)), True
             self._held.append(data[:MAX_SMALL])
+        except Exception as exc:
+            if self.phase is not JUDGING:
+                raise
+            self._judged = self._unjudged(exc)
 
     def _hear(self, data: bytes) -> None:
         pieces, self.rest = self.body.feed(data)
@@ -147,19 +178,30 @@ class HttpRelay:
         return not self._judged.wants_body or self.body.is_done or self.body.size > MAX_JUDGED
 
     def operation(self) -> Operation:
-        """The request, as policy sees it: head, and body as far as it is here."""
+        """The request, as policy sees it: head, and body as far as it is here. Whatever goes wrong here is a refusal."""
+        try:
+            return self._operation()
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._judged = self._unjudged(exc)
+            return Operation(self._judged.facts, recorded_head(self.head), None, b"")
+
+    def _operation(self) -> Operation:
         facts = self._facts()
         wire = b""
         body = b"".join(self._held)
         if facts.objection is None:
             wire = self._wire(body)
         small = body if len(body) <= MAX_SMALL or self.body.is_done else body[:MAX_SMALL]
-        return Operation(facts, without_secrets(self.head.raw) + small, None, wire)
+        return Operation(facts, recorded_head(self.head) + small, None, wire)
 
     def _facts(self) -> Facts:
         if not self._judged.wants_body or self._framing.is_empty:
             return self._judged.facts
         return with_body(self._judged, self.head, b"".join(self._held) if self.body.is_done else None)
+
+    def obey(self, permit: Permit | NeedsApproval, duties: Duties) -> Operation | Objection:
+        """The operation as `duties` demand it; the permit's own, if it is so already."""
+        return as_it_stands(permit, duties)
 
     def asked(self, operation: Operation) -> Asked:
         """What people are asked of a request that is here whole: what the service would be sent, but for what is new each time."""
@@ -179,25 +221,27 @@ class HttpRelay:
 
     def _wire(self, body: bytes, *, lasting: bool = False) -> bytes:
         """What goes to the service: written from what was judged. `lasting`: without what a client writes anew each time."""
-        target = self._judged.target
-        if target is None:
+        head = self.head
+        if not self._judged.place:
             raise AssertionError("a request without a target is objected to")
-        upstream = self.connection.upstream
-        place = upstream.base_path.encode() + target.wire + (b"?" + target.query if target.query else b"")
-        headers = passed_on(self.head, self.connection, self._named, reading=self.head.method in (b"GET", b"HEAD"))
+        reading = head.method in (b"GET", b"HEAD")
         if lasting:
-            headers = [header for header in headers if header[0].lower() not in PASSING]
+            kept = [each for each in passed_on(head, self.connection, self._named, reading=reading) if each[0].lower() not in PASSING]
+            fields = encode.field_lines([(b"Host", self.connection.upstream.host_header.encode()), *kept])
+        else:
+            fields = lines_passed_on(head, self.connection, self._named, reading=reading)
         if self._socket is not None:
-            headers += self._socket.headers
-        framing = Framing(self.body.size, chunked=False, until_close=False) if self.body.is_done else self._framing
-        head = encode.request_head(
-            self.head.method, place, [(b"Host", upstream.host_header.encode()), *headers], framing
-        )
-        return head + (encode.chunk(body) if framing.chunked and body else body)
+            fields += encode.field_lines(self._socket.headers)
+        framing = self._framing
+        if self.body.is_done and not framing.is_empty:
+            framing = Framing(self.body.size, chunked=False, until_close=False)
+        made = encode.request_head(head.method, self._judged.place, fields, framing)
+        self._room = None if framing.chunked else (framing.length or 0) - len(body)
+        return made + (encode.chunk(body) if framing.chunked and body else body)
 
     def order(self, proof: Intended) -> Order:
         """What goes to the service under that proof: the very bytes that were judged."""
-        self.phase = turn(self.phase, Event.SEND)
+        self.phase = turn(self.phase, SEND)
         self.under = proof
         self._held.clear()
         return Order((proof,), proof.permit.operation.wire)
@@ -210,7 +254,7 @@ class HttpRelay:
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
-        self.phase = turn(self.phase, Event.END)
+        self.phase = turn(self.phase, END)
         yield ReplyEnd()
 
     def failed(self, error: Exception) -> refusals.Said:
@@ -248,36 +292,44 @@ class HttpRelay:
         held, self._held = self._held, []
         chunked = self._framing.chunked
         for number, piece in enumerate(held, 1):
-            yield piece, encode.chunk(piece) if chunked else piece, self.body.is_done and not chunked and number == len(held)
+            wire = encode.chunk(piece) if chunked else self._within(piece)
+            yield piece, wire, self.body.is_done and not chunked and number == len(held)
         if chunked and self.body.is_done:
             yield b"", encode.LAST_CHUNK, True
 
+    def _within(self, wire: bytes) -> bytes:
+        """`wire`, as long as the length that went out has room for it: what is longer would be another request. Raises `PeerMisbehaved`."""
+        if self._room is not None:
+            self._room -= len(wire)
+            if self._room < 0:
+                raise PeerMisbehaved(Misdeed.BAD_LENGTH, "the content is longer than it says")
+        return wire
+
     # --- the answer ---
 
-    def results(self, data: bytes) -> Iterator[Part]:
+    def results(self, data: bytes) -> Iterable[Part]:
         """Take in what the service sends. Raises `PeerMisbehaved`."""
-        for part in self.reader.feed(data):
-            match part:
-                case ReplyHead():
-                    self.phase = turn(self.phase, Event.HEAD)
-                    yield placed(part, self._judged.below, self.connection.upstream)
-                    continue
-                case ReplyEnd():
-                    self.phase = turn(self.phase, Event.END)
-                case _:
-                    self.phase = turn(self.phase, Event.BODY)
-            yield part
+        return self._turned(self.reader.feed(data))
 
-    def closed(self) -> Iterator[Part]:
+    def closed(self) -> Iterable[Part]:
         """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
-        for part in self.reader.close():
-            self.phase = turn(self.phase, Event.END if isinstance(part, ReplyEnd) else Event.BODY)
-            yield part
+        return self._turned(self.reader.close())
+
+    def _turned(self, parts: Iterable[Part]) -> Iterable[Part]:
+        """What is said in a WebSocket comes one by one: behind a message that must not leave, nothing is heard any more."""
+        return [self._turn(part) for part in parts] if self._socket is None else map(self._turn, parts)
+
+    def _turn(self, part: Part) -> Part:
+        if isinstance(part, ReplyHead):
+            self.phase = turn(self.phase, HEAD)
+            return placed(part, self._judged.below, self.connection.upstream)
+        self.phase = turn(self.phase, END if isinstance(part, ReplyEnd) else BODY)
+        return part
 
     @property
     def is_answered(self) -> bool:
         """Whether the answer is whole."""
-        return self.phase is Phase.ANSWERED
+        return self.phase is ANSWERED
 
     def masked(self, masked: Masked) -> None:
         """Count what masking did."""
@@ -303,7 +355,7 @@ class HttpRelay:
                 self.closes = True
         elif length is not None:
             lines.append(b"Content-Length: %d\r\n" % length)
-        if self.closes or (not self.body.is_done and self.phase is Phase.ANSWERED):
+        if self.closes or (not self.body.is_done and self.phase is ANSWERED):
             lines.append(b"Connection: close\r\n")
         elif not self.head.minor:
             lines.append(b"Connection: keep-alive\r\n")
@@ -327,7 +379,7 @@ class HttpRelay:
             bytes=self._sent,
             error=error or (str(code) if code >= 400 else ""),
             error_text="",
-            masked=tuple(sorted(self._counts.items())),
+            masked=tuple(sorted(self._counts.items())) if self._counts else (),
             columns=(),
         )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 from ostiary.protocols.http.decode import BodyReader, read_response, response_framing
-from ostiary.protocols.http.messages import HOP_BY_HOP, Header, ResponseHead, values
+from ostiary.protocols.http.messages import HOP_BY_HOP, Framing, Header, ResponseHead
 from ostiary.protocols.http.upgrade import Socket
 
 Part = ReplyHead | bytes | SocketMessage | ReplyEnd
@@ -33,43 +33,46 @@ class ReplyReader:
         """Once it is done: the connection can be used again, and nothing lies in it."""
         self.status = 0
 
-    def feed(self, data: bytes) -> Iterator[Part]:
+    def feed(self, data: bytes) -> Iterable[Part]:
         """Take bytes in. Raises `PeerMisbehaved`."""
         if self.socket is not None and self.socket.is_open:
-            yield from self._socket(self.socket, data)
-            return
-        while self._body is None:
+            return self._socket(self.socket, data)
+        parts: list[Part] = []
+        body = self._body
+        while body is None:
             data = self._held + data if self._held else data
             self._held = b""
             found = read_response(data)
             if found is None:
                 self._held = data
-                return
+                return parts
             head, size = found
             data = data[size:]
             if head.status == 101:
-                yield from self._switched(head, data)
-                return
+                return self._switched(head, data)
             if head.status < 200:
                 self._interim += 1
                 if self._interim > MAX_INTERIM:
                     raise PeerMisbehaved(Misdeed.TOO_COSTLY, "interim responses without end")
                 continue
-            yield self._begin(head)
-        if not self._body.is_done:
-            pieces, data = self._body.feed(data)
-            yield from pieces
-        if self._body.is_done:
+            framing = response_framing(head, self._method)
+            self._body = body = BodyReader(framing)
+            parts.append(self._begin(head, framing))
+        if not body.is_done:
+            pieces, data = body.feed(data)
+            parts += pieces
+        if body.is_done:
             self.keeps = self.keeps and not data
             self.is_done = True
-            yield ReplyEnd()
+            parts.append(ReplyEnd())
+        return parts
 
     def _switched(self, head: ResponseHead, data: bytes) -> Iterator[Part]:
         if self.socket is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "it switches to a protocol that nobody asked for")
         self.status = head.status
         ours = self.socket.answered(head)
-        kept = [header for header in end_to_end(head.headers) if not header[0].lower().startswith(b"sec-websocket-")]
+        kept = [header for header in end_to_end(head) if not header[0].lower().startswith(b"sec-websocket-")]
         yield ReplyHead(head.status, (*kept, *ours), has_body=False, length=None, of_read=False)
         yield from self._socket(self.socket, data)
 
@@ -79,57 +82,62 @@ class ReplyReader:
             self.is_done = True
             yield ReplyEnd()
 
-    def _begin(self, head: ResponseHead) -> ReplyHead:
+    def _begin(self, head: ResponseHead, framing: Framing) -> ReplyHead:
         if self.socket is not None:
             self.socket.is_refused = True
-        framing = response_framing(head, self._method)
-        self._body = BodyReader(framing)
         self.status = head.status
         self.keeps = persists(head) and not framing.until_close
         return ReplyHead(
             head.status,
-            tuple(end_to_end(head.headers)),
-            has_body=not framing.is_empty,
-            length=declared_length(head) if self._method == b"HEAD" else framing.length,
-            of_read=self._method in (b"GET", b"HEAD"),
+            end_to_end(head),
+            not framing.is_empty,
+            self._length(head, framing),
+            self._method in (b"GET", b"HEAD"),
         )
 
-    def close(self) -> Iterator[Part]:
+    def _length(self, head: ResponseHead, framing: Framing) -> int | None:
+        """What the client may be told of the body's length: nothing of one that cannot be there (RFC 9110, 8.6)."""
+        if self._method == b"HEAD":
+            return declared_length(head)
+        return None if head.status in (204, 304) else framing.length
+
+    def close(self) -> Iterable[Part]:
         """The service has closed its end. Raises `PeerMisbehaved` if the answer is not whole."""
         self.keeps = False
         if self.socket is not None and self.socket.is_open:
-            yield from self.socket.lost()
             self.is_done = True
-            yield ReplyEnd()
-            return
+            return (*self.socket.lost(), ReplyEnd())
         if self._body is None:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "it closed the connection without an answer")
         self._body.close()
-        if not self.is_done:
-            self.is_done = True
-            yield ReplyEnd()
+        if self.is_done:
+            return ()
+        self.is_done = True
+        return (ReplyEnd(),)
 
 
 def declared_length(head: ResponseHead) -> int | None:
     """What an answer to HEAD says that the one to GET would hold; it was read strictly before."""
-    found = values(head.headers, b"content-length")
+    found = head.fields.all(b"content-length")
     return int(found[0]) if found else None
 
 
 def persists(head: ResponseHead) -> bool:
     """Whether the connection lives on behind this answer: RFC 9112, 9.3."""
-    options = {
-        option.strip().lower() for value in values(head.headers, b"connection") for option in value.split(b",")
-    }
+    options = head.fields.options
     return b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
 
 
-def end_to_end(headers: tuple[Header, ...]) -> Iterator[Header]:
+def end_to_end(head: ResponseHead) -> tuple[Header, ...]:
     """The header fields that are not of one hop, nor of framing."""
-    named = {
-        option.strip().lower() for value in values(headers, b"connection") for option in value.split(b",")
-    }
-    for header in headers:
+    named = head.fields.options
+    kept: list[Header] = []
+    for header in head.headers:
         name = header[0].lower()
-        if name not in HOP_BY_HOP and name not in named and name not in (b"content-length", b"alt-svc"):
-            yield header
+        if name not in _OURS and name not in named:
+            kept.append(header)
+    return tuple(kept)
+
+
+_OURS: Final = HOP_BY_HOP | {b"content-length", b"alt-svc"}
+"""Of one hop, or of framing, or an address that is not ours."""

@@ -2,6 +2,8 @@
 
 An exchange is a request and its answer. The service may answer before it has heard all of the request (RFC 9112, 9.5), never before
 it has heard the head.
+
+Both are integers: what is asked with every message hashes at the speed of C.
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ from typing import Final
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 
-class Phase(enum.Enum):
+class Phase(enum.IntEnum):
     """How far an exchange has come."""
 
-    JUDGING = "the request is heard and decided; the service knows nothing of it"
-    REFUSED = "the answer is the gateway's own"
-    ASKED = "the head went to the service; nothing came back"
-    ANSWERING = "the service is answering"
-    ANSWERED = "the answer is whole"
+    JUDGING = enum.auto()
+    """The request is heard and decided; the service knows nothing of it."""
+    REFUSED = enum.auto()
+    """The answer is the gateway's own."""
+    ASKED = enum.auto()
+    """The head went to the service; nothing came back."""
+    ANSWERING = enum.auto()
+    """The service is answering."""
+    ANSWERED = enum.auto()
+    """The answer is whole."""
 
 
-class Event(enum.Enum):
+class Event(enum.IntEnum):
     """What happens to it."""
 
     REFUSE = enum.auto()
@@ -35,6 +42,14 @@ class Event(enum.Enum):
     BODY = enum.auto()
     END = enum.auto()
 
+
+JUDGING: Final = Phase.JUDGING
+ANSWERED: Final = Phase.ANSWERED
+SEND: Final = Event.SEND
+HEAD: Final = Event.HEAD
+BODY: Final = Event.BODY
+END: Final = Event.END
+"""Those that each exchange meets: an enum's own attribute is a call of Python."""
 
 TURNS: Final[dict[tuple[Phase, Event], Phase]] = {
     (Phase.JUDGING, Event.REFUSE): Phase.REFUSED,

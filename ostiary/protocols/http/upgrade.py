@@ -31,8 +31,9 @@ FAILED: Final = 1011
 
 def socket_of(head: RequestHead, framing: Framing, most: int) -> Socket | None:
     """The WebSocket that a request asks for; None: it asks for none. Raises `Ambiguous` where it asks in another way than one."""
-    upgrades = [name.strip().lower() for value in values(head.headers, b"upgrade") for name in value.split(b",")]
-    if b"websocket" not in upgrades and not any(name.lower().startswith(b"sec-websocket-") for name, _ in head.headers):
+    fields = head.fields
+    upgrades = [name.strip().lower() for value in fields.all(b"upgrade") for name in value.split(b",")]
+    if b"websocket" not in upgrades and not fields.names(b"sec-websocket-"):
         return None
     options = [name.strip().lower() for value in values(head.headers, b"connection") for name in value.split(b",")]
     key = sole(head.headers, b"sec-websocket-key")
@@ -58,6 +59,8 @@ class Socket:
         self._client = FrameReader(masked=True, most=most)
         self._service = FrameReader(masked=False, most=most)
         self._sent = 0
+        self.salt = b""
+        """Secret bytes that the driver gives it: masking keys towards the service are made from them."""
         self._at_fault = GOING, GOING
         """What client and service are told if it ends now."""
         self.is_open = False
@@ -124,6 +127,8 @@ class Socket:
         return ours, theirs
 
     def _mask(self) -> bytes:
-        """A new masking key for each frame, which nobody foresees who does not know the handshake's key: RFC 6455, 5.3 and 10.3."""
+        """A new masking key for each frame, which the client cannot foresee: what it says must not look like a request on the way (RFC 6455, 10.3)."""
+        if not self.salt:
+            raise AssertionError("a frame without a secret to mask it with")
         self._sent += 1
-        return hashlib.sha256(self._key + self._sent.to_bytes(8, "big")).digest()[:4]
+        return hashlib.sha256(self.salt + self._sent.to_bytes(8, "big")).digest()[:4]

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from ostiary.kernel.frames import Inbox, Run, frame_size, scan
-from ostiary.model.connections import Strategy
+from ostiary.model.connections import Look, Strategy
 from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.operations import Facts, Shown
 from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
 from ostiary.model.results import ColumnDescription, CopyPlan
 from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
-from ostiary.protocols.postgres.conversation import IDLE, Conversation, Kind, Turn, Work
+from ostiary.protocols.postgres.conversation import FAILED, IDLE, Conversation, Kind, Turn, Work
 from ostiary.protocols.postgres.understanding import Understanding
 
 HOLD: Final = 256 << 10
@@ -63,7 +63,7 @@ class Plans(Protocol):
         columns: Columns,
         protected: Protection,
         clear: frozenset[str],
-        detect: frozenset[str],
+        detect: Look,
         formats: tuple[int, ...],
         shown: Shown | None = None,
     ) -> RowPlan:
@@ -75,7 +75,7 @@ class Plans(Protocol):
         columns: Columns,
         protected: Protection,
         clear: frozenset[str],
-        detect: frozenset[str],
+        detect: Look,
         copy: CopyPlan | None,
         shown: Shown | None = None,
     ) -> RowPlan:
@@ -109,7 +109,7 @@ class Answering:
         talk: Conversation,
         understanding: Understanding,
         *,
-        detect: frozenset[str],
+        detect: Look,
         plans: Plans,
         process_ids: Mapping[bytes, bytes],
         shown: Mapping[bytes, bytes],
@@ -389,7 +389,7 @@ class Answering:
         # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
         failed = talk.segment_failed
         talk.ready(frame[5])
-        self._understanding.ready(frame[5] != IDLE, failed)
+        self._understanding.ready(frame[5] != IDLE, failed, frame[5] == FAILED, not (talk.pending or talk.unsynced))
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk

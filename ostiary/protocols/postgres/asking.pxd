@@ -42,12 +42,14 @@ cdef class Asking:
     cdef public Conversation _talk
     cdef public Understanding _understanding
     cdef public bint _describes
+    cdef public bytes _comment
     cdef public Inbox _inbox
     cdef public object _todo
     cdef public list _outbox
     cdef public list _streamed
     cdef public list _answers
     cdef public _Slot _slot
+    cdef public list _obeyed
     cdef public bint _skipping
     cdef public int _segment
     cdef public object _oversize

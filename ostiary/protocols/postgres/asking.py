@@ -42,6 +42,7 @@ from ostiary.protocols.postgres.conversation import (
     Turn,
     Work,
 )
+from ostiary.protocols.postgres.naming import commented
 from ostiary.protocols.postgres.operations import Effect
 from ostiary.protocols.postgres.rewriting.conditions import caller_of
 from ostiary.protocols.postgres.states import Move, Phase, move
@@ -50,6 +51,8 @@ from ostiary.protocols.relay import Ask, Streamed
 
 HOLD: Final = 64 << 20
 """Bytes of one client message that are held in memory to be judged. Larger ones are refused, apart from COPY data."""
+MAX_DEMANDS: Final = 4
+"""How often one message is rewritten: what takes a relation's place may be under demands of its own."""
 HEAD_KEPT: Final = 64 << 10
 """Bytes of an over-limit message that its denial keeps, beside its length and SHA-256: connectors.md, "Bounds"."""
 
@@ -125,7 +128,9 @@ _QUERY_SLOT: Final = _Slot(_QUERY, b"", None, (), None, False)
 class Asking:
     """Client bytes in, asks and orders out. One a session."""
 
-    def __init__(self, talk: Conversation, understanding: Understanding, *, describes: bool) -> None:
+    def __init__(self, talk: Conversation, understanding: Understanding, *, describes: bool, comment: bytes = b"") -> None:
+        """`comment`: what follows the text of each statement on its way; see `ostiary.protocols.postgres.naming`."""
+        self._comment = comment
         self._talk = talk
         self._understanding = understanding
         self._describes = describes
@@ -136,6 +141,8 @@ class Asking:
         self._streamed: list[Streamed] = []
         self._answers: list[Batch] = []
         self._slot = _QUERY_SLOT
+        self._obeyed: list[Duties] = []
+        """The demands that the message at hand was rewritten for."""
         self._skipping = False
         """The client's message was refused: what follows is discarded up to its Sync."""
         self._segment = 0
@@ -285,7 +292,7 @@ class Asking:
         understood = self._understanding.look(statement.sql, snapshot, statement.parameter_types)
         if understood.effects:
             self._slot = self._slot.with_effects(understood.effects)
-        parameters = Parameters(message.parameter_formats, message.parameters)
+        parameters = Parameters(message.parameter_formats, message.parameters, statement.parameter_types)
         return Ask(Operation(understood.facts, statement.sql, parameters, wire, statement.asked), True)
 
     def _execute(self, wire: bytes, message: m.Execute) -> Ask | None:
@@ -403,11 +410,14 @@ class Asking:
         objection = self._understanding.unmet(operation.facts, duties, caller)
         if objection is None:
             return operation
-        if operation.asked is not None or slot.kind not in (_QUERY, _PARSE):
+        if operation.asked is None:
+            self._obeyed = []
+        if slot.kind not in (_QUERY, _PARSE) or duties in self._obeyed or len(self._obeyed) >= MAX_DEMANDS:
             return objection  # it is as it was sent, or as it was rewritten already
-        asked = operation.statement
+        self._obeyed.append(duties)
+        asked = operation.asked if operation.asked is not None else operation.statement
         types = () if slot.statement is None else slot.statement.parameter_types
-        text = self._understanding.rewrite(asked, snapshot, types, duties, caller)
+        text = self._understanding.rewrite(operation.statement, snapshot, types, duties, caller)
         if isinstance(text, Objection):
             return text
         understood = self._understanding.look(text, snapshot, types)
@@ -440,7 +450,7 @@ class Asking:
             assert slot.statement is not None  # noqa: S101 - a permitted Parse has one
             self._talk.parsing[slot.name] = slot.statement
             self._understanding.parsing(slot.name, slot.statement.facts, slot.statement.sql)
-            self._pass(decision.operation.wire, turn)
+            self._pass(commented(decision.operation.wire, self._comment), turn)
             if self._describes:
                 turn = Turn(_DESCRIBE_STATEMENT)
                 turn.statement, turn.hidden = slot.statement, True
@@ -509,7 +519,8 @@ class Asking:
         work = Work(proof, effects)
         self._talk.open_works.append(work)
         self._talk.pending.append(Turn(_QUERY, work))
-        return proof.permit.operation.wire
+        wire = proof.permit.operation.wire
+        return commented(wire, self._comment) if self._comment else wire
 
     def _send_extended(self, item: _Slot, proof: Intended) -> bytes:
         talk = self._talk

@@ -71,7 +71,9 @@ cdef class Conversation:
     cdef public bint skipping
     cdef public dict statements
     cdef public int status
+    cdef public bint uncounted
     cdef public bint unsynced
+    cpdef _end(self, Work work)
     cpdef finish(self, Work work, status)
     @cython.locals(only=Work, work=Work, failed=bint)
     cpdef ready(self, int status)

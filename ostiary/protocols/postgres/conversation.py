@@ -20,13 +20,14 @@ import enum
 from collections import deque
 from typing import Final
 
-from ostiary.model.operations import Facts
+from ostiary.model.operations import Facts, is_reading
 from ostiary.model.proofs import Denied, Intended, Outcome, RowPlan
 from ostiary.model.results import ColumnDescription
 from ostiary.protocols.postgres.operations import Effect
 
 IDLE: Final = 0x49
 IN_BLOCK: Final = 0x54
+FAILED: Final = 0x45
 """ReadyForQuery status `I`: not in a transaction block. The others: `T` in one, `E` in a failed one."""
 BLOCK: Final = 0x54
 
@@ -172,6 +173,7 @@ class Conversation:
         "skipping",
         "statements",
         "status",
+        "uncounted",
         "unsynced",
     )
 
@@ -202,6 +204,8 @@ class Conversation:
         self.defined = False
         """DDL ran in the open transaction."""
         self.outdated = False
+        self.uncounted = False
+        """Rows were changed in the open transaction, and how many is not known."""
 
     def statement(self, name: bytes) -> Statement | None:
         """What a Bind of `name`, sent now, would use."""
@@ -234,10 +238,12 @@ class Conversation:
         self.segment_failed = False
         self.status = status
         self.copying_in = None
+        if status == IDLE:
+            self.uncounted = False
         if not (failed or self.portals or self.pending or self.defined or len(self.open_works) != 1):
             # One operation was open, and it is over: as good as always.
             only = self.open_works.pop()
-            self.ended.append(only)
+            self._end(only)
             if only.status == "ok" and only.facts.invalidates_catalogue:
                 self.defined = self.outdated = True
                 if status == IDLE:
@@ -259,7 +265,7 @@ class Conversation:
                 continue
             if failed and status == IDLE and work.status == "ok":
                 work.status = "rolled back"
-            self.ended.append(work)
+            self._end(work)
             if work.status == "ok" and work.facts.invalidates_catalogue:
                 self.defined = True
         self.open_works = still_open
@@ -267,6 +273,11 @@ class Conversation:
             self.outdated = True
             if status == IDLE:
                 self.defined = False
+
+    def _end(self, work: Work) -> None:
+        if not work.status and work.rows and not is_reading(work.facts):
+            self.uncounted = True  # it was fetched from in part, and closed: CommandComplete, which tells what it changed, never came
+        self.ended.append(work)
 
     def abandon(self) -> tuple[Outcome, ...]:
         """The session is over: whatever the target was told and did not answer is unknown."""

@@ -14,6 +14,9 @@ from ostiary.model.operations import Shown
 from ostiary.model.results import CSV_COPY, TEXT_COPY, ColumnDescription, CopyPlan
 from ostiary.protocols.postgres.grammar import Node, NotParsed, parse
 
+_NUMBERS: Final = frozenset({20, 1700})
+"""int8 and numeric: in binary nothing else tells that the bytes are digits. What else the lineage says of types is not relied on where
+nothing is protected: the catalogue may be seconds old."""
 _NAMELESS: Final = ColumnDescription("", 0, 0, 0, -1, -1, 0)
 
 
@@ -29,7 +32,10 @@ def layout(sql: bytes, step: int, count: int, shown: Shown | None, *, binary: bo
     written = None if binary else _written(_copy_statement(sql, step))
     if shown is None or shown.columns is None or len(shown.columns) != count:
         return CopyLayout((_NAMELESS,) * count, written)
-    named = (ColumnDescription(each.name, 0, 0, each.type_oid, -1, -1, 0) for each in shown.columns)
+    named = (
+        ColumnDescription(each.name, 0, 0, each.type_oid if shown.every or (binary and each.type_oid in _NUMBERS) else 0, -1, -1, 0)
+        for each in shown.columns
+    )
     return CopyLayout(tuple(named), written)
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -60,6 +61,8 @@ Node = dict[str, Any]
 
 WORDS: Final = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^A-Za-z0-9_\s\x80-\xff]")
 SIGNS: Final = re.compile(rb"[~!@#^&|`?+\-*/%<>=]{64,}")
+QUOTES: Final = frozenset({"'", '"', "$"})
+"""What a token ends with whose letters keep their case."""
 STRINGS: Final = re.compile(rb"'[^'\\]*(?:''[^'\\]*)*'")
 
 
@@ -73,6 +76,16 @@ class Statement(msgspec.Struct, frozen=True):
     """Byte offset of the statement in the text."""
     length: int
     """In bytes; 0: to the end of the text."""
+
+
+class Token(msgspec.Struct, frozen=True):
+    """One token of a text."""
+
+    said: str
+    """As it stands there; in small letters, unless it ends with a quotation mark."""
+    start: int
+    end: int
+    """Byte offsets."""
 
 
 class NotParsed(Exception):
@@ -109,6 +122,32 @@ def parse(text: bytes) -> tuple[Statement, ...]:
     return tuple(_statement(raw) for raw in statements)
 
 
+def scan(text: bytes) -> tuple[Token, ...]:
+    """The tokens of a text, without comments. Raises `NotParsed` where it has none, or too many, or would take too long to read."""
+    if sum(len(run) ** 2 for run in SIGNS.findall(text)) > MAX_RESCAN or _has_too_many(text):
+        raise NotParsed(_too_complex())
+    found = []
+    for each in _scanned(text):
+        said = text[each.start : each.end].decode("utf-8", "replace")
+        if not said.startswith(("--", "/*")):
+            found.append(Token(said if said[-1:] in QUOTES else said.lower(), each.start, each.end))
+    return tuple(found)
+
+
+def nodes(node: Any) -> Iterator[tuple[str, Node]]:
+    """Every node of a tree with its kind, at any depth, in no order."""
+    todo = [node]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, dict):
+            for key, value in each.items():
+                if isinstance(value, dict):
+                    yield key, value
+                todo.append(value)
+        elif isinstance(each, list):
+            todo += each
+
+
 def _statement(raw: Node) -> Statement:
     ((kind, node),) = raw["stmt"].items()
     return Statement(kind, node, raw.get("stmt_location", 0), raw.get("stmt_len", 0))
@@ -141,6 +180,12 @@ def _check_tokens(text: bytes) -> None:
         raise NotParsed(_too_complex())
     if _has_too_many(text) and _has_too_many(STRINGS.sub(b"?", text)):
         raise NotParsed(_too_complex())
+    if _is_too_deep(_scanned(text)):
+        raise NotParsed(_too_complex())
+
+
+def _scanned(text: bytes) -> Any:
+    """What the lexer makes of a text."""
     result = lib.pg_query_scan(text)
     try:
         if result.error:
@@ -148,11 +193,12 @@ def _check_tokens(text: bytes) -> None:
             raise NotParsed(_syntax_error(error.message or b"syntax error", error.cursorpos))
         if result.pbuf.len > MAX_TOKENS * 16:
             raise NotParsed(_too_complex())
-        scan = ScanResult.FromString(ctypes.string_at(result.pbuf.data, result.pbuf.len))
+        found = ScanResult.FromString(ctypes.string_at(result.pbuf.data, result.pbuf.len)).tokens
     finally:
         lib.pg_query_free_scan_result(result)
-    if len(scan.tokens) > MAX_TOKENS or _is_too_deep(scan.tokens):
+    if len(found) > MAX_TOKENS:
         raise NotParsed(_too_complex())
+    return found
 
 
 def _has_too_many(text: bytes) -> bool:

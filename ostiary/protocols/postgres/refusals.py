@@ -35,6 +35,7 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.NO_SUCH_CONNECTION: "3D000",
     Reason.NEEDS_TLS: "28000",
     Reason.LOG_UNAVAILABLE: "58030",
+    Reason.RECORDINGS_FULL: "53400",
     Reason.TARGET_UNREACHABLE: "08001",
     Reason.TARGET_REFUSED: "08004",
     Reason.CATALOGUE_UNAVAILABLE: "58000",
@@ -49,10 +50,12 @@ SQLSTATES: Final[dict[Reason, str]] = {
     Reason.GRANT_REVOKED: "42501",
     Reason.BUDGET_SPENT: "53400",
     Reason.ENDED_BY_ALERT: "57P01",
+    Reason.ENDED_BY_OPERATOR: "57P01",
     Reason.STOPPED_ACTOR: "57P01",
     Reason.MISUSED_TOKEN: "28P01",
     Reason.LOST_OWNER: "57P01",
     Reason.CONTROL_UNREACHABLE: "58000",
+    Reason.TOO_MUCH_AT_ONCE: "53400",
 }
 """invalid_password, invalid_authorization, invalid_catalog_name, io_error, too_many_connections and their like."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
+from ostiary.model.connections import Look
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.duties import Duties
 from ostiary.model.operations import Facts, Objection, Operation, is_reading
@@ -20,6 +21,8 @@ from ostiary.protocols.postgres.conversation import IDLE, IN_BLOCK, Conversation
 from ostiary.protocols.postgres.understanding import Understanding
 from ostiary.protocols.relay import Ask, Streamed
 
+ENDING: Final = frozenset({"COMMIT", "ROLLBACK", "PREPARE"})
+"""What ends a transaction, as facts name it: END and ABORT have these names too, PREPARE is PREPARE TRANSACTION."""
 _SETTING: Final = frozenset({"setting", "role"})
 
 
@@ -42,14 +45,15 @@ class PostgresRelay:
         self,
         understanding: Understanding,
         *,
-        detect: frozenset[str],
+        detect: Look,
         plans: Plans,
         process_ids: Mapping[bytes, bytes] | None = None,
         shown: Mapping[bytes, bytes] | None = None,
+        comment: bytes = b"",
     ) -> None:
         """`process_ids`: of this gateway's sessions on the target, there and as their clients were told; in network order.
 
-        `shown`: ParameterStatus messages of the target, to those that the client hears in their place.
+        `shown`: ParameterStatus messages of the target, to those that the client hears in their place. `comment`: see `Asking`.
         """
         talk = self._talk = Conversation()
         self._understanding = understanding
@@ -57,7 +61,7 @@ class PostgresRelay:
         """Somebody was asked about an operation of this session: what changes settings from now on is remembered."""
         self._changes = b""
         protects = understanding.protects
-        self._asking = Asking(talk, understanding, describes=bool(protects or detect))
+        self._asking = Asking(talk, understanding, describes=bool(protects or detect), comment=comment)
         self._answering = Answering(
             talk, understanding, detect=detect, plans=plans, process_ids=process_ids or {}, shown=shown or {}
         )
@@ -136,10 +140,15 @@ class PostgresRelay:
         return was
 
     def place(self) -> Place:
-        """See `Relay.place`. A portal may be fetched from in parts, but what it changes is done with the first."""
+        """See `Relay.place`. A portal may be fetched from in parts, but what it changes is done with the first.
+
+        An end of the transaction that was asked for, or only bound, is half done until ReadyForQuery tells how things stand.
+        """
         talk = self._talk
-        is_quiet = not any(turn.work is not None for turn in talk.pending) and all(
-            is_reading(work.facts) for work in talk.open_works
+        is_quiet = not (
+            talk.uncounted
+            or any(turn.work is not None for turn in talk.pending)
+            or any(not is_reading(work.facts) or not ENDING.isdisjoint(work.facts.name.split("; ")) for work in talk.open_works)
         )
         return Place(talk.status == IN_BLOCK, is_quiet)
 

@@ -25,4 +25,4 @@ cdef class Understanding:
     @cython.locals(world=World)
     cpdef Understood look(self, bytes sql, snapshot, parameter_types=*)
     cpdef renew(self, snapshot, bint at_rest)
-    cpdef ready(self, bint in_block, bint failed)
+    cpdef ready(self, bint in_block, bint failed, bint has_failed=*, bint is_last=*)

@@ -15,6 +15,7 @@ from ostiary.protocols.postgres import copying
 from ostiary.protocols.postgres import operations as ops
 from ostiary.protocols.postgres.rewriting.conditions import Caller
 from ostiary.protocols.postgres.rewriting.rewriter import Rewriter, unmet
+from ostiary.protocols.postgres.understand.settings import mode_of
 
 MAX_REWRITTEN: Final = 512
 """Texts whose rewriting is remembered, a connection; of at most 16 KiB each."""
@@ -181,6 +182,11 @@ class Understanding:
 
     # --- what happens ---
 
+    def began(self, settings: Mapping[str, str]) -> None:
+        """The session was opened with these settings."""
+        modes = [mode_of(name, value) for name, value in settings.items()]
+        self._view.expect(tuple(ops.Effect(step=0, verb="mode", name=mode) for mode in modes if mode))
+
     def sent(self, effects: tuple[ops.Effect, ...]) -> None:
         """A text with these effects goes out."""
         if effects:
@@ -206,16 +212,16 @@ class Understanding:
         if name:
             self._view.bound(name.decode("utf-8", "surrogateescape"), facts)
 
-    def ready(self, in_block: bool, failed: bool) -> None:
-        """ReadyForQuery came; `failed`: there was an error since the one before."""
+    def ready(self, in_block: bool, failed: bool, has_failed: bool = False, is_last: bool = True) -> None:
+        """ReadyForQuery came; `failed`: there was an error since the one before.
+
+        `has_failed`: the block is to be rolled back. `is_last`: nothing else is outstanding, which may have opened one.
+        """
         if not (in_block or self._in_block or failed):
             self._view.settle()
-        if in_block != self._in_block:
-            self._in_block = in_block
-            if in_block:
-                self._view.in_transaction = True
-            else:
-                self._view.idle()
+        self._in_block = in_block
+        if in_block or is_last:
+            self._view.block(is_open=in_block, has_failed=has_failed)
 
     def copy_layout(
         self, sql: bytes, step: int, count: int, shown: Shown | None, *, binary: bool

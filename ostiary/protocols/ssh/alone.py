@@ -6,6 +6,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.decisions import Permit
 from ostiary.model.duties import Duties
 from ostiary.model.operations import Facts, Objection, Operation
+from ostiary.model.proofs import Batch, Intended
 from ostiary.protocols.relay import Ask, as_it_stands
 
 
@@ -31,6 +32,14 @@ class Alone:
         """There are no rows here."""
         del snapshot
         return as_it_stands(permit, duties)
+
+    def settle(self) -> bool:
+        """Look at what a terminal is about, now that it is on its way; whether something is to be noted."""
+        return False
+
+    def noted(self) -> list[tuple[Intended, Batch]]:
+        """What is to be put on record of a client's terminal, since the last call: nothing where there is none."""
+        return []
 
     def flowed(self) -> int:
         """No rows."""

@@ -5,15 +5,17 @@ Theory of operation
 A path that a client writes says little: `..` and symbolic links lead elsewhere. So before a request is judged, the gateway asks the
 target where the path leads (REALPATH, a question without effects, under the permit of the subsystem). Requests that work on a
 link itself (LSTAT, REMOVE, RENAME, SYMLINK, READLINK, …) have the folder resolved, and the last component kept. Policy sees the
-canonical path, and *that path* is what goes to the target. Between the question and the request somebody with another way to the
-target may still swap a folder for a link: a window that remains, and is said to be in `SECURITY.md`.
+canonical path, and *that path* is what goes to the target, between two more such questions (`swapped.py`): somebody else may swap a folder
+for a link meanwhile. Who does so and undoes it within the microseconds between two requests is not seen: `SECURITY.md` says so.
 
 A handle belongs to the OPEN that was permitted, as a portal does in PostgreSQL: READ and WRITE on it need no decision of their own.
+FSETSTAT does, on the path that was judged when it was opened: owner, mode and times are more than content.
 Numbers of requests are the gateway's own towards the target, so its questions and the client's never meet. Requests are taken in
 order; while one waits for its path, those behind it wait too.
 
-Where the connection says so, contents that are text are masked, by reading a little more than the client asked for, on either side: the detectors see what stands beside, and
-the client gets the part that it wanted. So it does not matter in which order, or how finely, a file is read.
+Where the connection says so, contents that are text are masked, by reading a little more than the client asked for, on either side (`looking.py`): the detectors see what
+stands beside, and the client gets the part that it wanted. So it does not matter in which order, or how finely, a file is read. Where it says that such a file is refused, the part in which
+something was found leaves masked, and every READ behind it is refused: a server cannot be asked what a file holds before it is read.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.operations import Action, Operation, Unjudgeable
 from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
 from ostiary.protocols.ssh import operations, refusals, sftp
+from ostiary.protocols.ssh.looking import FAR, LOOK, Looking
 from ostiary.protocols.ssh.messages import Reader, data_head, string, u32
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.paths import canonical
+from ostiary.protocols.ssh.results import held_from
 from ostiary.protocols.ssh.sftp import Asking, Kind, Response
+from ostiary.protocols.ssh.swapped import EMPTY, Watch, is_watched
 
-LOOK: Final = 1024
-"""Bytes on either side of what is read that the detectors see: see `results.MAX_HELD`."""
 DEFAULT_READ: Final = 64 * 1024
 """Bytes that a server reads at once where it does not say (`limits@openssh.com`): OpenSSH before 8.5."""
 MAX_OUTSTANDING: Final = 4096
@@ -51,10 +54,12 @@ _READS: Final = frozenset({Kind.LSTAT, Kind.STAT, Kind.OPENDIR, Kind.READLINK, K
 class _File:
     """What was opened: an OPEN or OPENDIR that the target granted."""
 
-    __slots__ = ("at", "bytes", "clean", "digest", "intended", "masked", "reads", "writes")
+    __slots__ = ("at", "bytes", "clean", "digest", "intended", "looking", "masked", "path", "reads", "writes")
 
-    def __init__(self, intended: Intended, *, reads: bool, writes: bool) -> None:
+    def __init__(self, intended: Intended, path: str, *, reads: bool, writes: bool) -> None:
         self.intended = intended
+        self.path = path
+        """What was judged."""
         self.reads = reads
         self.writes = writes
         self.bytes = 0
@@ -64,6 +69,7 @@ class _File:
         """Read or written from the beginning to here, once and in order."""
         self.digest = hashlib.sha256()
         self.masked: dict[str, int] = {}
+        self.looking = Looking()
 
     def count(self, offset: int, data: bytes) -> None:
         self.clean = self.clean and offset == self.at
@@ -82,6 +88,9 @@ class _Waiting(msgspec.Struct, frozen=True):
     before: int = 0
     """READ: bytes asked for in front of what the client wanted."""
     wanted: int = 0
+    watch: Watch | None = None
+    opened: Response | None = None
+    """FSETSTAT of the gateway's own, that empties a file: the handle that the client waits for."""
 
 
 class _Taken(msgspec.Struct):
@@ -89,16 +98,23 @@ class _Taken(msgspec.Struct):
 
     asking: Asking
     operation: Operation | None
+    file: _File | None = None
+    """What its handle stood for when it was judged."""
 
 
 class Files:
     """One SFTP conversation."""
 
-    def __init__(self, ground: Ground, *, detects: bool, keeps: bool) -> None:
-        """`keeps`: what is written goes into the recording."""
+    def __init__(self, ground: Ground, *, detects: bool, keeps: bool, links: bool, refuses: bool = False) -> None:
+        """`keeps`: what is written goes into the recording. `links`: the target reads the two paths of SYMLINK as OpenSSH does.
+
+        `refuses`: a file in which the detectors find something is not read on.
+        """
+        self._links = links
         self._ground = ground
         self._detects = detects
         self._keeps = keeps
+        self._refuses = refuses
         self._from_client = bytearray()
         self._from_target = bytearray()
         self._queue: deque[Asking] = deque()
@@ -110,6 +126,10 @@ class Files:
         """By the gateway's number; None: a question of its own."""
         self._handles: dict[bytes, _File] = {}
         self._number = 0
+        self._watched: dict[int, tuple[_Waiting, Watch, bytes]] = {}
+        """By the number of a question: what it is asked about, and the answer that it must have."""
+        self._held: dict[int, _Waiting] = {}
+        """By its watch: requests whose answers are held."""
         self._begun = False
         self._ready = False
         self._max_read = DEFAULT_READ
@@ -127,9 +147,19 @@ class Files:
         return len(self._waiting) + len(self._queue)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the target has everything that the client asked for, and has answered it."""
+        return not (self._waiting or self._queue or self._watched or self._held or self._wire)
+
+    @property
     def is_stalled(self) -> bool:
-        """Whether the first request in the queue can be taken now, though nothing more has come from the client."""
-        return bool(self._queue) and all(number in self._resolved for number in self._resolving)
+        """Whether there is something to send, or to take from the queue, though nothing more has come from the client."""
+        return bool(self._wire) or (self._is_open and all(number in self._resolved for number in self._resolving))
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the next request may be taken: nothing is asked of a target that has not said what it speaks."""
+        return bool(self._queue) and (self._ready or self._queue[0].kind is Kind.INIT)
 
     # --- from the client ---------------------------------------------------------------------------------------------
 
@@ -138,17 +168,28 @@ class Files:
         self._from_client += data
         for raw in sftp.cut(self._from_client):
             self._enqueue(raw)
-        while self._queue:
+        while self._is_open:
             asking = self._queue[0]
             judged = bool(asking.paths) and not _asks_home(asking)
             if judged and not self._is_resolved(asking):
                 return
             self._queue.popleft()
+            file = self._changing(asking)
             operation = self._operation(asking) if judged else None
+            if file is not None:
+                operation = operations.file(
+                    "fsetstat", ((file.path, Action.WRITE),), self._ground, sftp.write_request(asking, 0),
+                    details=sftp.details(asking),
+                )  # fmt: skip
             self._resolving = []
-            self._taken.append(_Taken(asking, operation))
+            self._taken.append(_Taken(asking, operation, file))
             if operation is not None:
                 yield operation
+
+    def _changing(self, asking: Asking) -> _File | None:
+        """The file that an FSETSTAT would change, if its handle is good for that."""
+        file = self._handles.get(asking.handle) if asking.kind is Kind.FSETSTAT else None
+        return file if file is not None and file.writes else None
 
     def _enqueue(self, raw: bytes) -> None:
         asking = sftp.read_request(raw)
@@ -206,6 +247,8 @@ class Files:
         found = [self._resolved.pop(number) for number in self._resolving]
         name = _name(asking)
         raw = sftp.write_request(asking, 0)
+        if asking.kind is Kind.SYMLINK and not self._links:
+            return self._no(name, raw, Unjudgeable.UNSUPPORTED, "the target may read the two paths of a link in either order")
         texts: list[str] = []
         sources = [asking.paths[1], b"/"] if asking.kind is Kind.SYMLINK else list(asking.paths)
         for path, where in zip(sources, found, strict=True):
@@ -267,7 +310,11 @@ class Files:
             judged = self._judged.pop(id(taken.asking), taken.asking)
             decision, proof = decided.popleft()
             if isinstance(proof, Intended) and isinstance(decision, Permit):
-                self._send(judged, _Waiting(judged, proof))
+                if taken.file is not self._changing(taken.asking):  # it was closed ahead of this, and may stand for another now
+                    self._answers.append(sftp.status(taken.asking.id, sftp.FAILURE, "ostiary: no such handle"))
+                    self._outcomes.append(_outcome(proof, "error", error=str(sftp.FAILURE)))
+                    continue
+                self._send_watched(judged, proof)
             elif isinstance(decision, Refusal):
                 self._answers.append(refusals.file(decision, taken.asking.id))
         self._taken.clear()
@@ -279,6 +326,27 @@ class Files:
         number = self._next()
         self._waiting[number] = waiting
         self._wire.append(sftp.write_request(asking, number))
+
+    def _send_watched(self, asking: Asking, intended: Intended) -> None:
+        """Send it between two questions where its paths lead, if it moves or changes anything."""
+        if not is_watched(asking):
+            self._send(asking, _Waiting(asking, intended))
+            return
+        places = [_folder(path) if self._keeps_last(asking) else path for path in asking.paths]
+        if asking.kind is Kind.SYMLINK:
+            places = [_folder(asking.paths[1])]
+        watch = Watch(asking, 2 * len(places))
+        waiting = _Waiting(asking, intended, watch=watch)
+        self._held[id(watch)] = waiting
+        self._watch(waiting, watch, places)
+        self._send(msgspec.structs.replace(asking, flags=asking.flags & ~sftp.TRUNC_FLAG) if watch.empties else asking, waiting)
+        self._watch(waiting, watch, places)
+
+    def _watch(self, waiting: _Waiting, watch: Watch, places: list[bytes]) -> None:
+        for place in places:
+            number = self._next()
+            self._watched[number] = (waiting, watch, place)
+            self._wire.append(sftp.packet(Kind.REALPATH, u32(number), string(place)))
 
     def _pass(self, asking: Asking) -> None:
         """Send on what needs no decision of its own: it works on a handle, or asks nothing of a file."""
@@ -292,13 +360,15 @@ class Files:
         file = self._handles.get(asking.handle)
         fits = file is not None and (
             (asking.kind is Kind.READ and file.reads)
-            or (asking.kind in {Kind.WRITE, Kind.FSETSTAT} and file.writes)
+            or (asking.kind is Kind.WRITE and file.writes)
             or asking.kind not in {Kind.READ, Kind.WRITE, Kind.FSETSTAT}
         )
         if file is None or not fits:
             self._answers.append(
                 sftp.status(asking.id, sftp.FAILURE, "ostiary: no such handle, or not opened for that")
             )
+        elif asking.kind is Kind.READ and self._refuses and file.masked:
+            self._answers.append(sftp.status(asking.id, sftp.PERMISSION_DENIED, f"ostiary: it holds {_found(file)}, which may not leave"))
         elif asking.kind is Kind.READ:
             self._read(asking, file)
         else:
@@ -310,11 +380,11 @@ class Files:
                 del self._handles[asking.handle]
             self._send(asking, _Waiting(asking, None, file))
 
-    def _read(self, asking: Asking, file: _File) -> None:
+    def _read(self, asking: Asking, file: _File, front: int = LOOK) -> None:
         """Ask for a little more than the client did, so that the detectors see what stands beside."""
-        look = LOOK if self._detects else 0
-        wanted = min(asking.length, self._max_read - 2 * look)
-        before = min(asking.offset, look)
+        look, front = (LOOK, front) if self._detects else (0, 0)
+        wanted = min(asking.length, self._max_read - front - look)
+        before = min(asking.offset, front)
         wider = msgspec.structs.replace(asking, offset=asking.offset - before, length=before + wanted + look)
         self._send(wider, _Waiting(asking, None, file, before, wanted))
 
@@ -338,15 +408,50 @@ class Files:
             if answer.kind is Kind.VERSION:
                 yield self._version(answer), None
                 continue
+            if answer.id in self._watched:
+                asked, watch, place = self._watched.pop(answer.id)
+                watch.found(_where(answer), place)
+                yield from self._settle(asked, watch)
+                continue
             if answer.id not in self._waiting:
                 raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "an SFTP answer to nothing")
             waiting = self._waiting.pop(answer.id)
             if waiting is None:
                 self._resolved[answer.id] = _where(answer)
                 continue
+            if waiting.watch is not None:
+                waiting.watch.answer = answer
+                yield from self._settle(waiting, waiting.watch)
+                continue
+            if waiting.opened is not None:
+                answer, waiting = self._emptied(answer, waiting, waiting.opened)
             under = waiting.intended or (waiting.file.intended if waiting.file is not None else None)
             for batch in self._answered(answer, waiting):
                 yield batch, under
+
+    def _settle(self, waiting: _Waiting, watch: Watch) -> Iterator[tuple[Batch, Intended | None]]:
+        """The answer goes on once it is known that the paths led where they were judged to. Raises `PeerMisbehaved` where they did not."""
+        answer = watch.answer
+        if not watch.is_settled or answer is None:
+            return
+        del self._held[id(watch)]
+        is_done = answer.kind is not Kind.STATUS or sftp.read_status(answer.body)[0] == sftp.OK
+        if is_done and not watch.led:
+            if waiting.intended is not None:
+                self._outcomes.append(_outcome(waiting.intended, "error", tag="the path led elsewhere", error=str(sftp.PERMISSION_DENIED)))
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "a path that leads elsewhere by the time it is used")
+        if watch.empties and answer.kind is Kind.HANDLE:
+            asking = Asking(kind=Kind.FSETSTAT, id=0, handle=Reader(answer.body).string(), tail=EMPTY)
+            self._send(asking, _Waiting(waiting.asking, waiting.intended, opened=answer))
+            return
+        for batch in self._answered(answer, waiting):
+            yield batch, waiting.intended
+
+    @staticmethod
+    def _emptied(answer: Response, waiting: _Waiting, opened: Response) -> tuple[Response, _Waiting]:
+        """The file that was opened is empty now: the client gets its handle, or hears why not."""
+        is_empty = answer.kind is Kind.STATUS and sftp.read_status(answer.body)[0] == sftp.OK
+        return (opened if is_empty else answer), msgspec.structs.replace(waiting, opened=None)
 
     def _version(self, answer: Response) -> Batch:
         if self._ready or self._waiting.pop(-1, None) is None or answer.id != sftp.VERSION:
@@ -367,7 +472,7 @@ class Files:
             case Kind.HANDLE if waiting.asking.kind in {Kind.OPEN, Kind.OPENDIR} and waiting.intended is not None:
                 yield self._opened(answer, waiting, waiting.intended)
             case Kind.DATA if waiting.asking.kind is Kind.READ and waiting.file is not None:
-                yield self._data(answer, waiting, waiting.file)
+                yield from self._data(answer, waiting, waiting.file)
             case Kind.NAME if waiting.asking.kind in {Kind.READDIR, Kind.REALPATH, Kind.READLINK}:
                 self._end(waiting, "ok")
                 yield from _names(answer, client)
@@ -399,27 +504,45 @@ class Files:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "a handle")
         flags = waiting.asking.flags
         self._handles[handle] = _File(
-            intended, reads=bool(flags & sftp.READ_FLAG), writes=bool(flags & (sftp.WRITE_FLAG | sftp.APPEND_FLAG))
-        )
+            intended, waiting.asking.paths[0].decode(),
+            reads=bool(flags & sftp.READ_FLAG), writes=bool(flags & (sftp.WRITE_FLAG | sftp.APPEND_FLAG)),
+        )  # fmt: skip
         return _control(sftp.packet(Kind.HANDLE, u32(waiting.asking.id), answer.body))
 
-    def _data(self, answer: Response, waiting: _Waiting, file: _File) -> Batch:
+    def _data(self, answer: Response, waiting: _Waiting, file: _File) -> Iterator[Batch]:
         reader = Reader(answer.body)
         data = reader.string()
         reader.end()
         start = min(waiting.before, len(data))
         stop = min(start + waiting.wanted, len(data))
-        client = u32(waiting.asking.id)
         if start == stop:
-            return _control(sftp.status(waiting.asking.id, sftp.EOF, "End of file"))
-        size = stop - start
+            yield _control(sftp.status(waiting.asking.id, sftp.EOF, "End of file"))
+            return
         looks = self._detects and _is_text(data)
+        front = b""
+        if looks:
+            at = waiting.asking.offset - waiting.before
+            known = file.looking.in_front(at, data, start)
+            if known is None:
+                self._read(waiting.asking, file, FAR)
+                return
+            front = known
+            if start < (end := held_from(data)) < stop == len(data):
+                stop = end  # it may go on, so what could be the beginning of a value waits until the client asks for it
+            if at + stop > LOOK:  # where the window of the next piece begins
+                file.looking.saw(at + stop - LOOK, (front + data)[: len(front) + stop - LOOK])
+        yield self._piece(front + data, waiting, file, (len(front) + start, len(front) + stop), looks=looks)
+
+    def _piece(self, data: bytes, waiting: _Waiting, file: _File, part: tuple[int, int], *, looks: bool) -> Batch:
+        """The part of what was read that the client gets."""
+        start, stop = part
+        client, size = u32(waiting.asking.id), stop - start
         head = u32(1 + 4 + 4 + size) + bytes([Kind.DATA]) + client + u32(size)
         self._reading = (file, waiting.asking.offset, len(head))
         head = data_head(len(head) + size, 0) + head
         if not looks:
             return Batch(head + data[start:stop], Content.FILE, None, 0, False)
-        return Batch(data, Content.STRETCH, None, 0, False, head, (start, stop))
+        return Batch(data, Content.STRETCH, None, 0, False, head, part)
 
     def masked(self, masked: Masked, head: int) -> None:
         """Count what leaves of a file. `head`: how much of the frames is framing of the channel."""
@@ -454,7 +577,10 @@ class Files:
         digest = f"sha256 {file.digest.hexdigest()}" if file.clean else "not in order"
         moved = f"{file.bytes} bytes, {digest}" if file.reads or file.writes else ""
         masked = tuple(sorted(file.masked.items()))
-        self._outcomes.append(_outcome(file.intended, status, tag=moved, size=file.bytes, masked=masked))
+        error = ""
+        if self._refuses and masked:
+            status, error = "error", f"refused: it holds {_found(file)}"
+        self._outcomes.append(_outcome(file.intended, status, tag=moved, size=file.bytes, masked=masked, error=error))
 
     def outcomes(self) -> list[Outcome]:
         """Operations that ended since the last call."""
@@ -463,9 +589,11 @@ class Files:
 
     def abandon(self) -> list[Outcome]:
         """The channel is over: what is still open ends here, files with what had gone of them."""
-        for waiting in self._waiting.values():
+        answered = [each for each in self._held.values() if each.watch is not None and each.watch.answer is not None]
+        for waiting in (*self._waiting.values(), *answered):
             if waiting is not None and waiting.intended is not None:
                 self._outcomes.append(_outcome(waiting.intended, "unknown"))
+        self._held.clear()
         closing = {id(w.file): w.file for w in self._waiting.values() if w is not None and w.file is not None}
         still = {id(file): file for file in self._handles.values()} | closing
         for file in still.values():
@@ -478,6 +606,11 @@ class Files:
     def _next(self) -> int:
         self._number = (self._number + 1) & 0x7FFFFFFF
         return self._number
+
+
+def _found(file: _File) -> str:
+    """What the detectors found in it."""
+    return ", ".join(sorted(file.masked))
 
 
 def _is_text(data: bytes) -> bool:

@@ -1,4 +1,9 @@
-"""A forwarded connection on a channel of its own: RFC 4254, 7.2 (`direct-tcpip`) and OpenSSH's `direct-streamlocal`.
+"""A forwarded connection on a channel of its own: RFC 4254, 7.2 (`direct-tcpip`, `forwarded-tcpip`) and OpenSSH's for sockets.
+
+Local and dynamic forwards are the first kind: the client asks, the target connects. A remote forward is a listener on the target (RFC 4254, 7.1),
+an operation of its own that lasts until it is cancelled, and one more for each connection that comes in there. Who that is nobody
+knows, so both are `opaque` on the end point: policy has to permit them by name, and a permit for local forwards is none. So are an agent and a display of the client's
+that programs on the target may reach, and each connection to one.
 
 What flows through one is not looked into: it is counted, and policy has to permit `transfer` on exactly that end point. The name is
 resolved by the target, which connects; so policy sees the name that the client asked for, in one spelling. An address that is not
@@ -25,23 +30,30 @@ from ostiary.protocols.ssh.alone import Alone
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.paths import canonical
 
-KINDS: Final = frozenset({"direct-tcpip", "direct-streamlocal@openssh.com"})
+AGENT: Final = "auth-agent-req@openssh.com"
+DISPLAY: Final = "x11-req"
+BACK: Final = {AGENT: "agent", "auth-agent@openssh.com": "agent", DISPLAY: "display", "x11": "display"}
+"""What leads back to something of the client's own, and the end point that it is for policy."""
+LISTENERS: Final = frozenset({"tcpip-forward", "streamlocal-forward@openssh.com", AGENT, DISPLAY})
+INBOUND: Final = frozenset({"forwarded-tcpip", "forwarded-streamlocal@openssh.com", "auth-agent@openssh.com", "x11"})
+"""Opened by the target, for whoever came to a listener."""
+KINDS: Final = frozenset({"direct-tcpip", "direct-streamlocal@openssh.com", *LISTENERS, *INBOUND})
 NEVER: Final = {
-    "tcpip-forward": "remote forwards",
-    "streamlocal-forward@openssh.com": "remote forwards",
-    "x11-req": "X11 forwards",
-    "auth-agent-req@openssh.com": "agent forwards",
     "tun@openssh.com": "tunnels",
 }
-"""Asked for, on record, and refused: nothing here listens on a target for a client, nor reaches back into its machine."""
+"""Asked for, on record, and refused: nothing on a target reaches back into what a client did not name."""
+ANYWHERE: Final = "*"
+"""Every address of the target: what an empty one means to a listener (RFC 4254, 7.1)."""
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LIKE_A_NUMBER: Final = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 
 
-def endpoint(host: str, port: int) -> str | None:
-    """Write where a forward leads in one way, or None where it is no host and port."""
-    if not 1 <= port <= 65535:
+def endpoint(host: str, port: int, *, listens: bool = False) -> str | None:
+    """Write where a forward leads in one way, or None where it is no host and port. A listener may leave both to the target."""
+    if not (0 if listens else 1) <= port <= 65535:
         return None
+    if listens and host in {"", ANYWHERE}:
+        return f"{ANYWHERE}:{port}"
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         address = ipaddress.ip_address(bare)
@@ -67,6 +79,8 @@ class ForwardRelay(Alone):
         self._refused = False
         self._out = 0
         self._in = 0
+        self.came = 0
+        """Connections that came to it, if it is a listener."""
         self._outcomes: list[Outcome] = []
         self.is_over = False
         self.has_terminal = False
@@ -93,12 +107,16 @@ class ForwardRelay(Alone):
         if kind in NEVER:
             said = reader.text()
             return self._refuse(name, said, f"{NEVER[kind]} are not spoken here")
+        if kind in BACK:
+            return self._back(kind, reader, wire)
         place: str | None
-        if kind == "direct-tcpip":
+        origin = ""
+        is_remote = kind in LISTENERS or kind in INBOUND
+        if name.endswith("tcpip") or kind == "tcpip-forward":
             host, port = reader.text(), reader.u32()
-            reader.string()  # where it comes from, as the client says
-            reader.u32()
-            place = endpoint(host, port)
+            if kind not in LISTENERS:
+                origin = f"{reader.text()}:{reader.u32()}"  # where it comes from, as the peer says
+            place = endpoint(host, port, listens=is_remote)
             said = f"{host}:{port}"
         else:
             said = reader.text()
@@ -106,7 +124,21 @@ class ForwardRelay(Alone):
         reader.end()
         if place is None:
             return self._refuse(name, said, "the end point is no host and port, and no path")
-        return operations.forward(name, place, self._ground, wire)
+        if not is_remote:
+            return operations.forward(name, place, wire)
+        return operations.remote(name, place, origin, wire, creates=kind == "streamlocal-forward@openssh.com")
+
+    @staticmethod
+    def _back(kind: str, reader: m.Reader, wire: bytes) -> Operation:
+        """An agent or a display: RFC 4254, 6.3, and OpenSSH, PROTOCOL.agent. A display's cookie is for its two ends alone."""
+        origin = ""
+        if kind == DISPLAY:
+            reader.string(), reader.string(), reader.u32()
+        elif kind == "x11":
+            origin = f"{reader.text()}:{reader.u32()}"
+        reader.end()
+        place = BACK[kind]
+        return operations.remote(kind.partition("@")[0], place, origin, wire, creates=False, why=f"programs on the target use the client's {place}")
 
     @staticmethod
     def _refuse(name: str, said: str, why: str) -> Operation:
@@ -171,7 +203,7 @@ class ForwardRelay(Alone):
             Outcome(
                 intended=self._under,
                 status=status,
-                tag=f"{self._in} bytes there, {self._out} back",
+                tag=self._tag(),
                 rows=0,
                 bytes=self._out,
                 error="",
@@ -180,6 +212,16 @@ class ForwardRelay(Alone):
                 columns=(),
             )
         )
+
+    def _tag(self) -> str:
+        if self.listens:
+            return f"{self.came} connections came"
+        return f"{self._in} bytes there, {self._out} back"
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is a listener, on which nothing flows."""
+        return self._start is not None and self._start.facts.name in {each.partition("@")[0] for each in LISTENERS}
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """How it ended."""

@@ -77,7 +77,12 @@ def encode(message: Message) -> bytes:
         case Close():
             return bytes([CLOSE])
         case Request(name, body):
-            return bytes([REQUEST]) + string(name.encode()) + b"\0" + u32(len(body)) + body
+            return request_head(name, len(body)) + body
+
+
+def request_head(name: str, length: int) -> bytes:
+    """All of a request that stands before its body."""
+    return bytes([REQUEST]) + string(name.encode()) + b"\0" + u32(length)
 
 
 def request(name: str, *parts: bytes) -> bytes:

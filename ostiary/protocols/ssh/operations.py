@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -28,8 +28,8 @@ from ostiary.model.operations import (
     facts_digest,
 )
 from ostiary.protocols.ssh import words
-from ostiary.protocols.ssh.paths import canonical, classes_of, climbs
-from ostiary.protocols.ssh.programs import Touch, understand
+from ostiary.protocols.ssh.paths import canonical, classes_beneath, classes_lost, classes_of, climbs
+from ostiary.protocols.ssh.programs import Touch, tells, understand
 from ostiary.protocols.ssh.transfers import Transfer, transfer
 from ostiary.protocols.ssh.words import Simple
 
@@ -58,7 +58,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
 def command(text: str, ground: Ground, wire: bytes, variables: tuple[str, ...] = ()) -> Operation:
     """Judge `exec` (RFC 4254, 6.5). `variables`: the environment sent along, as `NAME=value`."""
-    line = words.read(text)
+    line = words.read(text, variables)
     statement = text.encode("utf-8", "surrogateescape")
     if line.objection is not None:
         return _operation(_objected(line.objection), statement, wire, variables)
@@ -66,11 +66,15 @@ def command(text: str, ground: Ground, wire: bytes, variables: tuple[str, ...] =
     opaque = list(line.opaque)
     programs: list[str] = []
     cwd: str | None = ground.home or "~"
+    has_changed = False
     moved = transfer(line)
     for index, simple in enumerate(line.commands):
+        if has_changed and simple.joined in {";", "&", "||"}:
+            cwd = None  # it runs also where `cd` could not go
         if moved is None and simple.words[:1] == ("cd",):
             following = line.commands[index + 1] if index + 1 < len(line.commands) else None
             cwd, why = _changed(simple, following, cwd, ground)
+            has_changed = True
             opaque += why
             continue
         found, why = _resources(simple, cwd, ground, moved)
@@ -86,17 +90,25 @@ def command(text: str, ground: Ground, wire: bytes, variables: tuple[str, ...] =
         resources.insert(0, Resource("connection", ground.connection, Action.TRANSFER, (), ()))
         resources += [_beneath(each, ground) for each in resources if moved.descends and each.kind == "file"]
     facts = _facts(
-        "exec" if moved is None else moved.name, _unique(resources), tuple(opaque),
+        # What only looks like a transfer is a command like any other: its output is looked into, and recorded.
+        "exec" if moved is None or moved.opaque else moved.name, _unique(resources), tuple(opaque),
         functions=tuple(sorted(set(programs))), head=_head(line.commands, opaque),
+        unmask=_unmask(tuple(resources), is_told=_is_told(line.commands)),
     )  # fmt: skip
     return _operation(facts, statement, wire, variables)
 
 
 def _beneath(each: Resource, ground: Ground) -> Resource:
     """All that lies beneath a path: `transfer` of `PATH/**`, which no permit to read or write single files covers."""
-    name = each.name.rstrip("/") + "/**"
-    classes = {p.data_class for p in ground.protected if fnmatchcase(p.pattern, name.replace("[", "[[]"))}
-    return Resource("file", name, Action.TRANSFER, (), tuple(sorted(classes | set(each.classes))))
+    leaves = each.action is Action.READ  # what comes in tells nothing
+    classes = {*each.classes, *classes_beneath(each.name, ground.protected)} if leaves else set()
+    return Resource("file", each.name.rstrip("/") + "/**", Action.TRANSFER, (), tuple(sorted(classes)))
+
+
+def _is_told(commands: tuple[Simple, ...]) -> bool:
+    """Whether a command's input or output reaches more than the caller: another command, or one that says by its status what it read."""
+    joined = (each.joined if before.words[:1] != ("cd",) else "" for before, each in pairwise(commands))
+    return not {"|", "&&", "||"}.isdisjoint(joined) or any(tells(each.words[0]) for each in commands if each.words and each.words[0] != "cd")
 
 
 def _changed(simple: Simple, following: Simple | None, cwd: str | None, ground: Ground) -> tuple[str | None, list[str]]:
@@ -136,13 +148,22 @@ def _resources(
             why.append("a path in a folder that is not known")
         else:
             path = canonical(touch.path, cwd or "~", ground.home)
-            found.append(Resource("file", path, touch.action, (), classes_of(path, ground.protected)))
+            if touch.implied and f"{ground.home or '~'}/".startswith(f"{path.rstrip('/')}/"):
+                continue
+            classes = {*classes_of(path, ground.protected), *_lost(path, touch, cwd or "~", ground)}
+            found.append(Resource("file", path, touch.action, (), tuple(sorted(classes))))
     if simple.words and (moved is None or why):
         action = Action.OPAQUE if why else Action.EXECUTE
         found.insert(0, Resource("command", shlex.join(simple.words), action, (), ()))
     elif why:
         found.insert(0, Resource("connection", ground.connection, Action.OPAQUE, (), ()))
     return found, why
+
+
+def _lost(path: str, touch: Touch, cwd: str, ground: Ground) -> Iterator[str]:
+    """Data classes of what lies in a folder that is moved to where nobody protects it."""
+    for to in touch.to:
+        yield from classes_lost(path, canonical(to, cwd, ground.home), ground.protected)
 
 
 def _protected(arguments: tuple[str, ...], cwd: str, ground: Ground) -> Iterator[Touch]:
@@ -170,14 +191,27 @@ def subsystem(name: str, ground: Ground, wire: bytes, variables: tuple[str, ...]
     return _operation(facts, statement, wire, variables)
 
 
-def forward(kind: str, place: str, ground: Ground, wire: bytes) -> Operation:
+def forward(kind: str, place: str, wire: bytes) -> Operation:
     """Judge a forward: `kind` in RFC 4254's words (`direct-tcpip`, …), `place` as `host:port` or a path.
 
     What flows through one is not looked into, so policy must permit `transfer` on exactly that end point.
     """
-    del ground
     resources = (Resource("endpoint", place, Action.TRANSFER, (), ()),)
     return _operation(_facts(kind, resources, (), head=kind), f"{kind} {place}".encode(), wire)
+
+
+def remote(
+    kind: str, place: str, origin: str, wire: bytes, *, creates: bool, why: str = "who comes to a listener on the target"
+) -> Operation:
+    """Judge a listener on the target, or who came to one: `place` is where it listens, `origin` where somebody came from.
+
+    `creates`: a socket with a name, which is a file of the host's.
+    """
+    resources: tuple[Resource, ...] = (Resource("endpoint", place, Action.OPAQUE, (), ()),)
+    if creates:
+        resources += (Resource("file", place, Action.WRITE, (), ()),)
+    text = f"{kind} {place} from {origin}" if origin else f"{kind} {place}"
+    return _operation(_facts(kind, resources, (why,), head=kind), text.encode(), wire)
 
 
 def file(
@@ -190,16 +224,26 @@ def file(
     details: tuple[str, ...] = (),
 ) -> Operation:
     """Judge one SFTP request on canonical paths. `moves`: content of a file will flow (an OPEN). `details`: what else it asks for."""
-    resources = tuple(
-        Resource("file", path, action, (), classes_of(path, ground.protected)) for path, action in touches
-    )
-    content = moves or name in {"link", "symlink", "rename", "posix-rename"}
+    renames = name in {"link", "symlink", "rename", "posix-rename"}
+    resources = tuple(_judged(path, action, touches, ground, renames=renames) for path, action in touches)
+    content = moves or renames
     unmask = tuple(sorted({each for r in resources if r.action is Action.READ and content for each in r.classes}))
     action = Action.TRANSFER if moves else _gravest(resources)
     facts = _facts(name, resources, (), head=name, action=action, unmask=unmask)
     return _operation(
         facts, "\0".join([name, *(path for path, _ in touches), *details]).encode("utf-8", "surrogateescape"), wire
     )
+
+
+def _judged(
+    path: str, action: Action, touches: tuple[tuple[str, Action], ...], ground: Ground, *, renames: bool
+) -> Resource:
+    """One path of a request. Of a folder that gets another name, what lies in it counts, where that name does not protect it."""
+    classes = set(classes_of(path, ground.protected))
+    if renames and action is Action.READ:
+        for to in {other for other, _ in touches} - {path}:
+            classes.update(classes_lost(path, to, ground.protected))
+    return Resource("file", path, action, (), tuple(sorted(classes)))
 
 
 def refused(name: str, text: bytes, why: Unjudgeable, message: str, wire: bytes) -> Operation:
@@ -222,14 +266,14 @@ def _unique(resources: list[Resource]) -> tuple[Resource, ...]:
     return tuple(dict.fromkeys(resources))
 
 
-def _unmask(resources: tuple[Resource, ...]) -> tuple[str, ...]:
-    """Classes that a command does more with than print: it hands them on, or keeps them elsewhere."""
+def _unmask(resources: tuple[Resource, ...], *, is_told: bool = False) -> tuple[str, ...]:
+    """Classes that a command does more with than print: it hands them on, or keeps them elsewhere. `is_told`: see `_is_told`."""
     keeps = any(each.kind == "file" and each.action in {Action.WRITE, Action.EXECUTE} for each in resources)
     moves = any(each.action is Action.TRANSFER or each.action is Action.OPAQUE for each in resources)
-    using = {Action.READ, Action.EXECUTE, Action.DELETE}
+    using = {Action.READ, Action.EXECUTE, Action.DELETE, Action.TRANSFER}
     read = {name for each in resources if each.action in using for name in each.classes}
     unknown = {name for each in resources if each.action is Action.EXECUTE for name in each.classes}
-    return tuple(sorted(read if keeps or moves else unknown))
+    return tuple(sorted(read if keeps or moves or is_told else unknown))
 
 
 def _facts(

@@ -25,9 +25,10 @@ from ostiary.protocols.relay import Ask, Streamed
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import operations, refusals
 from ostiary.protocols.ssh.alone import Alone
+from ostiary.protocols.ssh.echo import Echo, Typed
 from ostiary.protocols.ssh.files import Files
 from ostiary.protocols.ssh.operations import Ground
-from ostiary.protocols.ssh.results import Stretch
+from ostiary.protocols.ssh.results import MAX_HELD, Stretch, held_from
 from ostiary.protocols.ssh.states import ALLOWED, FROM_TARGET, STARTS, State
 
 MAX_VARIABLES: Final = 64
@@ -37,6 +38,13 @@ MAX_TYPED: Final = 256
 MAX_COUNTED: Final = 1000
 """Signals and sizes of the window that are passed on in one channel; more is a flood."""
 TRANSFERS: Final = frozenset({"scp", "rsync", "git"})
+BULK: Final = TRANSFERS | {"sftp"}
+WITHHELD: Final = "withheld@ostiary"
+"""In a recording: a line was typed that may not be on record."""
+UNSHOWN: Final = "unshown@ostiary"
+"""In a recording: a line that was typed, and not echoed."""
+CUT: Final = "cut@ostiary"
+"""In a recording: the beginning of a line that was typed, and longer than is kept."""
 _TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,63}")
 _SIGNAL: Final = re.compile(r"[A-Z0-9]{1,16}")
 _VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{0,1024}")
@@ -51,8 +59,16 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True):
     detects: bool
     """Any detector looks at what comes back."""
     keeps_files: bool
+    links: bool
+    """The target reads the two paths of SYMLINK as OpenSSH does."""
+    by_line: bool = False
+    """What is looked for may stand anywhere in a line, not only in one word."""
     masks_files: bool = False
     """The detectors look at the content of files, too."""
+    refuses_files: bool = False
+    """A file in which they find something is not read on."""
+    notes: bool = True
+    """There is a recording, so what is typed on a terminal is looked at: which of it may be there."""
 
 
 class ChannelRelay(Alone):
@@ -64,6 +80,13 @@ class ChannelRelay(Alone):
         self._variables: list[str] = []
         self._prelude: list[bytes] = []
         self.has_terminal = False
+        self._sizes: list[bytes] = []
+        """Messages that say what the terminal is like."""
+        self._echo: Echo | None = None
+        """Of a terminal: which of what is typed may be on record."""
+        self._unsettled: list[tuple[bool, bytes]] = []
+        """What was typed (True) and seen there, and `settle` has not looked at."""
+        self._notes: list[tuple[Intended, Batch]] = []
         self._start: Operation | None = None
         self._asked: Operation | None = None
         """What was yielded last."""
@@ -74,6 +97,8 @@ class ChannelRelay(Alone):
         self._under: Intended | None = None
         self._streams: dict[int, Stretch] = {}
         self.files: Files | None = None
+        self._ends = False
+        """The client sends no more files' requests: the target hears of it once it has all of them."""
         self._typed = b""
         self._counted = 0
         self._bytes = 0
@@ -128,8 +153,10 @@ class ChannelRelay(Alone):
             case "pty-req":
                 self.has_terminal = self._terminal(reader)
                 self._prelude.append(wire)
+                self._sizes.append(wire)
             case "window-change":
                 self._prelude.append(wire)
+                self._sizes.append(wire)
             case "exec":
                 text = reader.string().decode("utf-8", "surrogateescape")
                 reader.end()
@@ -174,9 +201,14 @@ class ChannelRelay(Alone):
             case m.Data(data) if self.files is not None:
                 yield from (Ask(each, takes_effect=True) for each in self.files.asks(data))
                 return
+            case m.Eof() if self.files is not None:
+                self._ends = True  # requests that came before it may still wait for where their paths lead
+                return
             case m.Data(data):
                 self._typed = (self._typed + data)[-MAX_TYPED:]
-                if self._under is not None and not self.is_bulk:
+                if self._echo is not None:
+                    self._unsettled.append((True, data))
+                elif self._under is not None and not self.is_bulk and not self.has_terminal:
                     self._streamed.append(Streamed(self._under, m.encode(message), ends=False))
             case m.Request():
                 self._counted += 1
@@ -186,7 +218,9 @@ class ChannelRelay(Alone):
                     raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a flood of {message.name}")
                 if message.name == "signal" and not _SIGNAL.fullmatch(m.Reader(message.body).text()):
                     raise PeerMisbehaved(Misdeed.BAD_FIELD, "signal")
-                if self._under is not None:
+                if self._echo is not None:
+                    self._note(m.encode(message))
+                elif self._under is not None:
                     self._streamed.append(Streamed(self._under, m.encode(message), ends=False))
             case _:
                 pass
@@ -219,6 +253,9 @@ class ChannelRelay(Alone):
             inner = self.files.order(judged)
             if inner:
                 self._wire.append(m.data_head(len(inner), 0) + inner)
+            if self._ends and self.files.is_idle:
+                self._ends = False
+                self._wire.append(m.encode(m.Eof()))
             self._streamed += [Streamed(under, data, ends=False) for under, data in self.files.streamed()]
             if answer := self.files.answers():
                 self._answers.append(m.data_head(len(answer), 0) + answer)
@@ -234,17 +271,24 @@ class ChannelRelay(Alone):
             if start.facts.name == "sftp":
                 settings = self._settings
                 looks = settings.detects and settings.masks_files
-                self.files = Files(settings.ground, detects=looks, keeps=settings.keeps_files)
+                self.files = Files(
+                    settings.ground, detects=looks, keeps=settings.keeps_files, links=settings.links, refuses=looks and settings.refuses_files
+                )
                 return
             clear = proof.permit.grounds.clear
             held = tuple(sorted({name for r in start.facts.resources for name in r.classes} - clear))
             moves = start.facts.name in TRANSFERS
+            if self.has_terminal and not self.is_bulk and self._settings.notes:
+                self._echo = Echo()
+                for wire in self._sizes:
+                    self._note(wire)
             # What is moved as a transfer needs `unmask`, so it comes here only in clear.
             self._streams = {
                 code: Stretch(
                     code,
                     held if not start.facts.unmask else (),
                     detects=self._settings.detects and (not moves or code > 0),
+                    by_line=self._settings.by_line,
                 )
                 for code in (0, m.STDERR)
             }
@@ -258,6 +302,31 @@ class ChannelRelay(Alone):
         """What the client typed, or sent as input or content, for the recording."""
         streamed, self._streamed = self._streamed, []
         return streamed
+
+    def settle(self) -> bool:
+        """Look at what was typed and seen on the terminal: it is on its way already, and nothing of it waits for that. Whether something is to be noted."""
+        echo = self._echo
+        if echo is None:
+            return False
+        for is_typed, data in self._unsettled:
+            if is_typed:
+                echo.typed(data)
+            else:
+                echo.seen(data)
+        self._unsettled.clear()
+        return echo.has_settled
+
+    def noted(self) -> list[tuple[Intended, Batch]]:
+        """The terminal's size, and the lines that were typed there, as far as they may be on record: for the recording, once masked."""
+        under, echo = self._under, self._echo
+        if under is not None and echo is not None:
+            self._notes += [(under, _typed(line, by_line=self._settings.by_line)) for line in echo.settled()]
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _note(self, wire: bytes) -> None:
+        if self._under is not None:
+            self._notes.append((self._under, Batch(wire, Content.CONTROL, None, 0, False)))
 
     def answers(self) -> Iterable[Batch]:
         """Refusals of the gateway's own."""
@@ -295,22 +364,28 @@ class ChannelRelay(Alone):
             for batch, under in self.files.results(inner):
                 yield batch, under or self._under
             return
+        if self._echo is not None:
+            self._unsettled.append((False, inner))
         stream = self._streams.get(code)
         if stream is None:  # stderr of a subsystem: text like any other
-            stream = self._streams[code] = Stretch(code, (), detects=self._settings.detects)
-        if (fed := stream.feed(inner)) is not None:
+            stream = self._streams[code] = Stretch(
+                code, (), detects=self._settings.detects, by_line=self._settings.by_line
+            )
+        if (fed := stream.feed(inner, self._typed)) is not None:
             yield fed, self._under
 
     @property
     def is_bulk(self) -> bool:
         """Whether what flows is content of files that the connection does not keep."""
-        name = "" if self._start is None else self._start.facts.name
-        return name in {"sftp", *TRANSFERS} and not self._settings.keeps_files
+        return self._start is not None and self._start.facts.name in BULK and not self._settings.keeps_files
 
     @property
     def is_holding(self) -> bool:
         """Whether something is held back that a pause may let go."""
-        return any(stream.is_holding for stream in self._streams.values())
+        for stream in self._streams.values():  # noqa: SIM110 - asked after each piece
+            if stream.is_holding:
+                return True
+        return False
 
     def masked(self, masked: Masked) -> None:
         """Count what masking did to the batch just yielded."""
@@ -337,6 +412,9 @@ class ChannelRelay(Alone):
         if self.is_over:
             return
         self.is_over = True
+        self.settle()
+        if self._echo is not None:
+            self._echo.end()
         if self.files is not None:
             self._outcomes += self.files.abandon()
         if self._under is not None:
@@ -375,7 +453,7 @@ class ChannelRelay(Alone):
     def is_stalled(self) -> bool:
         """Whether the client's lane has something to do though nothing came: a path is resolved, or the decision is there."""
         waits = bool(self._later) and self._state is not State.ASKED
-        return waits or (self.files is not None and self.files.is_stalled)
+        return waits or (self.files is not None and (self.files.is_stalled or (self._ends and self.files.is_idle)))
 
     def abandon(self) -> tuple[Outcome, ...]:
         """The channel was cut: outcomes of everything that is still open."""
@@ -383,6 +461,18 @@ class ChannelRelay(Alone):
             self._ending = self._ending or ("unknown", "")
             self._close()
         return self.outcomes()
+
+
+def _typed(line: Typed, *, by_line: bool) -> Batch:
+    """A line for the recording, as a message. Where it was cut, what could be the beginning of a value is left out: its end is not there to judge it by."""
+    text, name = line.text, UNSHOWN
+    if line.cut:
+        end = min(held_from(text), len(text) - MAX_HELD if by_line else len(text))
+        text, name = text[: max(0, end)], CUT
+    if not text:
+        return Batch(m.encode(m.Request(WITHHELD, b"")), Content.CONTROL, None, 0, False)
+    head = m.data_head(len(text), 0) if line.shown else m.request_head(name, len(text))
+    return Batch(text, Content.STRETCH, None, 0, False, head)
 
 
 __all__ = ["STARTS", "ChannelRelay", "ChannelSettings"]

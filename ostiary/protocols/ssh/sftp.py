@@ -220,7 +220,7 @@ def details(asking: Asking) -> tuple[str, ...]:
     found: list[str] = []
     if asking.kind is Kind.OPEN:
         found += [word for flag, word in _OPENING if asking.flags & flag]
-    if asking.kind not in {Kind.OPEN, Kind.SETSTAT, Kind.MKDIR} and asking.extension != "lsetstat@openssh.com":
+    if asking.kind not in {Kind.OPEN, Kind.SETSTAT, Kind.FSETSTAT, Kind.MKDIR} and asking.extension != "lsetstat@openssh.com":
         return ()
     reader = Reader(asking.tail)
     flags = reader.u32()

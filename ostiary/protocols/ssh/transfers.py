@@ -23,7 +23,7 @@ _RSYNC_LONG: Final = re.compile(
     r"safe-links|no-[a-z-]+|timeout=\d+|bwlimit=\d+|compress-level=\d+|modify-window=\d+|stats|size-only|existing|"
     r"ignore-existing|ignore-errors|force|one-file-system|omit-dir-times|omit-link-times|open-noatime|ignore-times|"
     r"new-compress|old-compress|compress-choice=[a-z0-9]+|checksum-choice=[a-z0-9,]+|max-size=\w+|min-size=\w+|"
-    r"(no-)?r|(no-)?implied-dirs|dirs|old-dirs|log-format=[%a-zA-Z]+|out-format=[%a-zA-Z]+|block-size=\d+)"
+    r"(no-)?implied-dirs|dirs|old-dirs|log-format=[%a-zA-Z]+|out-format=[%a-zA-Z]+|block-size=\d+)"
 )
 _RSYNC_SHORT: Final = re.compile(r"-[vqnlogDtprRcxzuHXAUENSWdJOImiy]*(e[0-9]*\.[0-9]*[A-Za-z]*)?")
 """What a client sends for `-a` and its kin, then `e` and capabilities. Left out: `s` (the real arguments follow as input, unseen), `L k K`
@@ -100,9 +100,9 @@ def _rsync(arguments: tuple[str, ...]) -> Transfer:
 
 
 def _descends(options: tuple[str, ...]) -> bool:
-    """Whether it goes into folders: `-r`, which `-a` is sent as, before the capabilities that follow `e`."""
-    return any(not word.startswith("--") and "r" in word.partition("e")[0] for word in options) or any(
-        word.startswith("--delete") for word in options
+    """Whether it goes into folders: `-r`, which `-a` is sent as, or `-d`, before the capabilities that follow `e`."""
+    return any(not word.startswith("--") and not {"r", "d"}.isdisjoint(word.partition("e")[0]) for word in options) or any(
+        word.startswith("--delete") or word in {"--dirs", "--old-dirs"} for word in options
     )
 
 
@@ -111,4 +111,9 @@ def _git(name: str, arguments: tuple[str, ...]) -> Transfer:
     touches = tuple(Touch(word, action) for word in arguments if not word.startswith("-"))
     if len(arguments) != 1 or not touches or name == "git-upload-archive":
         return Transfer("git", touches, (f"{name} with options",))
+    if arguments[0].startswith(("~", "./~")):
+        return Transfer("git", touches, ("a home that git finds itself",))
+    bare = arguments[0].rstrip("/")
+    if bare:
+        touches += (Touch(f"{bare}.git", action),)  # git tries that as well, of `X.git` too; what it tries beneath the path belongs to it anyway
     return Transfer("git", touches, (), descends=True)

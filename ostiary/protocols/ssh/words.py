@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -35,6 +36,10 @@ _KEYWORDS: Final = names(
 )
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?=|\[)")
 _HARMLESS_VARIABLE: Final = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|TZ|TERM|COLUMNS|LINES")
+_HARMLESS_VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,@:+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*)*|")
+"""Names of locales, zones and terminals; no path that a program would look into."""
+_LOCALE: Final = re.compile(r"(LANG|LC_[A-Z]+)\+?=(.*)", re.DOTALL)
+_PLAIN_LOCALE: Final = re.compile(r"|C|POSIX|.*\.(utf8|UTF-8)(@[a-z]+)?|C\..*", re.IGNORECASE)
 _METACHARACTERS: Final = frozenset(" \t\n;&|<>()")
 _OPERATORS: Final[tuple[str, ...]] = (
     "<<<",
@@ -53,7 +58,11 @@ _OPERATORS: Final[tuple[str, ...]] = (
     "|&",
     *";&|<>()\n",
 )
-_AFTER_DOLLAR: Final = re.compile(r"[A-Za-z0-9_{(\[*@#?$!'\"-]")
+_PLAIN_AFTER_DOLLAR: Final = frozenset(" \t\n;&|<>)/,.:%]}")
+"""What makes a dollar sign one, to every shell; behind anything else some shell looks for a name (zsh: `$=x`, `$~x`, `$+x`, letters of any language),
+also where a backslash and a newline stand between."""
+_NUMERIC_PATTERN: Final = re.compile(r"<[0-9]*-[0-9]*>")
+"""zsh: files whose names hold a number."""
 
 
 class Access(enum.Enum):
@@ -98,12 +107,25 @@ class _Broken(Exception):
     """The text is no shell text."""
 
 
-def read(text: str) -> Line:
-    """Read a command's text. Never raises."""
+def recodes(text: str, variables: Iterable[str]) -> bool:
+    """Whether a shell may read the text in another encoding, in which a byte of a letter is a quotation mark or backslash's other half.
+
+    `variables`: what is sent along, as `NAME=value`.
+    """
+    if text.isascii():
+        return False
+    found = [match for each in variables if (match := _LOCALE.fullmatch(each))]
+    return any(not _PLAIN_LOCALE.fullmatch(match[2]) for match in found)
+
+
+def read(text: str, variables: Iterable[str] = ()) -> Line:
+    """Read a command's text. Never raises. `variables`: the environment that is sent along, as `NAME=value`."""
     if "\0" in text:
         return Line((), (), Unjudgeable.BAD_TEXT)
     if len(text) > MAX_TEXT:
         return Line((), (), Unjudgeable.OVERSIZE)
+    if recodes(text, variables):
+        return Line((), ("text in another encoding",), None)
     reader = _Reader(text)
     try:
         reader.run()
@@ -161,6 +183,8 @@ class _Reader:
         return None
 
     def _heed(self, operator: str) -> None:
+        if _NUMERIC_PATTERN.match(self._text, self._at):
+            raise _Opaque("a pattern that zsh expands")
         self._at += len(operator)
         if operator in {"(", ")"}:
             raise _Opaque("a subshell or function")
@@ -197,6 +221,8 @@ class _Reader:
             if self._text.startswith(("<(", ">("), self._at) or self._text[self._at : self._at + 1] == "(":
                 raise _Opaque("a process substitution")
             raise _Broken
+        if self._text[self._at] == "!":
+            raise _Opaque("a redirection that zsh reads otherwise (>!)")
         name = self._word().text
         if operator in {"<&", ">&"} and re.fullmatch(r"[0-9]+-?|-", name):
             return
@@ -216,14 +242,18 @@ class _Reader:
         if bare and word.text.isascii() and word.text.isdigit() and follows in {"<", ">"}:
             return  # an IO_NUMBER
         if not self._words:
-            if bare and word.text == "!" and not self._negated:
+            if bare and word.text == "!":
+                if self._negated:
+                    raise _Opaque("a command that is negated twice")
                 self._negated = True
                 return
             if bare and word.text in _KEYWORDS:
                 raise _Opaque(f"a compound command ({word.text})")
             found = _ASSIGNMENT.match(word.text)
             if found is not None and found.end() <= word.quoted_from:
-                if not _HARMLESS_VARIABLE.fullmatch(found[1]) or found[2] == "[":
+                value = word.text[found.end() :]
+                is_harmless = _HARMLESS_VARIABLE.fullmatch(found[1]) and _HARMLESS_VALUE.fullmatch(value)
+                if not is_harmless or found[2] == "[" or recodes(self._text, [word.text]):
                     raise _Opaque("an assignment")
                 self._assigned = True
                 return
@@ -286,12 +316,7 @@ class _Reader:
                 self._at += 1
             elif char == "`":
                 raise _Opaque("a command substitution")
-            elif (
-                char == "$"
-                and self._at < len(text)
-                and text[self._at] not in "'\""
-                and _AFTER_DOLLAR.match(text[self._at])
-            ):
+            elif char == "$" and text[self._at : self._at + 1] not in {"", "'", '"', *_PLAIN_AFTER_DOLLAR}:
                 raise _Opaque("an expansion")
             else:
                 out.append(char)
@@ -303,7 +328,7 @@ class _Reader:
         if char == "`":
             raise _Opaque("a command substitution")
         if char == "$":
-            if _AFTER_DOLLAR.match(after):
+            if after and after not in _PLAIN_AFTER_DOLLAR:
                 raise _Opaque("an expansion")
             return char
         alone = is_first and (not after or after in _METACHARACTERS)

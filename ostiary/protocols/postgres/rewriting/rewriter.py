@@ -7,6 +7,8 @@ believes that text: it is judged like any other, and its facts must say that wha
 does not reach (views, functions' bodies, COPY of a table, DML, what a cursor or a prepared statement holds) is refused there and
 needs no rule here.
 
+Names: a relation or function that another takes the place of is written with the other's name and schema (`replacing.py`).
+
 Rows: a SELECT without LIMIT is given one; a number in LIMIT is lowered; another expression becomes `LEAST(expression, number)`,
 in which NULL counts for nothing, as in LIMIT; WITH TIES, which may return more, is put into a subquery whose rows are counted.
 A tree that no grammar makes could crash the deparser, so a relation is only replaced where a subquery may stand.
@@ -16,21 +18,24 @@ FETCH gets a smaller number. DECLARE stays as it is: a cursor's rows come by FET
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from ostiary.model.catalogue import Relation, Snapshot
 from ostiary.model.duties import Duties
 from ostiary.model.errors import ConfigError
-from ostiary.model.operations import Facts, Objection, Unjudgeable
+from ostiary.model.operations import Facts, Objection
 from ostiary.protocols.postgres.grammar import Node, Statement, parse
 from ostiary.protocols.postgres.rewriting.conditions import Caller, Condition, Unknown, filled, logic, read
+from ostiary.protocols.postgres.rewriting.naming import Impossible, name_of, range_names, unqualify
+from ostiary.protocols.postgres.rewriting.replacing import replace, unreplaced
 from ostiary.protocols.postgres.rewriting.trees import MAX_TEXT, write
 from ostiary.protocols.postgres.understand.filtered import digest, seen_through
 from ostiary.protocols.postgres.understand.ground import WHOLE, ProtectedColumns
 from ostiary.protocols.postgres.understand.judge import sites
-from ostiary.protocols.postgres.understand.names import Target, strings
-from ostiary.protocols.postgres.understand.utility import SHOWING, WHOLE_FETCHES, most_rows
+from ostiary.protocols.postgres.understand.names import Target
+from ostiary.protocols.postgres.understand.shapes import WHOLE_FETCHES, most_rows
+from ostiary.protocols.postgres.understand.utility import SHOWING
 from ostiary.protocols.postgres.understand.view import View
 
 MAX_IVAL: Final = 2**31 - 1
@@ -41,14 +46,6 @@ WRITTEN: Final = SHOWING - {"ExplainStmt"} | {
 """Statements that are written anew. The deparser is C that reads a caller's tree: it meets no more of them than it must."""
 LIMITED: Final = "ostiary_rows"
 """The alias of a query whose rows are counted."""
-
-
-class Impossible(Exception):
-    """It cannot be done. Never leaves this package."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.objection = Objection(Unjudgeable.NOT_REWRITTEN, message, hint, "42501", None)
 
 
 MIXED: Final = Impossible(
@@ -79,11 +76,25 @@ def _read(text: str) -> Condition:
 
 def unmet(facts: Facts, duties: Duties, caller: Caller) -> Objection | None:
     """Say what of the duties a statement as it stands does not do; None: it does all."""
+    if duties.parameters:
+        return Impossible("policy demands something of the parameters of a call, and a statement has none", "Ask whoever keeps the policy.").objection
     if duties.rows is not None and (facts.rows is None or facts.rows > duties.rows):
         return Impossible(
             f"a statement may return {duties.rows} rows here, and this one cannot be held to that",
             f"Write a SELECT of its own, with LIMIT {duties.rows}, or read a cursor by FETCH {duties.rows}.",
         ).objection
+    if duties.rows is not None and facts.rows and (facts.gathers is None or facts.rows * facts.gathers > duties.rows):
+        return Impossible(
+            f"a statement may return {duties.rows} rows here, and this one puts more rows together in one value",
+            f"Let it gather rows of a subquery in FROM with a LIMIT, so that they are {duties.rows} in all.",
+        ).objection
+    for kind, name, other in duties.instead:
+        if unreplaced(facts, kind, name, other):
+            return Impossible(
+                f"{other} takes the place of {name} here, and this statement reaches {name} in a way that the gateway cannot change",
+                "Name it in a SELECT, INSERT, UPDATE, DELETE, MERGE or COPY; not in EXPLAIN, a view or function, as an operator, cast or "
+                "default, nor by the name of a partition. Prepare again what was prepared before.",
+            ).objection
     if not duties.filters:
         return None
     through = dict(facts.filtered)
@@ -101,7 +112,7 @@ def unmet(facts: Facts, duties: Duties, caller: Caller) -> Objection | None:
             return Impossible(
                 f"only some rows of {relation} may be seen, and this statement reaches it in a way that the gateway cannot filter",
                 "Name the table itself in FROM of a SELECT; not in a view or function, COPY of a table, EXPLAIN, TABLESAMPLE, "
-                "FOR UPDATE, or as what UPDATE and DELETE change. Prepare again what was prepared before.",
+                "or as what UPDATE and DELETE change. Prepare again what was prepared before.",
             ).objection
     return None
 
@@ -132,6 +143,9 @@ class Rewriter:
             statements = parse(sql)
             if not all(each.kind in WRITTEN for each in statements):
                 return MIXED
+            if duties.instead:
+                found = sites(sql, statements, self._view, self._snapshot, self._protected, self._types)
+                replace(statements, found, duties.instead)
             if duties.filters:
                 self._filter(sql, statements, conditions_of(duties, caller), duties)
             if duties.rows is not None:
@@ -154,11 +168,11 @@ class Rewriter:
     ) -> None:
         family = self._family(conditions)
         meant: dict[int, tuple[Node, set[Target]]] = {}
-        for wrapped, targets in sites(sql, statements, self._view, self._snapshot, self._protected, self._types):
+        for wrapped, targets in sites(sql, statements, self._view, self._snapshot, self._protected, self._types).shown:
             meant.setdefault(id(wrapped), (wrapped, set()))[1].update(targets)
-        aliases = _range_names(statements)
+        aliases = range_names(statements)
         for wrapped, targets_of in meant.values():
-            wanted = {family[name] for name in map(_name, targets_of) if name in family}
+            wanted = {family[name] for name in map(name_of, targets_of) if name in family}
             if not wanted:
                 continue
             if len(targets_of) != 1 or not isinstance(target := next(iter(targets_of)), Relation):
@@ -167,12 +181,12 @@ class Rewriter:
             missing = _columns(duties, filtered) - {column.name for column in target.columns}
             if missing:
                 raise Impossible(
-                    f"only some rows of {filtered} may be seen, and {_name(target)} has no column {min(missing)} to tell which",
+                    f"only some rows of {filtered} may be seen, and {name_of(target)} has no column {min(missing)} to tell which",
                     "Ask whoever keeps the policy: its @filter does not fit the table.",
                 )
             relation = wrapped.pop("RangeVar")
             if "alias" not in relation:
-                _unqualify(statements, target.schema, target.name, aliases)
+                unqualify(statements, target.schema, target.name, aliases)
             inner = {key: value for key, value in relation.items() if key not in {"alias", "catalogname"}}
             inner |= {"schemaname": target.schema, "relname": target.name}
             alias = relation.get("alias", {"aliasname": target.name})
@@ -190,13 +204,9 @@ class Rewriter:
                 each = self._snapshot.relations.get(todo.pop())
                 if each is not None:
                     # Where several conditions meet in a child, the judge finds that not all of them are met.
-                    new = family.setdefault(_name(each), name) == name
+                    new = family.setdefault(name_of(each), name) == name
                     todo += [child for child in each.children if new]
         return family
-
-
-def _name(target: Target) -> str:
-    return f"{target.schema}.{target.name}"
 
 
 def oids_named(name: str, snapshot: Snapshot) -> list[int]:
@@ -215,51 +225,6 @@ def _unclear(range_var: Node, relation: str) -> Impossible:
         f"only some rows of {relation} may be seen, and what {range_var.get('relname', '')} means here is not certain",
         "Name it with its schema, and not what this session made itself.",
     )
-
-
-def _nodes(node: Any) -> Iterator[tuple[str, Node]]:
-    """Every node with a name, at any depth."""
-    todo = [node]
-    while todo:
-        each = todo.pop()
-        if isinstance(each, dict):
-            for key, value in each.items():
-                if isinstance(value, dict):
-                    yield key, value
-                todo.append(value)
-        elif isinstance(each, list):
-            todo += each
-
-
-def _range_names(statements: tuple[Statement, ...]) -> dict[str, int]:
-    """How often each name stands for something in a FROM, or for a common table expression."""
-    counts: dict[str, int] = {}
-    for statement in statements:
-        for kind, node in _nodes({statement.kind: statement.node}):
-            name = ""
-            if kind in {"alias", "join_using_alias"}:
-                name = node.get("aliasname", "")
-            elif kind in {"RangeVar", "relation"} and "alias" not in node:
-                name = node.get("relname", "")
-            elif kind == "CommonTableExpr":
-                name = node.get("ctename", "")
-            if name:
-                counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def _unqualify(statements: tuple[Statement, ...], schema: str, name: str, aliases: Mapping[str, int]) -> None:
-    """Write `schema.table.column` as `table.column`: a subquery has no schema. Only where the name can mean one thing."""
-    for statement in statements:
-        for kind, node in _nodes({statement.kind: statement.node}):
-            if kind != "ColumnRef" or len(node["fields"]) < 3 or strings(node["fields"])[:2] != [schema, name]:
-                continue
-            if aliases.get(name, 0) > 1:
-                raise Impossible(
-                    f"only some rows of {schema}.{name} may be seen, and {name} means several things in this statement",
-                    "Give each an alias, and name columns by it.",
-                )
-            node["fields"] = node["fields"][1:]
 
 
 # --- how many rows ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ostiary.protocols.postgres.grammar import Node, NotParsed, lib, parse
+from ostiary.protocols.postgres.grammar import Node, NotParsed, lib, nodes, parse
 from ostiary.protocols.postgres.understand.filtered import bare
 
 MAX_TEXT: Final = 256 << 10
@@ -47,15 +47,9 @@ def write(statements: Sequence[tuple[str, Node]]) -> bytes | None:
 
 def options(tree: Any) -> Iterator[tuple[str, Node]]:
     """Every DefElem at any depth, with its name."""
-    todo = [tree]
-    while todo:
-        each = todo.pop()
-        if isinstance(each, list):
-            todo += each
-        elif isinstance(each, dict):
-            if "DefElem" in each:
-                yield each["DefElem"].get("defname", ""), each["DefElem"]
-            todo += each.values()
+    for kind, node in nodes(tree):
+        if kind == "DefElem":
+            yield node.get("defname", ""), node
 
 
 def _is_known(name: str, option: Node) -> bool:

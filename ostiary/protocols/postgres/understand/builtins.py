@@ -186,6 +186,17 @@ RUNS_TEXT: Final = frozenset(
 )
 """They run SQL that is given as text, or read relations that are named in a value: nobody can see what."""
 
+FOREIGN_TEXT: Final = ("dblink", "crosstab", "connectby", "xpath_table")
+"""Beginnings of names of functions in C, of extensions that come with PostgreSQL, that do the same."""
+
+MACHINE_CODE: Final = frozenset({"c", "internal"})
+COMPUTING: Final = frozenset({
+    "similarity_op", "word_similarity_op", "word_similarity_commutator_op", "strict_word_similarity_op",
+    "strict_word_similarity_commutator_op", "show_limit", "unaccent", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4",
+    "gen_random_uuid", "gen_random_bytes", "gen_salt",
+})  # fmt: skip
+"""Functions in C, of extensions that come with PostgreSQL, that change nothing and read nothing, though they are not immutable."""
+
 RUNS_TYPES: Final = frozenset({
     "pg_input_is_valid", "pg_input_error_info", "domain_in", "domain_recv", "array_in", "array_recv", "record_in",
     "record_recv", "range_in", "range_recv", "multirange_in", "multirange_recv", "anyarray_in", "anycompatiblearray_in",

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from ostiary.model.catalogue import Relation
-from ostiary.model.operations import Action
+from ostiary.model.catalogue import Function, Relation
+from ostiary.model.operations import Action, Facts
 from ostiary.protocols.postgres.grammar import Node
-from ostiary.protocols.postgres.understand.ground import WHOLE
+from ostiary.protocols.postgres.understand.bodies import TRIGGERS
+from ostiary.protocols.postgres.understand.findings import Finding
+from ostiary.protocols.postgres.understand.ground import READABLE, WHOLE
 from ostiary.protocols.postgres.understand.names import (
     ADMIN,
     DEFINE,
@@ -18,6 +20,7 @@ from ostiary.protocols.postgres.understand.names import (
     strings,
 )
 from ostiary.protocols.postgres.understand.scopes import Entry, Scope
+from ostiary.protocols.postgres.understand.settings import READING
 from ostiary.protocols.postgres.understand.tables import RELATIONS, Tables, object_name
 from ostiary.protocols.postgres.understand.view import Made
 
@@ -190,10 +193,12 @@ class Definitions(Tables):
 
     # --- code and types ---
 
-    def _made_name(self, parts: list[str], sort: str, *, calls: tuple[str, ...] = (), opaque: bool = False) -> str:
+    def _made_name(
+        self, parts: list[str], sort: str, *, calls: tuple[str, ...] = (), reads: tuple[Facts, ...] = (), opaque: bool = False
+    ) -> str:
         schema = parts[-2] if len(parts) > 1 else self.home({})
         made = Made(
-            schema=schema, name=parts[-1], sort=sort, columns=None, calls=calls, classes=(), reads=(), opaque=opaque
+            schema=schema, name=parts[-1], sort=sort, columns=None, calls=calls, classes=(), reads=reads, opaque=opaque
         )
         self.effect("make", made=made)
         return f"{schema}.{parts[-1]}"
@@ -209,7 +214,7 @@ class Definitions(Tables):
         if _language(node) in BY_ADDRESS:
             self._shell_type(node.get("returnType"))
         self.type_name(node.get("returnType"))
-        name = self._made_name(strings(node["funcname"]), "function")
+        name = self._made_name(strings(node["funcname"]), "function", reads=self._said(node))
         self.found.touch("function", name, Action.DEFINE)
         self._body(node.get("sql_body"), scope)
         for each in node.get("options", ()):
@@ -221,6 +226,29 @@ class Definitions(Tables):
                 self.found.unmask.update(self.protected.classes)
         if _language(node) in BY_ADDRESS:
             self.found.touch("function", name, Action.ADMINISTER)
+
+    def _said(self, node: Node) -> tuple[Facts, ...]:
+        """What the statements of a new function do: whoever calls it before the catalogue is read again does that."""
+        options = {each["DefElem"]["defname"]: each["DefElem"].get("arg", {}) for each in node.get("options", ())}
+        body = "\n".join(object_name(options.get("as", {})))
+        if "sql_body" in node or _language(node) not in READABLE or not body:
+            return ()
+        names = tuple(each["FunctionParameter"].get("name", "") for each in node.get("parameters", ()))
+        returned = (strings(node.get("returnType", {}).get("names", ())) or [""])[-1]
+        result = next((oid for oid, name in TRIGGERS.items() if name == returned), 0)
+        made = strings(node["funcname"])
+        # Whatever is set of these, the text is read in another way.
+        sets = [each["DefElem"]["arg"].get("VariableSetStmt", {}) for each in node.get("options", ()) if each["DefElem"]["defname"] == "set"]
+        settings = tuple(f"{each['name'].lower()}=" for each in sets if each.get("name", "").lower() in READING)
+        schema = made[-2] if len(made) > 1 else self.home({})
+        function = Function(0, schema, made[-1], (), result, "v", "f", _language(node), body, settings, names)
+        outer, touched = self.found, self._touched
+        self.found, self._touched = Finding(), set()
+        try:
+            self.read_body(function, f"function {function.schema}.{function.name}")
+            return (self.found.facts(""),) if self.found.resources else ()
+        finally:
+            self.found, self._touched = outer, touched
 
     def _shell_type(self, node: Node | None) -> None:
         """A type that is not there yet is made, to be filled in later (CREATE FUNCTION, "rettype")."""
@@ -300,7 +328,12 @@ class Definitions(Tables):
             name = self._made_name(parts, "operator", calls=calls)
             self.found.touch("other", f"operator {name}", Action.DEFINE)
         elif what == "AGGREGATE":
-            self.found.touch("function", self._made_name(parts, "function"), Action.DEFINE)
+            calls = tuple(
+                ".".join(object_name(d["DefElem"].get("arg", {})))
+                for d in node.get("definition", ())
+                if d["DefElem"]["defname"].endswith("func")
+            )
+            self.found.touch("function", self._made_name(parts, "function", calls=calls), Action.DEFINE)
         elif what == "TYPE":
             self.found.touch("type", self._made_name(parts, "type", opaque=True), Action.DEFINE)
         else:

@@ -40,6 +40,7 @@ from ostiary.protocols.postgres.understand.lineage import CARRYING, COMPARISONS,
 from ostiary.protocols.postgres.understand.names import CATALOG, Type, strings
 from ostiary.protocols.postgres.understand.scopes import Entry, Label, Scope
 from ostiary.protocols.postgres.understand.settings import LIFTS, judge_setting
+from ostiary.protocols.postgres.understand.shapes import bare_value, rows_of
 
 SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
 BETWEEN: Final = frozenset({"AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_NOT_BETWEEN_SYM"})
@@ -302,8 +303,16 @@ class Expressions(Lineage):
         return BOOL
 
     def _sublink(self, node: Node, scope: Scope) -> Type:
+        bare = bare_value(node)
+        if bare is not None:
+            return self.expression(bare, scope)
         left = self.condition(node.get("testexpr"), scope)
+        foreign = self.foreign
         self.query(node["subselect"], scope)
+        if self._reading:
+            # What a function gives back is masked where it is called.
+            self.foreign_inside += self.foreign - foreign
+            self.foreign = foreign
         kind = node.get("subLinkType")
         if kind != "EXISTS_SUBLINK":
             self.flow(self.every)
@@ -311,6 +320,8 @@ class Expressions(Lineage):
             self.infer(self.every)
         if kind != "EXPR_SUBLINK":
             self.computed()
+        if kind == "ARRAY_SUBLINK":
+            self.gathers(rows_of(node["subselect"], self.is_plain))
         if kind in {"ANY_SUBLINK", "ALL_SUBLINK"}:
             right = self.outputs[0] if len(self.outputs) == 1 else None
             self.operator(strings(node.get("operName", ())) or ["="], left, right)
@@ -394,7 +405,12 @@ class Expressions(Lineage):
             self.window(node["over"], scope)
         if node.get("func_variadic"):
             types = [None] * (len(types))
+        if self.sites is not None:
+            candidates, made = self.functions(parts, types)
+            self.sites.calls.append((node, frozenset([*(f"{each.schema}.{each.name}" for each in candidates), *made])))
         result = self._call(parts, types, arguments=arguments)
+        if self.calls_aggregate and "over" not in node:
+            self.aggregates.add(id(node))
         if self.foreign != foreign:
             self.write(label)
         self.flow(label)
@@ -409,8 +425,9 @@ class Expressions(Lineage):
         only_foreign: bool = False,
     ) -> Type:
         candidates, made = self.functions(parts, types)
+        self.note_aggregates(candidates, made)
         for name in made:
-            self.found.touch("function", name, Action.EXECUTE)
+            self.run_made(name)
             self.found.functions.add(name)
             self.found.cacheable = False
             self.foreign += 1
@@ -462,7 +479,7 @@ class Expressions(Lineage):
             self.found.touch("channel", channel if channel is not None else WHOLE, Action.WRITE)
         elif name in ADMINISTRATIVE or name.startswith(ADMINISTRATIVE_PREFIXES):
             self.found.touch("function", f"{CATALOG}.{name}", Action.ADMINISTER)
-        elif name in RUNS_TEXT or name.startswith("dblink"):
+        elif name in RUNS_TEXT:
             self.foreign += 1
             self.found.cannot_see(f"{name} runs statements or reads relations that are named in values")
             self.found.unmask.update(self.protected.classes)
@@ -588,6 +605,7 @@ class Expressions(Lineage):
         if "query" in node:
             self.query(node["query"], scope)
             self.flow(self.every)
+            self.gathers(rows_of(node["query"], self.is_plain))
         for key in ("on_empty", "on_error"):
             self.json_behavior(node.get(key), scope)
         if "constructor" in node:
@@ -616,6 +634,7 @@ class Expressions(Lineage):
         return None
 
     def _json_aggregate(self, node: Node, scope: Scope) -> None:
+        self.gathers(self.input_rows)
         if "output" in node:
             self.type_name(node["output"].get("typeName"))
         self.condition(node.get("agg_filter"), scope)

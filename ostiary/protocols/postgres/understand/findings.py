@@ -17,7 +17,7 @@ from ostiary.model.operations import (
     Unjudgeable,
     facts_digest,
 )
-from ostiary.protocols.postgres.understand.view import Effect
+from ostiary.protocols.postgres.understand.view import BLOCKS, Effect
 
 GRAVITY: Final = (
     Action.CONNECT, Action.READ, Action.EXECUTE, Action.WRITE, Action.TRANSFER, Action.DEFINE, Action.DELETE,
@@ -25,6 +25,8 @@ GRAVITY: Final = (
 )  # fmt: skip
 """From the least to the gravest, for `Facts.action`."""
 QUIET: Final = frozenset({Action.READ, Action.CONNECT})
+NAMED: Final = frozenset({"relation", "function"})
+"""Kinds of which it counts how they are reached."""
 
 
 class Objected(Exception):
@@ -50,8 +52,12 @@ class Finding:
         self.opaque: dict[str, None] = {}
         self.unmask: set[str] = set()
         self.infer: set[str] = set()
+        self.tested: set[str] = set()
+        """Classes that a change tells of by whether it fails. What the caller gave is compared with them, so nothing of them goes anywhere."""
         self.shown: Shown | None = None
         """What the statement at hand shows; None: no rows that hang on anything protected."""
+        self.typed = False
+        """What the statement at hand shows is wanted for its types alone, too: COPY's rows have no description."""
         self.steps: list[Shown | None] = []
         """The same of each statement before it."""
         self.has_where = True
@@ -69,16 +75,27 @@ class Finding:
         """Whatever is touched now is seen bare: the statement at hand makes something of it, or tells of rows that it does not show."""
         self.ways: dict[str, set[str]] = {}
         """Of each relation that is read, the conditions through which."""
+        self.behind = ""
+        """Of what the text names, that behind which is what is touched now (`relation public.all_orders`); empty: the text names it."""
+        self.reached: dict[str, set[str]] = {}
+        """Of each relation and function, what the text names to reach it."""
         self.lifts: set[str] = set()
+        self.cascades = False
+        """A foreign key changes rows elsewhere, or in the same relation, that no command tag counts."""
         self.rows: int | None = 0
         """The most that one statement so far can return; None: there is no bound."""
+        self.gathers: int | None = 1
+        """How many rows are put into one that is shown; None: there is no bound."""
 
     def touch(
         self, kind: str, name: str, action: Action, columns: Iterable[str] = (), classes: Iterable[str] = ()
     ) -> tuple[set[str], set[str]]:
         """Note one resource; the same one again adds columns to it."""
-        if action is Action.READ and kind == "relation":
-            self.ways.setdefault(name, set()).add(self.way)
+        if kind in NAMED:
+            if action is Action.READ and kind == "relation":
+                self.ways.setdefault(name, set()).add(self.way)
+            thing = f"{kind} {name}"
+            self.reached.setdefault(thing, set()).add(self.behind or thing)
         entry = self.resources.get((kind, name, action))
         if entry is None:
             entry = self.resources[kind, name, action] = (set(), set())
@@ -107,26 +124,33 @@ class Finding:
         """Note how many rows a statement can return at most."""
         self.rows = None if rows is None or self.rows is None else max(self.rows, rows)
 
+    def gather(self, rows: int | None) -> None:
+        """Note that so many rows are put into one value."""
+        self.gathers = None if rows is None or self.gathers is None else self.gathers * max(1, rows)
+
     def step(self) -> None:
         """The statement at hand has been walked."""
         shown = self.shown
-        self.steps.append(shown if shown is not None and shown.every else None)
-        self.shown = None
+        self.steps.append(shown if shown is not None and (shown.every or self.typed) else None)
+        self.shown, self.typed = None, False
 
     def add(self, facts: Facts, *, as_read: bool = False) -> None:
         """Take over another statement's facts: of EXECUTE, FETCH, a temporary view."""
-        around, conditions = self.through, dict(facts.filtered)
+        around, behind, conditions, reached = self.through, self.behind, dict(facts.filtered), dict(facts.reached)
         for r in facts.resources:
             self.through = conditions.get(r.name, "")
-            self.touch(
-                r.kind, r.name, Action.READ if as_read and r.kind == "relation" else r.action, r.columns, r.classes
-            )
-        self.through = around
+            for named in reached.get(f"{r.kind} {r.name}", ("",)):
+                self.behind = behind or named
+                self.touch(
+                    r.kind, r.name, Action.READ if as_read and r.kind == "relation" else r.action, r.columns, r.classes
+                )
+        self.through, self.behind = around, behind
         self.functions.update(facts.functions)
         self.opaque.update(dict.fromkeys(facts.opaque))
         self.unmask.update(facts.unmask)
         self.infer.update(facts.infer)
         self.lifts.update(facts.lifts)
+        self.gathers = None if self.gathers is None or facts.gathers is None else max(self.gathers, facts.gathers)
         self.has_where &= facts.has_where
         self.harmless &= facts.harmless
         self.touches_protected |= facts.touches_protected
@@ -134,8 +158,8 @@ class Finding:
         if facts.objection is not None:
             raise Objected(facts.objection)
 
-    def facts(self, head: str) -> Facts:
-        """Close the finding."""
+    def facts(self, head: str, session: tuple[str, ...] = ()) -> Facts:
+        """Close the finding, in a session in this state."""
         if not self.resources:
             # `SELECT 1` touches nothing, but having a session is what it takes.
             self.touch("connection", "", Action.CONNECT)
@@ -147,8 +171,11 @@ class Finding:
         name = "; ".join(dict.fromkeys(self.names))[:MAX_HEAD]
         functions = tuple(sorted(self.functions))
         opaque, unmask = tuple(self.opaque), tuple(sorted(self.unmask))
-        infer = tuple(sorted(self.infer - self.unmask))
-        rest = (self.has_where, functions, opaque, unmask, self.harmless, infer)
+        infer = tuple(sorted((self.infer | self.tested) - self.unmask))
+        rest: tuple[object, ...] = (self.has_where, functions, opaque, unmask, self.harmless, infer)
+        lasting = tuple(each for each in session if each not in BLOCKS)
+        bare = (*rest, lasting) if lasting else rest
+        rest = (*rest, session) if session else rest
         return Facts(
             action=action,
             name=name,
@@ -165,8 +192,12 @@ class Finding:
             objection=None,
             invalidates_catalogue=self.invalidates,
             digest=facts_digest(action, name, resources, rest),
+            meaning=b"" if lasting == session else facts_digest(action, name, resources, bare),
             rows=self.rows,
+            gathers=self.gathers,
             lifts=tuple(sorted(self.lifts)),
+            session=session,
+            reached=tuple(sorted((thing, tuple(sorted(by))) for thing, by in self.reached.items() if by != {thing})),
             filtered=tuple(sorted((name, way) for name, (way, *more) in self.ways.items() if way and not more)),
         )
 

@@ -9,7 +9,8 @@ import re2
 
 from ostiary.model.catalogue import FIRST_NORMAL_OID, Function, Relation, Snapshot
 from ostiary.model.connections import ColumnRule, Protected, Strategy
-from ostiary.protocols.postgres.understand.builtins import RUNS_TEXT
+from ostiary.protocols.postgres.understand.builtins import COMPUTING, FOREIGN_TEXT, MACHINE_CODE, RUNS_TEXT
+from ostiary.protocols.postgres.understand.seen_through import Label, seen_through
 
 WHOLE: Final = "*"
 JOIN: Final = "+"
@@ -19,14 +20,22 @@ SYSTEM: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 STORED: Final = frozenset("rpfmv")
 """Kinds of relations whose columns a rule can name: tables, views, and foreign ones."""
 
-MACHINE_CODE: Final = frozenset({"c", "internal"})
 READABLE: Final = frozenset({"sql", "plpgsql"})
 
 STATISTICS: Final = frozenset({
     "pg_statistic", "pg_stats", "pg_statistic_ext_data", "pg_stats_ext", "pg_stats_ext_exprs",
     "pg_stat_activity", "pg_stat_statements", "pg_prepared_statements", "pg_cursors", "pg_stat_get_activity",
 })  # fmt: skip
-"""Relations that hold samples of column values, or other sessions' statements: they count as every protected column."""
+"""Relations that hold samples of column values, or other sessions' statements. What of them does counts as every protected column."""
+TELLING: Final = {
+    "pg_stat_activity": frozenset({"query"}), "pg_stat_statements": frozenset({"query"}),
+    "pg_prepared_statements": frozenset({"statement"}), "pg_cursors": frozenset({"statement"}),
+}  # fmt: skip
+"""Which of their columns those are; of the others, all but these:"""
+PLAIN: Final = frozenset({
+    "starelid", "staattnum", "stainherit", "stxoid", "stxdinherit", "schemaname", "tablename", "attname", "inherited",
+    "statistics_schemaname", "statistics_name", "statistics_owner", "attnames", "kinds",
+})  # fmt: skip
 
 
 class Ground:
@@ -64,7 +73,8 @@ class Ground:
 class ProtectedColumns:
     """Which columns are protected, and as what: what the operator named, spread over views and partitions.
 
-    All columns of a view that depends on a protected column are protected, as which of them shows it is not known.
+    Of a view those columns are protected that show a protected one, or something computed with it; all of them where that cannot be
+    told, and where a protected column decides which rows there are.
     """
 
     def __init__(self, protect: tuple[Protected, ...], snapshot: Snapshot, rules: tuple[ColumnRule, ...] = ()) -> None:
@@ -72,6 +82,10 @@ class ProtectedColumns:
         self.ground = Ground(snapshot)
         self.by_column: dict[tuple[int, int], tuple[str, Strategy]] = {}
         """(table oid, pg_attribute.attnum) to (data class, strategy)."""
+        self._decided: set[int] = set()
+        """Views whose rows may hang on something protected."""
+        self.deciding: dict[int, frozenset[str]] = {}
+        """Views whose rows surely do, and on which classes: how many there are tells."""
         self.missing: list[Protected] = []
         """What the operator named and the catalogue does not hold."""
         self.classes: tuple[str, ...] = tuple(
@@ -82,6 +96,9 @@ class ProtectedColumns:
             self._add(each)
         for rule in rules:
             self._apply(rule)
+        self._spread_over_tables()
+        if self.classes:
+            self._apply_to_statistics()
         self._spread_over_views()
         self.telling: frozenset[int] = frozenset()
         """Functions that may give back what is protected."""
@@ -129,6 +146,16 @@ class ProtectedColumns:
                 if pattern.fullmatch(f"{relation.schema}.{relation.name}.{column.name}"):
                     self._add(Protected(relation.schema, relation.name, column.name, rule.data_class, rule.strategy))
 
+    def _apply_to_statistics(self) -> None:
+        """What may show a value of any protected column is masked whole, and needs the right to see them all."""
+        every = JOIN.join(self.classes), Strategy.NULL
+        for relation in self.snapshot.relations.values():
+            if relation.name in STATISTICS:
+                told = TELLING.get(relation.name)
+                for column in relation.columns:
+                    if column.name in told if told is not None else column.name not in PLAIN:
+                        self.by_column[relation.oid, column.number] = every
+
     def _family(self, relation: Relation) -> list[Relation]:
         """The table, and all above and below it in inheritance: they show one another's rows."""
         seen = {relation.oid}
@@ -143,27 +170,80 @@ class ProtectedColumns:
                     todo.append(other)
         return [self.snapshot.relations[oid] for oid in seen if oid in self.snapshot.relations]
 
+    def _spread_over_tables(self) -> None:
+        """What holds the same values, or is made of them, is protected as well: foreign keys to a protected column, generated columns."""
+        todo = list(self.by_column)
+        while todo:
+            oid, number = todo.pop()
+            relation = self.snapshot.relations[oid]
+            entry = self.by_column[oid, number]
+            for column in relation.columns:
+                if number in column.made_of:
+                    todo += self._spread(relation, column.name, (entry[0], Strategy.NULL))
+            for child in filter(None, map(self.snapshot.relations.get, relation.referenced_by)):
+                for guard in child.guards:
+                    held = zip(guard.columns, guard.other_columns, strict=False) if guard.kind == "f" and guard.other == oid else ()
+                    for own, other in held:
+                        names = [column.name for column in child.columns if other == number and column.number == own]
+                        todo += [place for name in names for place in self._spread(child, name, entry)]
+
+    def _spread(self, relation: Relation, name: str, entry: Entry) -> list[tuple[int, int]]:
+        """Protect a column of a table, and of all above and below it, as this too; the places where that is new."""
+        found: list[tuple[int, int]] = []
+        for member in self._family(relation):
+            for column in member.columns:
+                place = (member.oid, column.number)
+                before = self.by_column.get(place)
+                after = _both(before, entry)
+                if column.name == name and after is not None and after != before and not _says(before, entry):
+                    self.by_column[place] = after
+                    found.append(place)
+        return found
+
     def _spread_over_views(self) -> None:
         todo = list({oid for oid, _ in self.by_column})
         while todo:
             base = todo.pop()
             for view_oid in self.ground.views_over.get(base, ()):
                 view = self.snapshot.relations[view_oid]
-                if (view_oid, view.columns[0].number if view.columns else 0) in self.by_column:
-                    continue
-                found = self._seen_through(view, base)
-                if found is not None:
-                    for column in view.columns:
-                        self.by_column[view_oid, column.number] = found
+                before = {column.number: self.by_column.get((view_oid, column.number)) for column in view.columns}
+                after = self._traced(view) or dict.fromkeys(before, self._seen_through(view, base))
+                grown = {number: _both(entry, after.get(number)) for number, entry in before.items()}
+                if grown != before:
+                    self.by_column.update({(view_oid, number): entry for number, entry in grown.items() if entry is not None})
                     todo.append(view_oid)
 
     def _spread_over_callers(self) -> None:
         """A view, or a view over it, that calls a function that tells shows what that gives back."""
         for view in self.snapshot.relations.values():
             if view.kind in "vm" and not self.telling.isdisjoint(view.read_calls):
+                self._decided.add(view.oid)
                 for column in view.columns:
                     self.by_column[view.oid, column.number] = (JOIN.join(self.classes), Strategy.NULL)
         self._spread_over_views()
+
+    def _traced(self, view: Relation) -> dict[int, Entry | None] | None:
+        """Each column of a view with what it shows; None: all show everything."""
+        seen = seen_through(view.rule) if view.rule else None
+        decides = self._of(seen.decides) if seen is not None else None
+        if decides is not None:
+            self.deciding[view.oid] = frozenset(decides[0].split(JOIN))
+        known = seen is not None and len(seen.columns) == len(view.columns) and decides is None
+        if seen is None or not known or not self._decided.isdisjoint(seen.relations):
+            self._decided.add(view.oid)
+            return None
+        return {column.number: self._of(label) for column, label in zip(view.columns, seen.columns, strict=True)}
+
+    def _of(self, label: Label) -> Entry | None:
+        """What is protected of these columns."""
+        found: Entry | None = None
+        for oid, number, is_own in label:
+            numbers = [number] if number else [n for table, n in self.by_column if table == oid]
+            for each in numbers:
+                entry = self.by_column.get((oid, each))
+                if entry is not None:
+                    found = _both(found, entry if is_own else (entry[0], Strategy.NULL))
+        return found
 
     def _seen_through(self, view: Relation, base: int) -> tuple[str, Strategy] | None:
         """What a view shows of a base relation's protected columns; of several classes all, masked whole."""
@@ -180,6 +260,23 @@ class ProtectedColumns:
         if len(found) == 1:
             return next(iter(found))
         return JOIN.join(sorted({name for data_class, _ in found for name in data_class.split(JOIN)})), Strategy.NULL
+
+
+Entry = tuple[str, Strategy]
+"""Data class, or several joined, and strategy."""
+
+
+def _both(one: Entry | None, other: Entry | None) -> Entry | None:
+    """A column that may show either."""
+    if one is None or other is None or one == other:
+        return one or other
+    names = sorted({name for data_class, _ in (one, other) for name in data_class.split(JOIN)})
+    return JOIN.join(names), Strategy.NULL
+
+
+def _says(before: Entry | None, entry: Entry) -> bool:
+    """Whether what is known of a column says all of this: what the operator named stays as it was named."""
+    return before is not None and set(entry[0].split(JOIN)) <= set(before[0].split(JOIN))
 
 
 def telling(snapshot: Snapshot, protected: set[int]) -> tuple[frozenset[int], frozenset[frozenset[str]]]:
@@ -201,6 +298,23 @@ def telling(snapshot: Snapshot, protected: set[int]) -> tuple[frozenset[int], fr
         if not named:
             return frozenset(found), frozenset(names)
         found |= named
+
+
+def computes(function: Function, snapshot: Snapshot) -> bool:
+    """Whether a function of somebody's own does no more than compute with what it is given, as PostgreSQL's own immutable ones do.
+
+    That is machine code, which an extension or a superuser brought along, and which is declared IMMUTABLE: types and their operators
+    (hstore, PostGIS, pgvector). What is written in a language may say that of itself and yet do anything. An aggregate is what it is
+    made of, and a function in `internal` what it is another name of; what of that is PostgreSQL's own is judged where it runs.
+    """
+    if function.language not in MACHINE_CODE or function.name.startswith(FOREIGN_TEXT):
+        return False
+    if function.kind == "a":
+        parts = [snapshot.functions.get(oid) for oid in function.runs if oid >= FIRST_NORMAL_OID]
+        return all(part is not None and computes(part, snapshot) for part in parts)
+    if function.language == "internal" and function.oid >= FIRST_NORMAL_OID:
+        return any(oid < FIRST_NORMAL_OID for oid in function.runs)
+    return function.volatility == "i" or (function.language == "c" and function.name in COMPUTING)
 
 
 def _words(text: str) -> frozenset[str]:

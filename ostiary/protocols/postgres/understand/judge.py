@@ -12,11 +12,11 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.nouns import Noun
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
 from ostiary.protocols.postgres import grammar
-from ostiary.protocols.postgres.grammar import Node, NotParsed, Statement
+from ostiary.protocols.postgres.grammar import NotParsed, Statement
 from ostiary.protocols.postgres.understand.findings import Objected, both, objection_facts
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
-from ostiary.protocols.postgres.understand.names import Target
+from ostiary.protocols.postgres.understand.names import Sites
 from ostiary.protocols.postgres.understand.utility import Utility
 from ostiary.protocols.postgres.understand.view import Effect, Path, View
 
@@ -124,8 +124,8 @@ def _study(
         found.effects += [effect for effect in each.effects if effect not in found.effects]
         found.cacheable &= each.cacheable
         found.constants |= each.constants
-    facts = found.facts(head)
-    if len(statements) == 1 and _counts_changes(statements[0], facts):
+    facts = found.facts(head, view.state(snapshot.search_path))
+    if len(statements) == 1 and not any(each.found.cascades for each in walkers) and _counts_changes(statements[0], facts):
         facts = msgspec.structs.replace(facts, counts_changes=True)
     return Understood(facts, tuple(found.effects), cacheable=found.cacheable, constants=found.constants)
 
@@ -192,9 +192,9 @@ def sites(
     snapshot: Snapshot,
     protected: ProtectedColumns,
     parameter_types: tuple[int, ...],
-) -> list[tuple[Node, tuple[Target, ...]]]:
-    """Each relation in a FROM of these statements (wrapped node of their trees), with all that it may mean."""
-    found: list[tuple[Node, tuple[Target, ...]]] = []
+) -> Sites:
+    """What these statements name."""
+    found = Sites()
     for path in view.paths:
         walker = Utility(sql, view.copy(), path, snapshot, protected)
         walker.parameter_types = parameter_types

@@ -24,12 +24,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ostiary.model.catalogue import FIRST_NORMAL_OID, Function
 from ostiary.model.connections import Strategy
 from ostiary.model.operations import Origin
 from ostiary.protocols.postgres.grammar import Node
-from ostiary.protocols.postgres.understand.builtins import BPCHAR, NAME, NUMBERS, TEXT, UNKNOWN, VARCHAR
-from ostiary.protocols.postgres.understand.names import Names, Type
+from ostiary.protocols.postgres.understand.builtins import BPCHAR, NAME, NUMBERS, RUNS_TEXT, TEXT, UNKNOWN, VARCHAR
+from ostiary.protocols.postgres.understand.names import CATALOG, Names, Type
 from ostiary.protocols.postgres.understand.scopes import NOTHING, Label, Mark, Scope
+from ostiary.protocols.postgres.understand.shapes import GATHERING
 
 RAISES: Final[Mark] = ("", None)
 """Not a class: reading the column may raise an error, as a planner may move its expression to where it is read."""
@@ -84,6 +86,10 @@ class Lineage(Names):
     every: Label = NOTHING
     """All of them in one: what any column of it hangs on."""
     recursions = 0
+    input_rows: int | None = 1
+    """How many rows the FROM gives, at most, of the query at hand."""
+    calls_aggregate = False
+    """The function called last is an aggregate, whichever it is."""
 
     def expression(self, node: Node | None, scope: Scope) -> Type:
         """Walk one expression: `expressions.py`."""
@@ -175,6 +181,33 @@ class Lineage(Names):
         self.infer(label)
         self.flow(label)
         return type_
+
+    # --- what is gathered ---
+
+    def gathers(self, rows: int | None) -> None:
+        """Note that so many rows are put into one value, if it is one that is shown."""
+        if self.sink is not None:
+            self.found.constants |= rows is not None
+            self.found.gather(rows)
+
+    def note_aggregates(self, candidates: Sequence[Function], made: Sequence[str]) -> None:
+        """Note what a call does with the rows of its query, or with a relation that it is told by name."""
+        self.calls_aggregate = bool(candidates) and not made and all(each.kind == "a" for each in candidates)
+        if any(each.kind == "a" and (each.oid >= FIRST_NORMAL_OID or each.name in GATHERING) for each in candidates):
+            self.gathers(self.input_rows)
+        if any(each.oid < FIRST_NORMAL_OID and each.name in RUNS_TEXT for each in candidates):
+            self.found.gather(None)
+
+    def is_plain(self, parts: list[str]) -> bool:
+        """Whether a function of that name is PostgreSQL's own, and makes its rows of what it is given."""
+        name = parts[-1]
+        is_named = (CATALOG, name) in self.snapshot.functions_named and parts[:-1] in ([], [CATALOG])
+        return is_named and name not in self.ground.overloaded | RUNS_TEXT and not self.view.made_named("function", name)
+
+    def is_one_row(self, node: Node) -> bool:
+        """Whether a SelectStmt that has been walked shows aggregates over all its rows, and nothing else."""
+        targets = [each["ResTarget"].get("val", {}) for each in node.get("targetList", ())]
+        return bool(targets) and "groupClause" not in node and all(id(each.get("FuncCall")) in self.aggregates for each in targets)
 
     # --- what may fail ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from ostiary.protocols.postgres.grammar import Node
 from ostiary.protocols.postgres.understand.builtins import (
     ADMINISTRATIVE,
     ADMINISTRATIVE_PREFIXES,
+    FOREIGN_TEXT,
     INNOCENT,
     LARGE_OBJECTS,
     POLYMORPHIC,
@@ -25,7 +27,7 @@ from ostiary.protocols.postgres.understand.builtins import (
     UNKNOWN,
 )
 from ostiary.protocols.postgres.understand.findings import Finding, Objected
-from ostiary.protocols.postgres.understand.ground import STATISTICS, WHOLE, ProtectedColumns, ground_of
+from ostiary.protocols.postgres.understand.ground import READABLE, WHOLE, ProtectedColumns, computes, ground_of
 from ostiary.protocols.postgres.understand.scopes import Mark
 from ostiary.protocols.postgres.understand.view import TEMP, Effect, Made, Path, View
 
@@ -59,11 +61,29 @@ def strings(nodes: Sequence[Node]) -> list[str]:
     return [str(node["String"].get("sval", "")) for node in nodes if "String" in node]
 
 
+@dataclass(slots=True)
+class Sites:
+    """Where a text names relations and functions: nodes of its trees, with all that each may mean."""
+
+    shown: list[tuple[Node, tuple[Target, ...]]] = field(default_factory=list)
+    """Relations in a FROM: a wrapped RangeVar."""
+    held: list[tuple[Node, tuple[Target, ...]]] = field(default_factory=list)
+    """Relations that a statement writes to or copies: the node whose `relation` that is."""
+    calls: list[tuple[Node, frozenset[str]]] = field(default_factory=list)
+    """Functions: a FuncCall, not wrapped."""
+
+
 class Names:
     """Resolves names and notes what touching their bearers means."""
 
     foreign = 0
     """How many things were met that may store or send what they are given."""
+    foreign_inside = 0
+    """How many of them in subqueries of expressions of a body: what they are given was judged there."""
+    sites: Sites | None = None
+    """Where set: what the text names, noted as it is walked."""
+    aggregates: set[int]
+    """Calls (`id` of their nodes) of aggregates over the rows of a whole query."""
     told: set[Mark]
     """Marks of what code gives back that may read anything: it is masked, and nothing else follows from it."""
 
@@ -78,10 +98,13 @@ class Names:
         self.step = 0
         self._lookups = MOST_LOOKUPS
         self._types: set[int] = set()
-        self._touched: set[tuple[int, str, str]] = set()
-        self._bodies: set[int] = set()
-        """Functions whose bodies have been read."""
+        self._touched: set[tuple[int, str, str, str]] = set()
+        self._bodies: set[tuple[int, str]] = set()
+        """Functions whose bodies have been read, and behind what."""
+        self._reading: list[tuple[int, str]] = []
+        """Those of them that are being read."""
         self.told = set()
+        self.aggregates = set()
         self._set_path(path)
 
     def _set_path(self, path: Path) -> None:
@@ -170,13 +193,19 @@ class Names:
         action = ACTIONS[operation]
         name = f"{target.schema}.{target.name}"
         columns, _ = self.found.touch("relation", name, action)
-        key = (target.oid, operation if inherit else f"{operation} only", self.found.way)
-        if key in self._touched:
-            return columns
-        self._touched.add(key)
+        key = (target.oid, operation if inherit else f"{operation} only", self.found.way, self.found.behind)
+        if key not in self._touched:
+            self._touched.add(key)
+            around, self.found.behind = self.found.behind, self.found.behind or f"relation {name}"
+            self._touch_along(target, operation, name, inherit=inherit)
+            self.found.behind = around
+        return columns
+
+    def _touch_along(self, target: Relation, operation: str, name: str, *, inherit: bool) -> None:
+        """Note what touching a relation touches in turn."""
         if target.oid in self.protected.of_relation:
             self.found.touches_protected = True
-        if target.oid < FIRST_NORMAL_OID or target.name in STATISTICS:
+        if target.oid < FIRST_NORMAL_OID:
             self._system_relation(target, operation)
         if target.schema == "pg_toast":
             # Values of other tables, protected ones too, moved out of line.
@@ -184,31 +213,35 @@ class Names:
             self.found.unmask.update(self.protected.classes)
         if operation in {DEFINE, ADMIN}:
             self._touch_family(target, operation, inherit=inherit)
-            return columns
+            return
         self.run_functions(target.read_calls if operation == SELECT else target.calls)
         self._run_built_in(target.built_in_read_calls if operation == SELECT else target.built_in_calls, name)
         if target.kind == "f":
             self.found.touch("server", name, Action.EXECUTE)
         if target.rules and operation != SELECT:
             self.found.cannot_see(f"{name} has rewrite rules")
-        if target.kind in "vm":
+        if operation == SELECT:
+            self.found.infer.update(self.protected.deciding.get(target.oid, ()))
+        # What PostgreSQL's own views read is judged by their names: pg_user reads passwords, and shows none.
+        if target.kind in "vm" and (target.oid >= FIRST_NORMAL_OID or operation != SELECT):
             # A condition on what a view shows is none on what it reads.
             around, self.found.through = self.found.through, ""
             self._touch_behind(target, operation)
             self.found.through = around
         self._touch_family(target, operation, inherit=inherit)
         self._touch_cascades(target, operation)
-        return columns
 
     def _touch_made(self, made: Made, operation: str) -> set[str]:
         self.found.through = ""
         columns, _ = self.found.touch("relation", f"{made.schema}.{made.name}", ACTIONS[operation])
+        around, self.found.behind = self.found.behind, self.found.behind or f"relation {made.schema}.{made.name}"
         for function in made.calls:
-            self.found.touch("function", function, Action.EXECUTE)
+            self.run_made(function)
         self.found.unmask.update(made.classes)
         self.found.touches_protected |= bool(made.classes)
         for facts in made.reads:
             self.found.add(facts)
+        self.found.behind = around
         if made.opaque:
             self.found.cannot_see(f"{made.schema}.{made.name} is not known to the gateway as it now is")
         self.found.cacheable = False
@@ -218,8 +251,6 @@ class Names:
         if relation.name in SECRET_RELATIONS or (operation != SELECT and relation.oid < FIRST_NORMAL_OID):
             # UPDATE pg_settings is SET, INSERT INTO pg_proc is CREATE FUNCTION, and so on.
             self.found.touch("relation", f"{relation.schema}.{relation.name}", Action.ADMINISTER)
-        if relation.name in STATISTICS:
-            self.found.unmask.update(self.protected.classes)
 
     def _touch_behind(self, view: Relation, operation: str) -> None:
         """A view shows its base relations; DML on one that is automatically updatable is DML on them."""
@@ -248,8 +279,8 @@ class Names:
             parent = self.snapshot.relations[oid]
             name = f"{parent.schema}.{parent.name}"
             # Its rows are the parent's rows, too: a rule about the parent must hold, whichever way they are reached.
-            if (oid, operation, self.found.way) not in self._touched:
-                self._touched.add((oid, operation + " child", self.found.way))
+            if (oid, operation, self.found.way, self.found.behind) not in self._touched:
+                self._touched.add((oid, operation + " child", self.found.way, self.found.behind))
                 self.found.touch("relation", name, ACTIONS[operation])
                 self._touch_family(parent, operation, inherit=False)
 
@@ -282,6 +313,7 @@ class Names:
         for oid in cascades:
             other = self.snapshot.relations.get(oid)
             if other is not None:
+                self.found.cascades = True
                 self.touch_relation(other, DELETE if operation == DELETE else UPDATE)
                 if operation == DELETE:
                     self.touch_relation(other, UPDATE)
@@ -294,20 +326,46 @@ class Names:
             self.foreign += 1
             function = self.snapshot.functions.get(oid)
             name = f"{function.schema}.{function.name}" if function is not None else f"oid {oid}"
-            self.found.touch("function", name, Action.EXECUTE)
+            plain = function is not None and computes(function, self.snapshot)
+            self.found.touch("function", name, Action.READ if plain else Action.EXECUTE)
             # What it says in passing may hold what it reads.
             self.found.touches_protected |= oid in self.protected.telling
             if oid < FIRST_NORMAL_OID and (function is None or _is_dangerous(function)):
                 # Behind an operator, a cast or a trigger of somebody's own, with arguments that nobody sees.
                 self.found.touch("function", name, Action.ADMINISTER)
             self.found.functions.add(name)
+            if function is not None and function.language == "c" and function.name.startswith(FOREIGN_TEXT):
+                self.found.cannot_see(f"{name} runs statements that are named in values")
+                self.found.unmask.update(self.protected.classes)
             if function is not None and function.result in self.snapshot.types:
                 self.touch_type(function.result)
-            if function is not None and function.language == "sql" and oid not in self._bodies:
-                self._bodies.add(oid)
-                self.read_body(function)
+            behind = self.found.behind or f"function {name}"
+            if function is not None and function.runs and (oid, f"{behind} runs") not in self._bodies:
+                self._bodies.add((oid, f"{behind} runs"))
+                around, self.found.behind = self.found.behind, behind
+                self.run_functions(each for each in function.runs if each >= FIRST_NORMAL_OID)
+                self._run_built_in((each for each in function.runs if each < FIRST_NORMAL_OID), name)
+                self.found.behind = around
+            if function is not None and function.language in READABLE and (oid, behind) not in self._bodies:
+                self._bodies.add((oid, behind))
+                self.read_body(function, behind)
 
-    def read_body(self, function: Function) -> None:
+    def run_made(self, name: str) -> None:
+        """Note that a function runs that this session may have made, and what its statements do."""
+        self.found.touch("function", name, Action.EXECUTE)
+        around, self.found.behind = self.found.behind, self.found.behind or f"function {name}"
+        schema, _, bare = name.rpartition(".")
+        for each in self.view.made_named("function", bare):
+            for facts in each.reads:
+                self.found.add(facts)
+            for other in each.calls:
+                if other != name:
+                    self.run_made(other)
+        for where in (schema,) if schema else self._function_path:
+            self.run_functions(oid for oid in self.snapshot.functions_named.get((where, bare), ()) if oid >= FIRST_NORMAL_OID)
+        self.found.behind = around
+
+    def read_body(self, function: Function, behind: str) -> None:
         """Note what the statements of a function in SQL touch: `utility.py`."""
         raise NotImplementedError
 
@@ -388,7 +446,7 @@ class Names:
         for each in made:
             for function in each.calls:
                 self.foreign += 1
-                self.found.touch("function", function, Action.EXECUTE)
+                self.run_made(function)
             self.found.harmless = False
         left, right = (0, right) if unary else (left, right)
         exact = _exact_operator(operators, left, right) if CATALOG in schemas else None
@@ -477,7 +535,7 @@ class Names:
         made = self.view.made_named("type", parts[-1]) + self.view.made_named("relation", parts[-1])
         for each in made:
             for function in each.calls:
-                self.found.touch("function", function, Action.EXECUTE)
+                self.run_made(function)
             if each.opaque:
                 self.found.cannot_see(f"type {each.name} is not known to the gateway as it now is")
         if made:

@@ -20,8 +20,10 @@ from ostiary.protocols.postgres.understand.expressions import Expressions, const
 from ostiary.protocols.postgres.understand.filtered import condition_on, digest
 from ostiary.protocols.postgres.understand.findings import unsupported
 from ostiary.protocols.postgres.understand.ground import JOIN, WHOLE
+from ostiary.protocols.postgres.understand.guarded import Guarded
 from ostiary.protocols.postgres.understand.lineage import substitute
 from ostiary.protocols.postgres.understand.names import DELETE, INSERT, SELECT, UPDATE, Target, Type, strings
+from ostiary.protocols.postgres.understand.restricting import Reading
 from ostiary.protocols.postgres.understand.scopes import (
     NOTHING,
     Cte,
@@ -31,6 +33,7 @@ from ostiary.protocols.postgres.understand.scopes import (
     Scope,
     distinct,
 )
+from ostiary.protocols.postgres.understand.shapes import input_of
 from ostiary.protocols.postgres.understand.view import Made
 
 OutputColumns = tuple[str, ...] | None
@@ -38,9 +41,6 @@ OutputColumns = tuple[str, ...] | None
 
 class Queries(Expressions):
     """Walks queries and DML."""
-
-    sites: list[tuple[Node, tuple[Target, ...]]] | None = None
-    """Where set: each relation in FROM (wrapped node), with all that its name may mean."""
 
     def query(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a query (wrapped node); gives the names of its columns, or None where they cannot be told.
@@ -69,8 +69,10 @@ class Queries(Expressions):
             return self._values(node, scope)
         for item in node.get("fromClause", ()):
             self.from_item(item, scope)
+        around, self.input_rows = self.input_rows, input_of(node, self.is_plain)
         columns = self.target_list(node.get("targetList", ()), scope)
         result = self._keep(columns, scope)
+        gathers = self.found.gathers
         self.expression(node.get("whereClause"), scope)
         self._group(node, scope)
         self.expression(node.get("havingClause"), scope)
@@ -83,6 +85,7 @@ class Queries(Expressions):
                 self._output_or_expression(each, scope)
         self._order_and_limit(node, scope)
         self._locking(node, scope)
+        self.input_rows, self.found.gathers = around, gathers  # what decides is not shown
         if "intoClause" in node:
             self.write(scope.every)
             self.into(node["intoClause"], columns)
@@ -281,7 +284,7 @@ class Queries(Expressions):
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind} in FROM")
         if kind == "RangeVar" and self.sites is not None and not self._is_cte(inner, scope):
-            self.sites.append((node, self.find_relation(inner)))
+            self.sites.shown.append((node, self.find_relation(inner)))
         entries = rule(self, inner, scope)
         self.spend(len(scope.entries))
         scope.entries += [e for e in entries if e not in scope.entries]
@@ -378,7 +381,7 @@ class Queries(Expressions):
         """A relation seen through a condition: as the relation itself, of which the rest of the statement sees fewer rows."""
         relation = wrapped["RangeVar"]
         if self.sites is not None:
-            self.sites.append((wrapped, self.find_relation(relation)))
+            self.sites.shown.append((wrapped, self.find_relation(relation)))
         self.found.constants = True
         around, self.found.through = self.found.through, digest(condition)
         inner = self._range_var(relation, sees)
@@ -467,6 +470,7 @@ class Queries(Expressions):
         range_var = node["relation"]
         alias, names = _alias(range_var)
         entries = []
+        self.holds(node)
         for target in self.relation(range_var):
             self.touch_relation(target, operation, inherit=range_var.get("inh", False))
             # Columns that are read of it are noted apart from those that are written.
@@ -474,15 +478,22 @@ class Queries(Expressions):
         scope.entries += entries
         return entries
 
+    def holds(self, node: Node) -> None:
+        """Note that the `relation` of a statement is what it writes to or copies."""
+        if self.sites is not None:
+            self.sites.held.append((node, self.find_relation(node["relation"])))
+
     def _reads_of(self, entries: list[Entry]) -> None:
         """From here on, columns of the target that are met are read, not written."""
         for entry in entries:
             if entry.relation is not None:
                 entry.touched = self.touch_relation(entry.relation, SELECT)
 
-    def _written(self, entry: Entry, names: Sequence[str], action: Action) -> None:
+    def _written(self, entry: Entry, names: Sequence[str], action: Action, *, updates: bool = False) -> None:
         if entry.relation is None:
             return
+        # What fails may tell what is there: `guarded.py`.
+        self.found.tested.update(Guarded(self.snapshot, self.protected).by_change(entry.relation, names, updates=updates))
         name = f"{entry.relation.schema}.{entry.relation.name}"
         columns, classes = self.found.touch("relation", name, action, names)
         del columns
@@ -562,7 +573,7 @@ class Queries(Expressions):
             self._subscripts(inner, scope)
             self.write(self.value(inner.get("val"), scope)[1])
         for entry in entries:
-            self._written(entry, names, Action.WRITE)
+            self._written(entry, names, Action.WRITE, updates=True)
 
     def update(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk an UpdateStmt (not wrapped)."""
@@ -573,7 +584,7 @@ class Queries(Expressions):
         for item in node.get("fromClause", ()):
             self.from_item(item, scope)
         self._assignments(node.get("targetList", ()), entries, scope)
-        self._where(node, scope)
+        self._where(node, scope, entries)
         return self._returning(node, entries, scope)
 
     def _reads_when_needed(self, node: Node, entries: list[Entry]) -> None:
@@ -585,28 +596,40 @@ class Queries(Expressions):
         if any(constant_text(v) is None and "ParamRef" not in v for v in values):
             self._reads_of(entries)
 
-    def _where(self, node: Node, scope: Scope) -> None:
-        if "whereClause" in node:
-            self.expression(node["whereClause"], scope)
-        else:
-            self.found.has_where = False
+    def _where(self, node: Node, scope: Scope, entries: list[Entry]) -> None:
+        self.expression(node.get("whereClause"), scope)
+        self._picked((node.get("whereClause"),), entries, scope)
+
+    def _picked(self, conditions: tuple[Node | None, ...], entries: list[Entry], scope: Scope) -> None:
+        """Note whether one of these conditions picks rows of what is changed."""
+        reading = Reading(entries, [each for each in scope.entries if each not in entries])
+        picked = [reading.picks(each) for each in conditions]
+        self.found.has_where &= any(picked)
+        self.found.constants |= reading.constants
 
     def delete(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a DeleteStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
         entries = self.target(node, DELETE, scope)
+        self._deleted(entries)
         self._reads_when_needed(node, entries)
         for item in node.get("usingClause", ()):
             self.from_item(item, scope)
-        self._where(node, scope)
+        self._where(node, scope, entries)
         return self._returning(node, entries, scope)
+
+    def _deleted(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.relation is not None:
+                self.found.tested.update(Guarded(self.snapshot, self.protected).by_delete(entry.relation))
 
     def merge(self, node: Node, outer: Scope | None) -> OutputColumns:
         """Walk a MergeStmt (not wrapped)."""
         scope = Scope(outer)
         self._with(node, scope)
         range_var = node["relation"]
+        self.holds(node)
         alias, names = _alias(range_var)
         entries = [
             self.entry(t, alias, names, self.touch_relation(t, SELECT, inherit=range_var.get("inh", False)))
@@ -629,12 +652,18 @@ class Queries(Expressions):
             return
         for target in self.relation(node["relation"]):
             self.touch_relation(target, operation)
+        if operation != INSERT:
+            # What no row of the source matches, the condition of the join does not pick.
+            joined = None if when.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" else node.get("joinCondition")
+            self._picked((when.get("condition"), joined), entries, scope)
         if operation == INSERT:
             self.write(self.values(when.get("values", ()), scope)[1])
             names = [c["ResTarget"].get("name", "") for c in when.get("targetList", ())] or [WHOLE]
             for entry in entries:
                 self._written(entry, names, Action.WRITE)
-        elif operation == UPDATE:
+        elif operation == DELETE:
+            self._deleted(entries)
+        else:
             self._assignments(when.get("targetList", ()), entries, scope)
 
     def _returning(self, node: Node, entries: list[Entry], scope: Scope) -> OutputColumns:

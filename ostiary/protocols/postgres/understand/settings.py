@@ -121,8 +121,8 @@ GUARDS: Final = frozenset({
     "transaction_timeout", "tcp_user_timeout", "client_connection_check_interval", "deadlock_timeout",
 })  # fmt: skip
 """Limits: they may be set, but not lifted."""
-LIFTED: Final = re.compile(r"^\s*[-+]?0*(\.0*)?\s*[a-z]*\s*$", re.IGNORECASE)
-LENGTH: Final = re.compile(r"^\s*\+?\d{1,12}(\.\d{1,6})?\s*(us|ms|s|min|h|d)?\s*$")
+LIFTED: Final = re.compile(r"\s*+[-+]?0*+(?:\.0*+)?\s*+[a-z]*+\s*", re.IGNORECASE)
+LENGTH: Final = re.compile(r"\s*+\+?\d{1,12}(?:\.\d{1,6})?\s*+(?:us|ms|s|min|h|d)?\s*")
 
 LIFTS: Final = {
     "transaction_read_only": "read_only", "default_transaction_read_only": "read_only", "statement_timeout": "timeout",
@@ -133,6 +133,33 @@ UTF8: Final = frozenset({"utf8", "unicode", "utf-8", "utf_8"})
 READING: Final = frozenset({"standard_conforming_strings", "client_encoding"})
 SAFE_TRUE: Final = frozenset({"standard_conforming_strings"})
 BACKSLASHES: Final = frozenset({"backslash_quote", "escape_string_warning"})
+
+
+MODES: Final = {"transaction_isolation": "isolation", "transaction_read_only": "read only"}
+"""Settings of the transaction at hand, and what they are called in facts; as `default_…` they hold for later ones."""
+VALUES: Final = frozenset({
+    "datestyle", "intervalstyle", "timezone", "backslash_quote", "array_nulls", "xmloption", "lc_monetary", "default_text_search_config",
+    "transform_null_equals",
+})  # fmt: skip
+"""Settings by which a literal, or an operator, means something else."""
+SAYABLE: Final = re.compile(r"[\w /,.:+-]{0,60}", re.ASCII)
+
+
+def note_mode(names: Names, name: str, value: str, *, local: bool) -> None:
+    """Note what policy may see of a setting that is changed; `local`: for the transaction at hand."""
+    mode = mode_of(name, value)
+    if mode:
+        names.effect("mode", depends=False, name=mode, local=local)
+
+
+def mode_of(name: str, value: str) -> str:
+    """What a setting of this value is called in facts; empty: it does not stand there."""
+    key = name.lower()
+    said = value.strip().lower()
+    mode = MODES.get(key.removeprefix("default_"))
+    if mode == "read only":
+        return mode if said in TRUE else ""
+    return f"{mode or key}={said if SAYABLE.fullmatch(said) else '?'}" if mode is not None or key in VALUES else ""
 
 
 def judge_setting(names: Names, name: str, values: list[str] | None, *, local: bool) -> None:
@@ -153,10 +180,14 @@ def judge_setting(names: Names, name: str, values: list[str] | None, *, local: b
     if key in {"search_path", "schema"}:
         _judge_path(names, values, local=local)
         return
+    if key in {"role", "session_authorization"}:
+        names.effect("role", name=value.lower() if values is not None else "none")
+    if values is not None:
+        note_mode(names, key, ", ".join(values), local=local or key in MODES)
     found.constants = True
     innocent = key in INNOCENT or key in BACKSLASHES
     if key in GUARDS:
-        innocent = values is None or bool(LENGTH.match(value) and not LIFTED.match(value))
+        innocent = values is None or bool(LENGTH.fullmatch(value) and not LIFTED.fullmatch(value))
     found.harmless = False
     if innocent:
         found.touch("connection", "", Action.CONNECT)

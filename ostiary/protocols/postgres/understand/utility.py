@@ -4,23 +4,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ostiary.model.catalogue import Function
+from ostiary.model.catalogue import Function, Relation, Snapshot
 from ostiary.model.connections import Strategy
 from ostiary.model.operations import Action, Facts, Shown
 from ostiary.protocols.postgres.grammar import Node, NotParsed, parse
+from ostiary.protocols.postgres.understand.bodies import body_of
 from ostiary.protocols.postgres.understand.definitions import Definitions, tag
-from ostiary.protocols.postgres.understand.expressions import constant_text
+from ostiary.protocols.postgres.understand.expressions import constant_text, split_name
 from ostiary.protocols.postgres.understand.findings import Finding, Objected, unsupported
 from ostiary.protocols.postgres.understand.ground import WHOLE
 from ostiary.protocols.postgres.understand.names import ADMIN, INSERT, SELECT, strings
 from ostiary.protocols.postgres.understand.queries import Queries
 from ostiary.protocols.postgres.understand.scopes import Scope
-from ostiary.protocols.postgres.understand.settings import judge_setting
-from ostiary.protocols.postgres.understand.view import LONGEST_KEPT, Prepared
+from ostiary.protocols.postgres.understand.settings import judge_setting, note_mode
+from ostiary.protocols.postgres.understand.shapes import most_rows
+from ostiary.protocols.postgres.understand.view import LONGEST_KEPT, Path, Prepared
 
 FALSE: Final = frozenset({"off", "false", "0"})
 SHOWN_TO_ADMINS: Final = frozenset({
@@ -53,13 +54,13 @@ class Utility(Definitions):
         if rule is None:
             raise unsupported(f"the gateway has no rule for {kind}")
         self._types.clear()
-        foreign = self.foreign
+        foreign = self.foreign + self.foreign_inside
         found = self.found
         bares, found.bares = found.bares, found.bares or kind not in FILTERED
         rule(self, node)
         self.run_casts()
         found.bares = bares
-        if kind not in SHOWING or self.foreign != foreign:
+        if kind not in SHOWING or self.foreign + self.foreign_inside != foreign:
             # What is defined by it stays; and a function of somebody's own may keep or send whatever it is given.
             self.found.unmask |= self.found.infer
 
@@ -69,7 +70,7 @@ class Utility(Definitions):
         """A query that is a statement of its own."""
         self.found.names.append(tag(kind))
         self.outcome(self.query({kind: node}, None))
-        self.found.returns(most_rows(kind, node))
+        self.found.returns(1 if self.is_one_row(node) else most_rows(kind, node))
 
     def _select(self, node: Node) -> None:
         self.top_query("SelectStmt", node)
@@ -90,46 +91,78 @@ class Utility(Definitions):
 
     def apart(self, kind: str, node: Node) -> Facts:
         """Facts of an inner statement alone."""
-        outer, touched = self.found, self._touched
-        self.found, self._touched = Finding(), set()
+        outer, touched, bodies = self.found, self._touched, self._bodies
+        # What is alone must say for itself what the functions in it do; those whose bodies this stands in are being read.
+        self.found, self._touched, self._bodies = Finding(), set(), set(self._reading)
         try:
             self.top_query(kind, node)
             self.run_casts()
             inner = self.found
             inner.step()
         finally:
-            self.found, self._touched = outer, touched
+            self.found, self._touched, self._bodies = outer, touched, bodies
         outer.cacheable &= inner.cacheable
         outer.constants |= inner.constants
         return inner.facts("")
 
-    def read_body(self, function: Function) -> None:
-        """Note what the statements of a function in SQL touch.
+    def read_body(self, function: Function, behind: str) -> None:
+        """Note what the statements of a function in SQL or PL/pgSQL touch.
 
-        Its names are resolved as if they stood in the statement at hand. One with settings of its own may see other names, and
-        a body that does not parse here is for the server to run or to refuse: of both no more is known than that they run.
+        Names are resolved as if they stood in the statement at hand, or by the search_path that the function sets for itself. What
+        it makes up while it runs, or cannot be judged, is opaque. Of a variable nothing is known.
         """
-        if function.settings or not function.body:
+        if not function.body:
             return
-        try:
-            statements = parse(_as_statements(function.body))
-        except NotParsed:
+        self.spend(len(function.body) // 8)
+        body = body_of(function)
+        if body is None or body.makes_up or not body.is_all:
+            why = "cannot be read" if body is None else "runs text that it makes up" if body.makes_up else "does more than can be seen"
+            self.found.cannot_see(f"{function.schema}.{function.name} {why}")
+        if body is None:
             return
         around, self.sink = self.sink, None
         given, self.parameter_types = self.parameter_types, ()
+        path = self.path
         outer, touched = self.found, self._touched
         self.found, self._touched = Finding(), set()
+        self.found.behind = behind
+        self._reading.append((function.oid, behind))
         try:
-            for each in statements:
-                self.statement(each.kind, each.node)
-            inner = self.found.facts("") if self.found.resources else None
-        except Objected:
-            return
+            self._set_path(_path_of(function, self.snapshot, path))
+            for text in body.texts:
+                self._read_text(text, function)
+            self._touch_types_of(body.columns)
+            inner = self.found
+            inner.gathers = inner.gathers if function.oid == 0 else 1  # what is there already gives back one value, whatever is in it
         finally:
+            self._reading.pop()
             self.found, self._touched = outer, touched
             self.sink, self.parameter_types = around, given
-        if inner is not None:
-            self.found.add(inner)
+            self._set_path(path)
+        if any(each.verb == "path" for each in inner.effects):
+            # What stands behind it in the text was read with the path that held before.
+            outer.touch("setting", "search_path", Action.ADMINISTER)
+        if inner.resources:
+            outer.add(inner.facts(""))
+        outer.effects += inner.effects
+        outer.cacheable &= inner.cacheable
+
+    def _read_text(self, text: bytes, function: Function) -> None:
+        try:
+            for each in parse(text):
+                if each.kind == "TransactionStmt":
+                    continue
+                self.statement(each.kind, each.node)
+        except (NotParsed, Objected):
+            self.found.cannot_see(f"{function.schema}.{function.name} does something that cannot be judged")
+
+    def _touch_types_of(self, columns: Iterable[tuple[str, ...]]) -> None:
+        """Note that variables are of the types of these columns, or rows."""
+        for schema, name, column in columns:
+            for target in self.find_relation({"relname": name} | ({"schemaname": schema} if schema else {})):
+                for each in target.columns if isinstance(target, Relation) else ():
+                    if column in {"", each.name}:
+                        self.touch_type(each.type_oid)
 
     def _explain(self, node: Node) -> None:
         rows = self.found.rows
@@ -317,11 +350,12 @@ class Utility(Definitions):
                 "file", WHOLE if node.get("is_program") else node.get("filename", WHOLE), Action.ADMINISTER
             )
         self.found.touch("connection", "", Action.TRANSFER)
+        self.found.typed = True
         masked = "filename" not in node and not node.get("is_program")
         if "query" in node:
             ((kind, query),) = node["query"].items()
             self.outcome(self.query({kind: query}, None))
-            self.found.returns(most_rows(kind, query))
+            self.found.returns(1 if self.is_one_row(query) else most_rows(kind, query))
         elif incoming:
             self._copy_in(node)
         else:
@@ -349,6 +383,7 @@ class Utility(Definitions):
 
     def _copy_out(self, node: Node) -> None:
         range_var = node["relation"]
+        self.holds(node)
         for target in self.relation(range_var):
             # COPY of a table does not read its children; but who reads the parent may read them.
             entry = self.entry(target, "", (), self.touch_relation(target, SELECT))
@@ -372,7 +407,9 @@ class Utility(Definitions):
         if kind in {"BEGIN", "START"}:
             self.effect("begin", depends=False)
             for each in node.get("options", ()):
-                if each["DefElem"]["defname"] == "transaction_read_only" and _word(each["DefElem"].get("arg")) != "1":
+                name, value = each["DefElem"]["defname"], _word(each["DefElem"].get("arg"))
+                note_mode(self, name, value, local=True)
+                if name == "transaction_read_only" and value != "1":
                     self.found.lifts.add("read_only")
         elif kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
             self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
@@ -406,7 +443,10 @@ class Utility(Definitions):
             self.found.touch("connection", "", Action.CONNECT)
             return
         for each in node.get("args", ()):
-            judge_setting(self, each["DefElem"]["defname"], [_word(each["DefElem"].get("arg"))], local=True)
+            name, value = each["DefElem"]["defname"], _word(each["DefElem"].get("arg"))
+            judge_setting(self, name, [value], local=True)
+            if node.get("name") == "SESSION CHARACTERISTICS":
+                note_mode(self, name, value, local=False)
 
     def _show_setting(self, node: Node) -> None:
         self.found.names.append("SHOW")
@@ -463,38 +503,6 @@ class Utility(Definitions):
         self.found.touch("database", self.snapshot.database, Action.ADMINISTER)
 
 
-def most_rows(kind: str, node: Node) -> int | None:
-    """How many rows a statement can return, as its text bounds them; None: it does not."""
-    if kind == "SelectStmt":
-        if "intoClause" in node:
-            return 0
-        return bound_of(node.get("limitCount", {})) if node.get("limitOption") == "LIMIT_OPTION_COUNT" else None
-    if kind == "FetchStmt":
-        if node.get("ismove"):
-            return 0
-        return max(1, abs(node.get("howMany", 0))) if node.get("direction") in WHOLE_FETCHES else 1
-    return None if "returningClause" in node else 0
-
-
-def bound_of(node: Node) -> int | None:
-    """The number that LIMIT says, or the least of what LEAST names as `bigint`; None: there is none."""
-    if "MinMaxExpr" in node and node["MinMaxExpr"].get("op") == "IS_LEAST":
-        each = node["MinMaxExpr"].get("args", ())
-        bounds = [bound_of(cast["TypeCast"].get("arg", {})) for cast in each if "TypeCast" in cast and is_bigint(cast)]
-        return min((b for b in bounds if b is not None), default=None) if len(bounds) == len(each) else None
-    constant = node.get("A_Const", {})
-    return constant["ival"].get("ival", 0) if "ival" in constant else None
-
-
-def is_bigint(cast: Node) -> bool:
-    """Whether a TypeCast (wrapped) is to PostgreSQL's own int8, whatever search_path is."""
-    return strings(cast["TypeCast"]["typeName"].get("names", ())) == ["pg_catalog", "int8"]
-
-
-WHOLE_FETCHES: Final = frozenset({"FETCH_FORWARD", "FETCH_BACKWARD"})
-"""Directions that take a number of rows; the others take one."""
-
-
 def _computed(shown: Shown | None) -> Iterable[str]:
     """Classes that values hang on of which nothing is shown, not even a length."""
     if shown is None or shown.columns is None:
@@ -502,19 +510,14 @@ def _computed(shown: Shown | None) -> Iterable[str]:
     return {name for origin in shown.columns if origin.strategy is Strategy.NULL for name in origin.classes}
 
 
-def _as_statements(body: str) -> bytes:
-    """The statements of an SQL function's body. An SQL-standard one stands at the end of its definition."""
-    text = body.strip()
-    if text[:6].upper() != "CREATE":
-        return text.encode()
-    found = _STANDARD.search(text)
-    if found is None:
-        return text.encode()
-    rest = text[found.end() :]
-    return b"SELECT " + rest.encode() if found[1] == "RETURN" else rest.removesuffix("END").encode()
-
-
-_STANDARD: Final = re.compile(r"^(RETURN|BEGIN ATOMIC)\b", re.MULTILINE)
+def _path_of(function: Function, snapshot: Snapshot, path: Path) -> Path:
+    """The search_path under which a function runs."""
+    for each in function.settings:
+        name, _, value = each.partition("=")
+        if name.lower() == "search_path":
+            parts = [split_name(part) if part.strip() != '"$user"' else [snapshot.role] for part in value.split(",") if part.strip()]
+            return tuple(part[0] for part in parts if len(part) == 1)
+    return path
 
 
 def _is_false(node: Node | None) -> bool:

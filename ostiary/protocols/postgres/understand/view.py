@@ -22,8 +22,12 @@ import msgspec
 from ostiary.model.operations import Facts
 
 TEMP: Final = "pg_temp"
+BLOCKS: Final = ("transaction", "failed transaction")
+"""What is said of a session in which a transaction is open, or may be; the second: it can only be rolled back."""
 MAX_MEANINGS: Final = 16
 """Of one name. A client that redefines it faster than the server answers is waited for by nobody: it becomes opaque."""
+MAX_MODES: Final = 32
+"""Settings and modes of transactions of one session that are told apart."""
 MAX_NAMES: Final = 4_096
 LONGEST_KEPT: Final = 64 << 10
 """Bytes of a prepared statement's text that are kept."""
@@ -69,7 +73,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     """Which statement of the text, from 0."""
     verb: str
-    """`prepare deallocate declare close make unmake path begin commit rollback rollback_to discard fog reread`."""
+    """`prepare deallocate declare make path role mode begin fog` and the like."""
     name: str = ""
     facts: Facts | None = None
     sql: bytes = b""
@@ -97,9 +101,18 @@ class View:
         self.fog = False
         self.crowded = False
         """Meanings of prepared statements or cursors had to be forgotten: running any is opaque."""
+        self.roles: frozenset[str] = frozenset()
+        """Roles that SET ROLE may have put the session into, since it began."""
         self.blind = False
         """More was made than is remembered: every statement is opaque."""
+        self.modes: frozenset[str] = frozenset()
+        """Modes of transactions, and settings by which values are read, that were named since the session began: `isolation=serializable`."""
+        self.modes_inside: frozenset[str] = frozenset()
+        """The same, for the transaction at hand."""
         self.in_transaction = False
+        """A transaction block is open, or may be."""
+        self.has_failed = False
+        """It is open, and the target refuses everything but its end."""
         self._confirmed_path: Path | None = None
         self._digest: bytes | None = None
 
@@ -111,19 +124,38 @@ class View:
         return self._digest
 
     def _make_digest(self) -> bytes:
-        if not self.made and not self.fog and not self.blind:
+        block = b"" if not self.in_transaction else b"failed" if self.has_failed else b"block"
+        return self._lasting_digest() + block
+
+    def _lasting_digest(self) -> bytes:
+        """But for whether a transaction is open."""
+        if not (self.made or self.fog or self.blind or self.roles or self.modes or self.modes_inside):
             return b""
-        state = (sorted((key, value) for key, value in self.made.items()), self.fog, self.blind)
+        modes = sorted(self.modes | self.modes_inside)
+        state = (sorted((key, value) for key, value in self.made.items()), self.fog, self.blind, sorted(self.roles), modes)
         return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
 
     def fingerprint(self) -> bytes:
-        """SHA-256 over everything in the session that a statement's meaning hangs on."""
+        """SHA-256 over everything in the session that a statement's meaning hangs on, but for whether a transaction is open."""
         named = [
-            sorted((name, [(each.facts.digest, each.sql) for each in meanings]) for name, meanings in names.items())
+            sorted((name, [(each.facts.meaning or each.facts.digest, each.sql) for each in meanings]) for name, meanings in names.items())
             for names in (self.prepared, self.cursors)
         ]
-        state = (self.paths, self.default_path, named, self.digest, self.fog, self.crowded, self.blind)
+        state = (self.paths, self.default_path, named, self._lasting_digest(), self.fog, self.crowded, self.blind)
         return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).digest()
+
+    def state(self, usual: Path) -> tuple[str, ...]:
+        """What of it may give a statement another meaning than in a new session, whose search_path is `usual`."""
+        found = [f"search_path={','.join(path)}" for path in self.paths if path != usual]
+        found += [f"role={name}" for name in self.roles]
+        found += self.modes | self.modes_inside
+        if self.in_transaction:
+            found.append(BLOCKS[self.has_failed])
+        if any(schema == TEMP for _, schema, _ in self.made):
+            found.append("temporary objects")
+        if self.fog or self.blind:
+            found.append("unseen work")
+        return tuple(sorted(found))
 
     def made_of(self, sort: str, schema: str, name: str) -> tuple[Made, ...]:
         """All that this session may have made under that name."""
@@ -148,9 +180,11 @@ class View:
             if effect.step < completed:
                 self._confirm(effect)
 
-    def idle(self) -> None:
-        """ReadyForQuery said `I`: no transaction is open."""
-        self.in_transaction = False
+    def block(self, *, is_open: bool, has_failed: bool = False) -> None:
+        """ReadyForQuery said how things stand: `I`, `T` or `E`. Of one that another statement went out behind, only `T` and `E` count."""
+        inside = self.modes_inside if is_open else frozenset[str]()
+        if (self.in_transaction, self.has_failed, self.modes_inside) != (is_open, has_failed, inside):
+            self.in_transaction, self.has_failed, self.modes_inside, self._digest = is_open, has_failed, inside, None
 
     def settle(self) -> None:
         """Take the last search_path that was confirmed for the only one.
@@ -198,8 +232,9 @@ class View:
         other.paths, other.default_path = self.paths, self.default_path
         other.prepared, other.prepared_in_sql = dict(self.prepared), set(self.prepared_in_sql)
         other.cursors, other.made = dict(self.cursors), dict(self.made)
-        other.fog, other.in_transaction = self.fog, self.in_transaction
-        other.crowded, other.blind = self.crowded, self.blind
+        other.fog, other.in_transaction, other.has_failed = self.fog, self.in_transaction, self.has_failed
+        other.modes, other.modes_inside = self.modes, self.modes_inside
+        other.crowded, other.blind, other.roles = self.crowded, self.blind, self.roles
         return other
 
     def _expect(self, effect: Effect) -> None:
@@ -215,6 +250,14 @@ class View:
                 if effect.path not in self.paths:
                     self.blind |= len(self.paths) >= MAX_MEANINGS
                     self.paths = (*self.paths, effect.path)[-MAX_MEANINGS:]
+            case "role":
+                if effect.name not in self.roles and len(self.roles) < MAX_MEANINGS:
+                    self.roles, self._digest = self.roles | {effect.name}, None
+            case "begin":
+                if not self.in_transaction:
+                    self.in_transaction, self._digest = True, None
+            case "mode":
+                self._note(effect.name, local=effect.local)
             case "fog":
                 if not self.fog:
                     self.fog, self._digest = True, None
@@ -232,6 +275,17 @@ class View:
                 self._confirmed_path = None if effect.local else effect.path
             case _:
                 pass
+
+    def _note(self, mode: str, *, local: bool) -> None:
+        known = self.modes_inside if local else self.modes
+        if mode in known:
+            return
+        known |= {mode if len(known) < MAX_MODES else "more settings"}
+        self._digest = None
+        if local:
+            self.modes_inside = known
+        else:
+            self.modes = known
 
     def _make(self, made: Made) -> None:
         key = (made.sort, made.schema, made.name)

@@ -1,0 +1,227 @@
+"""What the drivers of all protocols share: one direction of the path, driven, and the commands that put things on record.
+
+Theory of operation
+-------------------
+The path is coroutines without an event loop. A `Lane` drives one of them: it sends the reply in and gets the next command out, in a
+plain loop, for as long as commands can be carried out at once. A command that has to wait leaves the lane parked; whoever ends the
+wait calls `Lane.resume`. So a round trip costs no task and no future. A lane that is over hears nothing more: what it waited for
+comes to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from ostiary.audit.journal import Journal, Written
+from ostiary.driver.spawn import spawn
+from ostiary.model import commands as c
+from ostiary.model.errors import LogFailed, OstiaryError
+from ostiary.model.events import PayloadKind
+from ostiary.recording.recorder import Recorder
+from ostiary.vault.payloads import PayloadStream
+
+MAX_UNHEARD: Final = 1 << 20
+"""Bytes that a parked lane keeps before its side is no longer read."""
+NO_OPERATION: Final = "00000000-0000-0000-0000-000000000000"
+"""Stands in a recording for the operation of what no operation asked for."""
+
+
+Counting = Mapping[type, Callable[[Any], Any]]
+"""Carries out what counts over all sessions: `Count`, and where there are several workers `Hold` and `Take`."""
+
+
+def _nobody(failure: BaseException | None) -> None:
+    """Whom it concerns that a lane has failed which nobody drives any more."""
+
+
+class Pending:
+    """The reply is not there yet."""
+
+
+PENDING: Final = Pending()
+
+
+class Lane:
+    """One direction of the path, driven."""
+
+    __slots__ = (
+        "_carry_out", "_coroutine", "_failed", "_name", "_send", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        coroutine: Coroutine[c.Command, Any, None],
+        carry_out: Mapping[type, Callable[[Any], Any]],
+        failed: Callable[[BaseException | None], None],
+        name: str,
+    ) -> None:
+        """`name`: of the tasks that it waits for, in diagnostics."""
+        self._coroutine = coroutine
+        self._send = coroutine.send
+        self._carry_out = carry_out
+        """How each kind of command is carried out; PENDING: somebody will call `resume`."""
+        self._failed = failed
+        self._name = name
+        self.unheard: deque[bytes] = deque()
+        self.unheard_bytes = 0
+        self.waits = False
+        """It is parked in a Hear command."""
+        self.gone = False
+        """Its peer will send no more."""
+        self.busy = False
+        self.is_over = False
+
+    def stop(self) -> None:
+        """End it: it carries out nothing any more, and holds on to nobody. Whoever drives it holds it, and the collector would have to find that."""
+        self.is_over = True
+        self._carry_out, self._failed = {}, _nobody
+
+    def resume(self, reply: object) -> None:
+        """Send `reply` in, and carry out commands until one has to wait."""
+        if self.is_over:
+            return
+        self.busy = True
+        try:
+            send, carry_out = self._send, self._carry_out
+            command = send(reply)
+            while True:
+                answer = carry_out[type(command)](command)
+                if answer is PENDING:
+                    return
+                command = send(answer)
+        except StopIteration:
+            self.is_over = True
+            self._failed(None)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the session ends, and `_failed` sorts by whose fault
+            self.is_over = True
+            self._failed(exc)
+        finally:
+            self.busy = False
+
+    def fail(self, exc: BaseException) -> None:
+        """End the lane: the command that it waits for cannot be carried out."""
+        if not self.is_over:
+            self.is_over = True
+            self._coroutine.close()
+            self._failed(exc)
+
+    def hear(self, data: bytes) -> None:
+        """Bytes came from its peer."""
+        if self.waits:
+            self.waits = False
+            self.resume(data)
+        else:
+            self.unheard.append(data)
+            self.unheard_bytes += len(data)
+
+    def lose(self) -> None:
+        """Its peer has gone."""
+        self.gone = True
+        if self.waits:
+            self.waits = False
+            self.resume(None)
+
+    def listen(self) -> bytes | Pending | None:
+        """Carry out a Hear command."""
+        if self.unheard:
+            data = self.unheard.popleft()
+            self.unheard_bytes -= len(data)
+            return data
+        if self.gone:
+            return None
+        self.waits = True
+        return PENDING
+
+    def later(self, waiting: Coroutine[Any, Any, Any]) -> Pending:
+        """Carry out a command that has to wait: the lane goes on with what `waiting` returns, or ends with what it raises."""
+        spawn(self._wait(waiting), self._name)
+        return PENDING
+
+    async def _wait(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        try:
+            reply = await waiting
+        except Exception as exc:  # noqa: BLE001 - the lane ends with it, and `_failed` sorts by whose fault
+            self.fail(exc)
+        else:
+            self.resume(reply)
+
+
+class LogCommands:
+    """Carries out the commands that put things on record, over one journal: in every protocol alike."""
+
+    __slots__ = ("_journal", "_recorder", "_under_way", "lane")
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._recorder = Recorder(journal.stream if journal.is_full else None)
+        self._under_way: Written | None = None
+        """A batch of decisions that is not durable yet."""
+        self.lane: Lane | None = None
+        """Of the requests: it waits for the disk. Set before the first command."""
+
+    def make_durable(self, command: c.MakeDurable) -> Any:
+        """The proofs of what was decided: at once, or with `strict` when the disk has it."""
+        journal = self._journal
+        written = journal.write(command.decisions)
+        if self._recorder.stream is None and journal.is_full:
+            self._recorder.stream = journal.stream
+        if journal.is_durable(written):
+            return journal.proofs(written)
+        self._under_way = written
+        journal.when_durable(written, self._durable)
+        return PENDING
+
+    def _durable(self, problem: LogFailed | None) -> None:
+        """The disk has the batch that is under way, or cannot be waited for."""
+        lane, written = self.lane, self._under_way
+        assert lane is not None  # noqa: S101 - set by whoever made both
+        if written is None or lane.is_over:
+            return
+        try:
+            if problem is not None:
+                raise problem
+            proofs = self._journal.proofs(written)
+        except OstiaryError as exc:
+            lane.fail(exc)
+        else:
+            self._under_way = None
+            lane.resume(proofs)
+
+    def keep(self, command: c.Keep) -> Any:
+        """Put into the recording what is streamed in; with `strict`, the disk has all of it before its end goes out."""
+        stream = self._recorder.stream
+        if stream is None:
+            return None
+        if command.data:
+            stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
+        return self._later(_synced(stream)) if command.ends and self._journal.strict else None
+
+    def record(self, command: c.Record) -> Any:
+        """Put into the recording what is to be sent."""
+        if self._recorder.stream is None:
+            return self._recorder.record(command.masked, 0, "")
+        under = command.under
+        return self._recorder.record(
+            command.masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry
+        )
+
+    def close(self, command: c.Close) -> None:
+        """Put on record how operations ended."""
+        self._journal.outcomes(command.outcomes)
+
+    def give_up(self) -> None:
+        """It is over: what is not durable yet will never be run."""
+        if self._under_way is not None:
+            self._journal.give_up(self._under_way)
+
+    def _later(self, waiting: Coroutine[Any, Any, Any]) -> Pending:
+        lane = self.lane
+        assert lane is not None  # noqa: S101 - set by whoever made both
+        return lane.later(waiting)
+
+
+async def _synced(stream: PayloadStream) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, stream.sync)

@@ -1,0 +1,29 @@
+# Types of decode.py for the compiled line.
+cimport cython
+
+from ostiary.kernel.fields cimport read as read_fields
+from ostiary.protocols.http.messages cimport Fields, RequestHead, ResponseHead
+
+
+@cython.locals(found=tuple, headers=tuple, names=tuple)
+cdef Fields _fields(bytes block)
+@cython.locals(end=Py_ssize_t)
+cdef Py_ssize_t _head(data, Py_ssize_t limit) except -2
+@cython.locals(end=Py_ssize_t, raw=bytes, block=bytes, fields=Fields, last=Fields)
+cpdef RequestHead read_request(data, Fields last=*)
+@cython.locals(codings=tuple, lengths=tuple)
+cdef _declared(Fields fields, int minor)
+cpdef request_framing(RequestHead head)
+cpdef response_framing(ResponseHead head, bytes method)
+
+
+@cython.final
+cdef class BodyReader:
+    cdef object _framing
+    cdef bytes _held
+    cdef long long _left
+    cdef str _state
+    cdef readonly bint is_done
+    cdef readonly long long size
+    @cython.locals(piece=bytes, rest=bytes)
+    cpdef tuple feed(self, bytes data)

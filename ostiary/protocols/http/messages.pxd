@@ -1,0 +1,36 @@
+# Types of messages.py for the compiled line.
+cimport cython
+
+from ostiary.model.nouns cimport Noun
+
+
+@cython.final
+cdef class Fields:
+    cdef readonly tuple headers
+    cdef readonly bytes block
+    cdef tuple _names
+    cdef readonly frozenset options
+    cdef public object host
+    cdef public tuple passed
+    cdef public bytes shown
+    cdef public object token
+    @cython.locals(found=tuple, at=Py_ssize_t, each=bytes)
+    cpdef tuple all(self, bytes name)
+
+
+@cython.final
+cdef class RequestHead(Noun):
+    cdef readonly Fields fields
+    cdef readonly tuple headers
+    cdef readonly bytes method
+    cdef readonly int minor
+    cdef readonly bytes raw
+    cdef readonly bytes target
+
+
+@cython.final
+cdef class ResponseHead(Noun):
+    cdef readonly Fields fields
+    cdef readonly tuple headers
+    cdef readonly int minor
+    cdef readonly int status

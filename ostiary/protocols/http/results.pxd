@@ -1,0 +1,27 @@
+# Types of results.py for the compiled line.
+cimport cython
+
+from ostiary.model.results cimport ReplyHead
+from ostiary.protocols.http.decode cimport BodyReader
+from ostiary.protocols.http.messages cimport ResponseHead
+
+
+@cython.final
+cdef class ReplyReader:
+    cdef BodyReader _body
+    cdef bytes _held
+    cdef int _interim
+    cdef bytes _method
+    cdef readonly bint is_done
+    cdef readonly bint keeps
+    cdef public object socket
+    cdef readonly int status
+    @cython.locals(parts=list, body=BodyReader, head=ResponseHead, size=Py_ssize_t, found=tuple)
+    cpdef feed(self, bytes data)
+    cdef ReplyHead _begin(self, ResponseHead head, framing)
+    cdef _length(self, ResponseHead head, framing)
+
+
+cpdef bint persists(ResponseHead head) except *
+@cython.locals(kept=list, header=tuple)
+cpdef tuple end_to_end(ResponseHead head)

@@ -1,0 +1,154 @@
+"""Between a socket and asyncssh, on either side: what is read from the socket is handed on so that it costs little, in the ciphers that are fast here.
+
+asyncssh takes what was read apart by copying all that is left of it, twice for each packet. So it gets pieces of about a packet's size. What the packets of one read
+hold for a channel is kept until the last of them was taken (`Turn`), and goes through the line at once: a stretch of 256 KB instead of eight of 32. Nothing waits for anything
+that is not there yet, so a keystroke is on its way as soon as it would be else.
+
+The cipher is AES-GCM of RFC 5647 with one object for each key, where asyncssh makes one for each packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Final, Self, cast
+
+from asyncssh.encryption import GCMEncryption, register_encryption_alg
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+PIECE: Final = 64 * 1024
+"""Bytes that asyncssh is given at once: some two packets of the size that everybody sends (RFC 4253, 6.1)."""
+MAX_PACKET: Final = 128 * 1024
+"""Bytes of a channel in one packet, of those that come: four times what everybody takes, half of what OpenSSH's packets hold at most (PACKET_MAX_SIZE)."""
+MAX_UNWRITTEN: Final = 256 * 1024
+"""Bytes that are written at once: packets are handed to the socket together."""
+SMALL: Final = 4096
+"""Bytes of a packet that may be copied a few times."""
+CHANNEL_DATA: Final = 94
+"""RFC 4254, 5.2: SSH_MSG_CHANNEL_DATA."""
+
+
+class Turn:
+    """What came in one read of a socket, or what could be read once the other side took something: it is taken in as a whole, then it is carried on."""
+
+    __slots__ = ("_later", "is_on")
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._later: list[Callable[[], None]] = []
+
+    def later(self, carry_on: Callable[[], None]) -> None:
+        """Have it called when all of it was taken in."""
+        self._later.append(carry_on)
+
+    def take(self, take_in: Callable[[], None]) -> None:
+        """Call what takes it in."""
+        if self.is_on:
+            take_in()
+            return
+        self.is_on = True
+        try:
+            take_in()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """All of it was taken in."""
+        try:
+            while self._later:
+                self._later.pop(0)()
+        finally:
+            self.is_on = False
+
+
+class Wire(asyncio.Protocol):
+    """A socket that is connected, for asyncssh to speak over: its `tunnel`."""
+
+    def __init__(self, sock: socket.socket, turn: Turn) -> None:
+        self._sock = sock
+        self._turn = turn
+        self._inner: Any = None
+
+    async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
+        """Put the connection that asyncssh makes over the socket."""
+        del host, port
+        self._inner = factory()
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=self._sock)
+        return transport, self._inner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        cast(asyncio.Transport, transport).set_write_buffer_limits(MAX_UNWRITTEN)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if len(data) <= SMALL:  # a keystroke, as a rule
+            self._inner.data_received(data)
+            return
+        turn = self._turn
+        turn.is_on = True
+        view = memoryview(data)
+        try:
+            for at in range(0, len(data), PIECE):
+                self._inner.data_received(view[at : at + PIECE])
+        finally:
+            turn.end()
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._inner.connection_lost(exc)
+
+
+class Gcm(GCMEncryption):
+    """RFC 5647, 7: the length in clear and bound to the packet, a counter of packets in the nonce."""
+
+    def __init__(self, key: bytes, iv: bytes) -> None:
+        self._aead = AESGCM(key)
+        self._fixed = iv[:4]
+        self._count = int.from_bytes(iv[4:], "big")
+
+    @classmethod
+    def new(cls, cipher_name: str, key: bytes, iv: bytes, mac_alg: bytes = b"", mac_key: bytes = b"", etm: bool = False) -> Self:
+        """Begin with a key."""
+        del cipher_name, mac_alg, mac_key, etm
+        return cls(key, iv)
+
+    def _nonce(self) -> bytes:
+        nonce = self._fixed + self._count.to_bytes(8, "big")
+        self._count = (self._count + 1) & 0xFFFFFFFFFFFFFFFF
+        return nonce
+
+    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
+        """A packet as it goes out, its tag behind it."""
+        del seq
+        return header + self._aead.encrypt(self._nonce(), packet, header), b""
+
+    def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
+        """A packet without its length; None: it is not what was sent."""
+        del seq
+        try:
+            packet = self._aead.decrypt(self._nonce(), b"".join((first[header_len:], rest, mac)), first[:header_len])
+        except InvalidTag:
+            return None
+        is_bulk = len(packet) > SMALL and packet[1] == CHANNEL_DATA
+        return memoryview(packet) if is_bulk else packet  # type: ignore[return-value]  # what it holds is cut out without copies
+
+
+for _name in ("aes128-gcm", "aes256-gcm"):
+    register_encryption_alg(f"{_name}@openssh.com".encode(), Gcm, _name, default=False)
+
+
+def unlogged(handler: Any) -> None:
+    """Have asyncssh not describe each packet for a log that is never written (`set_log_level`): it does so before it looks whether it is."""
+    handler.log_sent_packet = handler.log_received_packet = _nothing
+
+
+def _nothing(*_: object) -> None:
+    """Say nothing."""

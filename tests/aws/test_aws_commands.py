@@ -1,0 +1,74 @@
+"""AWS's own command line through the gateway, with keys that `ostiary aws` and `ostiary env` give it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.aws.account import Account
+
+AWS = Path(sys.executable).with_name("aws")
+OSTIARY = f"{sys.executable} -m ostiary.cli.main"
+
+
+@pytest.fixture
+def token(shared: Account) -> Path:
+    place = shared.gateway.home / "ana.jwt"
+    place.touch(mode=0o600)
+    place.write_text(shared.gateway.token("ana"))
+    return place
+
+
+def run(account: Account, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    known = account.gateway.environment | {"PATH": path, "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+    return subprocess.run(
+        command, env=known | environment, cwd=account.gateway.home, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_aws_command_works_with_credential_process_and_each_call_is_on_record(shared: Account, token: Path) -> None:
+    home = shared.gateway.home
+    (home / "aws-config").write_text(
+        f"[default]\nregion = us-east-1\nendpoint_url = {shared.url}\n"
+        f"credential_process = {OSTIARY} aws aws-prod --from file:{token} --purpose backup\n"
+    )
+
+    def aws(*words: str) -> subprocess.CompletedProcess[str]:
+        return run(shared, [str(AWS), *words], AWS_CONFIG_FILE=str(home / "aws-config"))
+
+    (home / "told").write_text("told through the gateway")
+    made = aws("s3", "mb", "s3://commands")
+    assert made.returncode == 0, made.stderr
+    assert aws("s3", "cp", str(home / "told"), "s3://commands/told").returncode == 0
+    assert aws("s3", "cp", "s3://commands/told", "-").stdout == "told through the gateway"
+    refused = aws("s3", "rm", "s3://commands/told")
+    assert refused.returncode != 0
+    assert "no-delete" in refused.stdout + refused.stderr
+    found = shared.gateway.run("audit", "search", "--action", "delete", "--connection", "aws-prod", "-o", "json")
+    (denied,) = [entry for line in found.stdout.splitlines() if "commands/told" in json.dumps(entry := json.loads(line))]
+    assert denied["op"]["name"] == "s3:DeleteObject"
+    assert denied["who"]["sub"] == "ana"
+    assert denied["op"]["objects"][0]["name"] == "arn:aws:s3:::commands/told"
+
+
+def test_a_shell_works_with_what_ostiary_env_prints(shared: Account, token: Path) -> None:
+    script = f'set -e; eval "$({OSTIARY} env aws-prod --from file:{token})"; {shlex.quote(str(AWS))} sts get-caller-identity --region us-east-1'
+    done = run(shared, ["sh", "-c", script])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Account"]
+
+
+def test_keys_are_for_who_shows_a_token_and_for_no_secret_of_the_target(shared: Account, token: Path) -> None:
+    nobody = run(shared, [*shlex.split(OSTIARY), "aws", "aws-prod", "--from", "env:NOTHING_THERE"])
+    assert nobody.returncode != 0
+    assert "Traceback" not in nobody.stderr
+    printed = run(shared, [*shlex.split(OSTIARY), "aws", "aws-prod", "--from", f"file:{token}"]).stdout
+    assert json.loads(printed)["Version"] == 1
+    assert "the-real-secret" not in printed

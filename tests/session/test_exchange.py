@@ -1,0 +1,131 @@
+"""The path of one HTTP exchange as a conversation: whatever fails before it is decided is a refusal, on record before anybody hears of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.masking.documents import Rules
+from ostiary.masking.http import ReplyMasker
+from ostiary.model import commands as c
+from ostiary.model.connections import (
+    CredentialKind,
+    Durability,
+    HttpConnection,
+    HttpCredential,
+    HttpUpstream,
+    Recording,
+)
+from ostiary.model.decisions import Permit, Refusal
+from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
+from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
+from ostiary.model.operations import Operation
+from ostiary.model.proofs import Denied, Masked, Recorded
+from ostiary.policy.decide import connect_operation, decide
+from ostiary.policy.policies import Policies
+from ostiary.protocols.http.decode import read_request
+from ostiary.protocols.http.operations import Understanding
+from ostiary.protocols.http.relay import Asked, HttpRelay
+from ostiary.session.exchange import request, undecided
+from ostiary.session.path import Line
+from ostiary.testing.playbook import Playbook
+
+ANA = VerifiedIdentity(
+    issuer="https://idp.example", subject="ana", kind=Kind.HUMAN, name="Ana", email=None, groups=frozenset(), acting=(),
+    initiator=None, task=None, mandate=None, auth=Authentication("oidc", "00" * 32, None, 1), expires=1 << 40,
+    audience=frozenset(), digest=b"ana",
+)  # fmt: skip
+POLICY = """
+@id("all") permit (principal, action, resource);
+@id("ask") @approval("dba") forbid (principal, action == Ostiary::Action::"delete", resource) unless { context.approved_by.contains("dba") };
+"""
+CONNECTION = HttpConnection(
+    name="app",
+    upstream=HttpUpstream(
+        host="10.0.0.1", port=443, tls="verify-full", ca_file=None, cert_file=None, key_file=None, connect_timeout=1.0,
+        host_header="app", base_path="", reply_seconds=1.0, max_connections=1,
+        credential=HttpCredential(kind=CredentialKind.NONE, secret=None, header="", user="", token_url="", scope=""),
+    ),
+    labels=(), durability=Durability.STRICT, recording=Recording.FULL, detect=frozenset(), max_sessions=1, hosts=frozenset({"app"}), prefix="",
+    routes=(), only_routes=False, protect=(), pass_types=frozenset(), pass_headers=frozenset(), max_request_bytes=1 << 20, approval_seconds=0.0,
+    actor_headers=False,
+)  # fmt: skip
+
+
+class Broken(RuntimeError):
+    """What nobody foresaw."""
+
+
+class Asks(HttpRelay):
+    """Cannot say what people are to be asked."""
+
+    def asked(self, operation: Operation) -> Asked:
+        raise Broken
+
+
+def begun(raw: bytes, kind: type[HttpRelay] = HttpRelay) -> tuple[Line, HttpRelay]:
+    head = read_request(raw)
+    assert head is not None
+    relay = kind(head, Understanding(CONNECTION))
+    policies = Policies.load({"policy.cedar": POLICY})
+    admitted = decide(policies, ANA, connect_operation(CONNECTION), CONNECTION)
+    assert isinstance(admitted, Permit)
+    return Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=relay), relay  # type: ignore[arg-type]
+
+
+def denied(command: Any) -> tuple[Denied, ...]:
+    (decision,) = command.decisions
+    assert isinstance(decision, Refusal)
+    return (Denied(decision, "01a2142d-4be1-72bc-bea9-0ae6c2a39137"),)
+
+
+def recorded(command: Any) -> Recorded:
+    masked: Masked = command.masked
+    return Recorded(masked.frames)
+
+
+def status(line: Line, relay: HttpRelay) -> int:
+    """Of the refusal, once it is durable; nothing was run."""
+    play = Playbook(request(line, ReplyMasker(frozenset(), Rules(()), frozenset())))
+    play.expect(c.MakeDurable, then=denied)
+    said: list[bytes] = []
+    while isinstance(play.asked, c.Record):
+        said.append(play.asked.masked.frames)
+        play.expect(c.Record, then=recorded)
+    play.expect(c.Send)
+    play.finished()
+    return int(said[0].split(b" ")[1])
+
+
+def broken(*_: object, **__: object) -> None:
+    raise Broken
+
+
+def test_a_policy_that_cannot_be_asked_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, relay = begun(b"GET /x HTTP/1.1\r\nHost: app\r\n\r\n")
+    monkeypatch.setattr("cedarpy.is_authorized_batch", broken)
+    assert status(line, relay) == 500
+    assert isinstance(relay.bug, Broken)
+
+
+def test_a_question_that_cannot_be_put_is_a_refusal() -> None:
+    line, relay = begun(b"DELETE /x HTTP/1.1\r\nHost: app\r\n\r\n", Asks)
+    assert status(line, relay) == 500
+
+
+@pytest.mark.parametrize(
+    ("why", "code"),
+    [
+        (PeerMisbehaved(Misdeed.TOO_SLOW, "the body"), "400"),
+        (NotAdmitted(Reason.CONTROL_UNREACHABLE), "503"),
+        (Broken(), "500"),
+    ],
+)
+def test_whatever_ends_it_before_is_a_refusal_that_no_policy_lifts(why: Exception, code: str) -> None:
+    line, relay = begun(b"POST /x HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\n")
+    refusal = undecided(line, relay, why)
+    assert refusal.operation.facts.objection is not None
+    assert refusal.operation.facts.objection.code == code
+    assert refusal.operation.statement.startswith(b"POST /x")
+    assert refusal.operation.wire == b""
