@@ -221,12 +221,13 @@ class CopyMasker(RowMasker):
             found = self.scanner.scan(start + edge, stop - edge, put - start)
             if found:
                 self.changed = True
-            # What is starred is found no second time; but a star among hexadecimal digits would hide what they stand for.
-            hexed = escaped and family == _LITERAL and self.frames.find(b"\\x", start, stop) >= 0
-            field = self.frames[start:stop] if hexed else bytes(self.dst[put : put + stop - start])
-            if escaped and self.is_found(self.meant(field, quoted), _HEXED if hexed else family):
-                self.put = put
-                self.stars(stop - start)
+            if escaped:
+                # What is starred is found no second time; but a star among hexadecimal digits would hide what they stand for.
+                hexed = family == _LITERAL and self.frames.find(b"\\x", start, stop) >= 0
+                field = self.frames[start:stop] if hexed else bytes(self.dst[put : put + stop - start])
+                if self.is_found(self.meant(field, quoted), _HEXED if hexed else family):
+                    self.put = put
+                    self.stars(stop - start)
 
     def substitute_for(self, column: int, value: bytes) -> bytes:
         """What stands in for a value, without a character that would need an escape or quotes; or the NULL string."""
