@@ -86,13 +86,28 @@ def _mask(
     form: tuple[bytes, bytes, bytes, bytes, bytes],
     substitutes: tuple[Substitute | None, ...],
 ) -> tuple[bytes, tuple[int, ...]]:
-    fields = frames.count(form[0]) + frames.count(b"\n") + 1
-    room = fields * (len(form[3]) + (GROWTH if substitutes else 0))
-    masker = CopyMasker(frames, treatments, families, wanted, room)
+    masker = CopyMasker(frames, treatments, families, wanted, _room(frames, treatments, families, wanted, form[3]))
     masker.substitutes = substitutes
     masker.set_form(form)
     masker.text_rows()
     return masker.result(), tuple(masker.counts) + tuple(masker.scanner.counts)
+
+
+def _room(frames: bytes, treatments: bytes, families: bytes, wanted: int | Wanted, null: bytes) -> int:
+    """How much longer a batch can become: by a NULL string or a substitute for each field that can be shorter than it.
+
+    No row is without its newline. Counting them is dear beside all else, and most plans have no field that can grow.
+    """
+    room = 0
+    for treatment, family in zip(bytearray(treatments), bytearray(families), strict=False):
+        if treatment >= _SUBSTITUTE:
+            room += len(null) + GROWTH
+        elif treatment == _SCAN:
+            # What is found is no shorter than this: `is_found`.
+            room += len(null) if (family == 0 or family >= _NUMBER) and not (len(null) <= 5 and isinstance(wanted, int)) else 0
+        elif treatment != _KEEP and (treatment == _NULL or family == 0 or family > _JSONB):
+            room += len(null)
+    return room * frames.count(b"\n") if room else 0
 
 
 class CopyMasker(RowMasker):
@@ -122,24 +137,34 @@ class CopyMasker(RowMasker):
             self.close_frame(begin, end)
 
     def line(self, end: int) -> None:
-        """One row, with its newline. A row of no columns is an empty line."""
+        """One row, with its newline. A row of no columns is an empty line.
+
+        What is kept is moved as one run: `kept` is where it began.
+        """
         column = 0
         last = False
+        kept = at = self.take
         while not last:
-            start = self.take
+            start = at
             at = self.csv_end(start, end) if self.csv else self.text_end(start, end)
             if at >= end:
                 raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row that does not end with its message")
             last = self.src[at] == _NEWLINE
             if column < self.columns:
-                self.field(column, start, at)
+                treatment = self.treatments[column]
+                # An empty text is a value: where all become NULL, it does, too.
+                if treatment != _KEEP and (start != at or treatment == _NULL):
+                    self.move(kept, start - kept)
+                    self.field(column, start, at)
+                    kept = at
             elif not (last and self.columns == 0 and at == start):
                 raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row with other columns than were planned")
             column += 1
-            self.take = at
-            self.keep(1)
+            at += 1
         if column < self.columns:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "a COPY row with other columns than were planned")
+        self.move(kept, at - kept)
+        self.take = at
 
     def text_end(self, at: int, end: int) -> int:
         """Where the field at `at` ends in text format; past `end`: it does not."""
@@ -180,26 +205,20 @@ class CopyMasker(RowMasker):
         return end
 
     def field(self, column: int, start: int, stop: int) -> None:
-        """One field, with its quotes."""
+        """One field that is not simply kept, with its quotes."""
         treatment = self.treatments[column]
         family = self.families[column]
-        quoted = self.quoted
-        escaped = self.escaped
-        empty = start == stop and treatment != _NULL
-        if treatment == _KEEP or empty or (self.null_is_known and not quoted and self.is_null(start, stop)):
+        if self.null_is_known and not self.quoted and self.is_null(start, stop):
             self.tally[column] += treatment == _NULL  # as in RowMasker.row
             self.move(start, stop - start)
-            return
-        if treatment != _SCAN:
+        elif treatment == _SCAN:
+            self.look(family, start, stop)
+        else:
             self.tally[column] += 1
             self.changed = True
-            if treatment == _SUBSTITUTE:
-                self.text(self.substitute_for(column, self.value_of(start, stop, quoted)))
-            elif treatment >= _NULL or family == 0 or family > _JSONB:
-                self.text(self.null)
-            elif escaped:
-                self.stars(len(self.value_of(start, stop, quoted).decode("utf-8", "replace")))
-            elif quoted:
+            if treatment >= _NULL or family == 0 or family > _JSONB or self.escaped:
+                self.replaced(column, start, stop)
+            elif self.quoted:
                 self.byte(self.quote)
                 self.redact(start + 1, stop - start - 2, treatment == _LAST4, family == _BPCHAR)
                 self.byte(self.quote)
@@ -207,27 +226,45 @@ class CopyMasker(RowMasker):
                 self.redact_json(start, stop - start, treatment == _LAST4)
             else:
                 self.redact(start, stop - start, treatment == _LAST4, family == _BPCHAR)
-        elif family == _NUMBER and stop - start < 13 and not self.scanner.broad:
+
+    def replaced(self, column: int, start: int, stop: int) -> None:
+        """What a treatment makes of a field that is not starred where it stands: a substitute, the NULL string, or stars."""
+        treatment = self.treatments[column]
+        family = self.families[column]
+        quoted = self.quoted
+        if treatment == _SUBSTITUTE:
+            self.text(self.substitute_for(column, self.value_of(start, stop, quoted)))
+        elif treatment >= _NULL or family == 0 or family > _JSONB:
+            self.text(self.null)
+        else:
+            self.stars(len(self.value_of(start, stop, quoted).decode("utf-8", "replace")))
+
+    def look(self, family: int, start: int, stop: int) -> None:
+        """Let the detectors look at one field."""
+        if family == _NUMBER and stop - start < 13 and not self.scanner.broad:
             self.move(start, stop - start)  # fewer digits than a card number has; see RowMasker.scan
         elif family == 0 or family >= _NUMBER:
-            if self.is_found(self.value_of(start, stop, quoted), family):
+            if self.is_found(self.value_of(start, stop, self.quoted), family):
                 self.text(self.null)
             else:
                 self.move(start, stop - start)
         else:
             put = self.put
             self.move(start, stop - start)
-            edge = 1 if quoted else 0  # a quote may be any character: it must not join with the value
-            found = self.scanner.scan(start + edge, stop - edge, put - start)
-            if found:
+            edge = 1 if self.quoted else 0  # a quote may be any character: it must not join with the value
+            if self.scanner.scan(start + edge, stop - edge, put - start):
                 self.changed = True
-            if escaped:
-                # What is starred is found no second time; but a star among hexadecimal digits would hide what they stand for.
-                hexed = family == _LITERAL and self.frames.find(b"\\x", start, stop) >= 0
-                field = self.frames[start:stop] if hexed else bytes(self.dst[put : put + stop - start])
-                if self.is_found(self.meant(field, quoted), _HEXED if hexed else family):
-                    self.put = put
-                    self.stars(stop - start)
+            if self.escaped:
+                self.look_behind(family, start, stop, put)
+
+    def look_behind(self, family: int, start: int, stop: int, put: int) -> None:
+        """Let the detectors look at what a field's escapes stand for; it was written at `put`."""
+        # What is starred is found no second time; but a star among hexadecimal digits would hide what they stand for.
+        hexed = family == _LITERAL and self.frames.find(b"\\x", start, stop) >= 0
+        field = self.frames[start:stop] if hexed else bytes(self.dst[put : put + stop - start])
+        if self.is_found(self.meant(field, self.quoted), _HEXED if hexed else family):
+            self.put = put
+            self.stars(stop - start)
 
     def substitute_for(self, column: int, value: bytes) -> bytes:
         """What stands in for a value, without a character that would need an escape or quotes; or the NULL string."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.kernel.nets import Net, Wanted
 from ostiary.model.errors import PeerMisbehaved
 
 KEEP, SCAN, REDACT, LAST4, NULL = range(5)
@@ -162,6 +163,24 @@ def test_both_speeds_agree_and_columns_stay_columns(plain, built, data, delimite
     assert results[0] == results[1]
     again = plain.copies.mask_copy_text(results[0][0], bytes(columns), families, 31, **form)
     assert again[0] is results[0][0]
+
+
+@given(st.data(), st.sampled_from([b"\\N", b"", b"null", b"(none at all)"]), st.sampled_from([31, 0, Wanted(1, [Net("7", "seven")])]))
+def test_there_is_room_for_a_null_string_of_any_length_in_every_field(plain, built, data, null, wanted):
+    columns = data.draw(st.integers(1, 4))
+    cells = st.sampled_from([b"", b"7", b"4111111111111111", b"078-05-1120", b"\\\\x30", b"x", null])
+    rows = data.draw(st.lists(st.lists(cells, min_size=columns, max_size=columns), max_size=4))
+    treatments = bytes(data.draw(st.lists(st.integers(0, 4), min_size=columns, max_size=columns)))
+    families = bytes(data.draw(st.lists(st.integers(0, 9), min_size=columns, max_size=columns)))
+    frames = b"".join(frame(b"\t".join(row) + b"\n") for row in rows)
+    form = {"delimiter": b"\t", "null": null, "header": b""}
+    text = [speed.copies.mask_copy_text(frames, treatments, families, wanted, **form) for speed in (plain, built)]
+    assert text[0] == text[1]
+    form |= {"quote": b'"', "escape": b'"'}
+    comma = [speed.copies.mask_copy_csv(frames, treatments, families, wanted, **form) for speed in (plain, built)]
+    assert comma[0] == comma[1]
+    for masked, _ in (*text, *comma):
+        assert [body.count(b"\t") for body in bodies(masked)] == [columns - 1] * len(rows)
 
 
 @given(st.data())

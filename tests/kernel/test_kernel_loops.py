@@ -25,7 +25,7 @@ _LINE = re.compile(r'<pre class="cython line score-(\d+)"[^>]*>[^<\d]*(?:<span c
 # module -> function -> lines of its loops that touch Python objects. Lower a number when it shrinks (a test demands it); never raise one.
 TOUCHING: dict[str, dict[str, int]] = {
     "copies": {
-        "unescape_text": 5, "text_rows": 1, "line": 4, "text_end": 2, "csv_end": 3, "after_quote": 2, "is_found": 3, "text": 2,
+        "_room": 4, "unescape_text": 5, "text_rows": 1, "line": 4, "text_end": 2, "csv_end": 3, "after_quote": 2, "is_found": 3, "text": 2,
     },
     "detect": {
         "_classes": 12, "_iban_lengths": 2, "others": 1, "star": 1, "is_escaped": 1, "numbers": 4, "ssn": 1, "card": 5,
