@@ -3,10 +3,11 @@ cimport cython
 
 ctypedef const unsigned char byte_t
 
-cdef int _CARD, _EMAIL, _IBAN, _SSN, _SECRET, _STAR, _BACKSLASH, _LONGEST_CARD, _SHORTEST_TOKEN, _LONG
+cdef int _CARD, _EMAIL, _IBAN, _SSN, _SECRET, _STAR, _BACKSLASH, _SHORTEST_CARD, _LONGEST_CARD, _SHORTEST_TOKEN, _LONG
 cdef int _DIGIT, _ALPHA, _ALNUM, _LOCAL, _DOMAIN, _WORD, _HEX, _BODY
 cdef byte_t[::1] _CLASS
 cdef byte_t[::1] _IBAN_LENGTH
+cdef byte_t[::1] _TOKEN_PAIR
 cdef byte_t[::1] _TOKEN_START
 cdef tuple _TOKENS_BY_BYTE
 
@@ -25,6 +26,7 @@ cdef class Scanner:
     cdef Py_ssize_t next_at
     cdef Py_ssize_t next_pem
     cdef Py_ssize_t next_word
+    cdef Py_ssize_t next_run
     cdef bint marked
     cdef unsigned char[::1] digits
 
@@ -44,6 +46,8 @@ cdef class Scanner:
     cdef Py_ssize_t ssn(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(first=int, count=int, best=Py_ssize_t, between=int, at=Py_ssize_t, group=int)
     cpdef Py_ssize_t card(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1
+    @cython.locals(left=Py_ssize_t, right=Py_ssize_t, begin=Py_ssize_t)
+    cdef bint is_dull(self, Py_ssize_t at, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef bint may_begin(self, Py_ssize_t at, Py_ssize_t start) except -1
     cdef bint is_between(self, Py_ssize_t at, Py_ssize_t stop) except -1
     cdef bint stands_alone(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1

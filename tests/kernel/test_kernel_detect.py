@@ -219,6 +219,38 @@ def test_both_speeds_agree(plain, built, parts, bits):
     assert results[0] == results[1]
 
 
+runs = st.lists(
+    st.one_of(
+        pieces,
+        st.text(st.sampled_from("0123456789"), min_size=1, max_size=20),
+        st.text(st.sampled_from("0123456789abDE -\\n."), max_size=40),
+        st.sampled_from(["DE89", "de89 3704 0044 0532 0130 00", "078-05-", "1120", "4111 1111 ", "4111111111111", " ", "-", "\\", "\\n"]),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(runs)
+def test_no_run_is_passed_over_that_holds_a_number(plain, built, text):
+    class Thorough(plain.detect.Scanner):
+        def is_dull(self, at, start, stop):
+            return False
+
+    raw = text.encode()
+    results = []
+    for kind in (Thorough, plain.detect.Scanner, built.detect.Scanner):
+        out = bytearray(raw)
+        found = kind(raw, out, 31).scan(0, len(raw), 0)
+        results.append((bytes(out), found))
+    assert results[0] == results[1] == results[2]
+
+
+def test_no_token_is_passed_over_for_its_first_two_letters(kernel):
+    for prefix, _ in kernel.detect._TOKENS:
+        raw = prefix + b"A1b2" * 14
+        assert kernel.detect.Scanner(raw, bytearray(raw), 16).scan(0, len(raw), 0) == 1, prefix
+
+
 @given(st.lists(pieces, max_size=12))
 def test_text_stays_text(kernel, parts):
     stars(kernel, "".join(parts))[0].decode()

@@ -28,7 +28,7 @@ TOUCHING: dict[str, dict[str, int]] = {
         "_room": 4, "unescape_text": 5, "text_rows": 1, "line": 4, "text_end": 2, "csv_end": 3, "after_quote": 2, "is_found": 3, "text": 2,
     },
     "detect": {
-        "_classes": 12, "_iban_lengths": 2, "others": 1, "star": 1, "is_escaped": 1, "numbers": 4, "ssn": 1, "card": 5,
+        "_classes": 12, "_iban_lengths": 2, "_pairs": 2, "is_dull": 5, "others": 1, "star": 1, "is_escaped": 1, "numbers": 4, "ssn": 1, "card": 5,
         "is_part_of_more": 2, "is_card": 2, "iban": 3, "emails": 5, "escape_length": 1, "domain_end": 2, "secrets": 2,
         "private_key": 1, "tokens": 5, "word": 4, "token": 6, "aws_key_id": 1, "aws_secret": 1, "jwt": 2,
     },
