@@ -33,6 +33,7 @@ from ostiary.protocols.ssh.relay import ChannelRelay
 from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
 from ostiary.upstream.ssh import WINDOW
+from ostiary.upstream.ssh_packets import write
 from ostiary.upstream.ssh_wire import MAX_PACKET, Turn, unlogged
 from ostiary.vault.payload_format import PayloadError
 
@@ -319,8 +320,13 @@ class ChannelDriver:
             return None
         if self.target is None:
             return self._requests.later(self._open(wire))
-        for message in m.decode(wire):
-            self._do(message)
+        data = m.alone(wire)
+        if data is not None:
+            if not self.target.is_closing():
+                write(self.target, data)
+        else:
+            for message in m.decode(wire):
+                self._do(message)
         if self._relay.settle():
             self._note()
         return None
@@ -332,7 +338,7 @@ class ChannelDriver:
         match message:
             case m.Data(data):
                 if not target.is_closing():
-                    target.write(data)
+                    write(target, data)
             case m.Eof():
                 target.write_eof()
             case m.Close():
@@ -409,7 +415,15 @@ class ChannelDriver:
 
     def _send(self, command: c.Send) -> None:
         self._note()
-        for message in m.decode(b"".join([each.frames for each in command.recorded])):
+        waits: list[bytes] = []
+        """Of a message, whose end may stand in the next."""
+        for each in command.recorded:
+            data = None if waits or self.client is None else m.alone(each.frames)
+            if data is None:
+                waits.append(each.frames)
+            elif not self.client.is_closing():
+                write(self.client, data)
+        for message in m.decode(b"".join(waits)):
             self._tell(message)
         if self._relay.settle():
             self._note()
@@ -423,7 +437,10 @@ class ChannelDriver:
         match message:
             case m.Data(data, code):
                 if not client.is_closing():  # it has the end of output already, or is closed: nothing can follow
-                    client.write(data, STDERR if code else None)
+                    if code:
+                        client.write(data, STDERR)
+                    else:
+                        write(client, data)
             case m.Eof():
                 client.write_eof()
             case m.Request("exit-status", body):

@@ -2,9 +2,7 @@
 
 asyncssh takes what was read apart by copying all that is left of it, twice for each packet. So it gets pieces of about a packet's size. What the packets of one read
 hold for a channel is kept until the last of them was taken (`Turn`), and goes through the line at once: a stretch of 256 KB instead of eight of 32. Nothing waits for anything
-that is not there yet, so a keystroke is on its way as soon as it would be else.
-
-The cipher is AES-GCM of RFC 5647 with one object for each key, where asyncssh makes one for each packet.
+that is not there yet, so a keystroke is on its way as soon as it would be else. Packets of channel data take a shorter way than asyncssh's own (`ssh_packets.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
-from asyncssh.encryption import GCMEncryption, register_encryption_alg
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from asyncssh.connection import SSHConnection
+
+from ostiary.upstream.ssh_packets import SMALL, Incoming
 
 PIECE: Final = 64 * 1024
 """Bytes that asyncssh is given at once: some two packets of the size that everybody sends (RFC 4253, 6.1)."""
@@ -24,10 +22,6 @@ MAX_PACKET: Final = 128 * 1024
 """Bytes of a channel in one packet, of those that come: four times what everybody takes, half of what OpenSSH's packets hold at most (PACKET_MAX_SIZE)."""
 MAX_UNWRITTEN: Final = 256 * 1024
 """Bytes that are written at once: packets are handed to the socket together."""
-SMALL: Final = 4096
-"""Bytes of a packet that may be copied a few times."""
-CHANNEL_DATA: Final = 94
-"""RFC 4254, 5.2: SSH_MSG_CHANNEL_DATA."""
 
 
 class Turn:
@@ -70,11 +64,14 @@ class Wire(asyncio.Protocol):
         self._sock = sock
         self._turn = turn
         self._inner: Any = None
+        self._incoming: Incoming | None = None
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         """Put the connection that asyncssh makes over the socket."""
         del host, port
         self._inner = factory()
+        if isinstance(self._inner, SSHConnection):
+            self._incoming = Incoming(self._inner)
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=self._sock)
         return transport, self._inner
 
@@ -86,12 +83,15 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if len(data) <= SMALL:  # a keystroke, as a rule
-            self._inner.data_received(data)
+            if self._incoming is None or not self._incoming.take(data):
+                self._inner.data_received(data)
             return
         turn = self._turn
         turn.is_on = True
-        view = memoryview(data)
         try:
+            if self._incoming is not None and self._incoming.take(data):
+                return
+            view = memoryview(data)
             for at in range(0, len(data), PIECE):
                 self._inner.data_received(view[at : at + PIECE])
         finally:
@@ -104,45 +104,6 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._inner.connection_lost(exc)
-
-
-class Gcm(GCMEncryption):
-    """RFC 5647, 7: the length in clear and bound to the packet, a counter of packets in the nonce."""
-
-    def __init__(self, key: bytes, iv: bytes) -> None:
-        self._aead = AESGCM(key)
-        self._fixed = iv[:4]
-        self._count = int.from_bytes(iv[4:], "big")
-
-    @classmethod
-    def new(cls, cipher_name: str, key: bytes, iv: bytes, mac_alg: bytes = b"", mac_key: bytes = b"", etm: bool = False) -> Self:
-        """Begin with a key."""
-        del cipher_name, mac_alg, mac_key, etm
-        return cls(key, iv)
-
-    def _nonce(self) -> bytes:
-        nonce = self._fixed + self._count.to_bytes(8, "big")
-        self._count = (self._count + 1) & 0xFFFFFFFFFFFFFFFF
-        return nonce
-
-    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
-        """A packet as it goes out, its tag behind it."""
-        del seq
-        return header + self._aead.encrypt(self._nonce(), packet, header), b""
-
-    def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
-        """A packet without its length; None: it is not what was sent."""
-        del seq
-        try:
-            packet = self._aead.decrypt(self._nonce(), b"".join((first[header_len:], rest, mac)), first[:header_len])
-        except InvalidTag:
-            return None
-        is_bulk = len(packet) > SMALL and packet[1] == CHANNEL_DATA
-        return memoryview(packet) if is_bulk else packet  # type: ignore[return-value]  # what it holds is cut out without copies
-
-
-for _name in ("aes128-gcm", "aes256-gcm"):
-    register_encryption_alg(f"{_name}@openssh.com".encode(), Gcm, _name, default=False)
 
 
 def unlogged(handler: Any) -> None:

@@ -250,7 +250,7 @@ def test_what_comes_in_one_turn_goes_on_together_and_in_order(house: House) -> N
             for data, code in ((b"1", None), (b"2", None), (b"oh", 1), (b"3", None)):
                 target.data_received(data, code)
             target.eof_received()
-            assert world.said[began:] == [f"client write b'{each}' {code}" for each, code in (("12", None), ("oh", 1), ("3", None))] + ["client write_eof"]
+            assert world.said[began:] == [f"client write b'{each}'{code}" for each, code in (("12", ""), ("oh", " 1"), ("3", ""))] + ["client write_eof"]
 
         world.turn.take(comes)
         world.driver.finish()

@@ -18,7 +18,7 @@ from ostiary.masking.mask import mask
 from ostiary.model.proofs import Intended
 from ostiary.protocols.ssh import sftp
 from ostiary.protocols.ssh.files import Files, _File
-from ostiary.protocols.ssh.messages import Reader, string, u32
+from ostiary.protocols.ssh.messages import string, u32
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.sftp import Asking, Kind
 from ostiary.vault.payload_reading import Record
@@ -109,7 +109,7 @@ def read_by(files: Files, whole: bytes, short: int) -> bytes:
         assert sent is not None
         data = whole[sent.offset :][: short if number == 1 else sent.length]
         (raw,) = sftp.cut(bytearray(answered(sftp.packet(Kind.DATA, u32(sent.id), string(data)))))
-        piece = Reader(sftp.read_answer(raw).body).string()
+        piece = bytes(sftp.read_answer(raw).content or b"")
         assert piece, "each answer brings something"
         got += piece
     return got

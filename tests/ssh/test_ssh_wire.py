@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.driver.ssh_door import CLIENT_WINDOW
-from ostiary.upstream.ssh_wire import CHANNEL_DATA, MAX_PACKET, PIECE, SMALL, Gcm, Turn, Wire
+from ostiary.upstream.ssh_packets import CHANNEL_DATA, SMALL, Gcm
+from ostiary.upstream.ssh_wire import MAX_PACKET, PIECE, Turn, Wire
 
 KEY, IV = bytes(range(16)), bytes([255]) * 12
 LETTERS = str.maketrans("0123456789", "abcdefghij")

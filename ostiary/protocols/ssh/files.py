@@ -71,7 +71,7 @@ class _File:
         self.masked: dict[str, int] = {}
         self.looking = Looking()
 
-    def count(self, offset: int, data: bytes) -> None:
+    def count(self, offset: int, data: bytes | memoryview) -> None:
         self.clean = self.clean and offset == self.at
         self.at = offset + len(data)
         self.bytes += len(data)
@@ -471,8 +471,8 @@ class Files:
                 yield from self._status(answer, waiting)
             case Kind.HANDLE if waiting.asking.kind in {Kind.OPEN, Kind.OPENDIR} and waiting.intended is not None:
                 yield self._opened(answer, waiting, waiting.intended)
-            case Kind.DATA if waiting.asking.kind is Kind.READ and waiting.file is not None:
-                yield from self._data(answer, waiting, waiting.file)
+            case Kind.DATA if waiting.asking.kind is Kind.READ and waiting.file is not None and answer.content is not None:
+                yield from self._data(answer.content, waiting, waiting.file)
             case Kind.NAME if waiting.asking.kind in {Kind.READDIR, Kind.REALPATH, Kind.READLINK}:
                 self._end(waiting, "ok")
                 yield from _names(answer, client)
@@ -509,15 +509,13 @@ class Files:
         )  # fmt: skip
         return _control(sftp.packet(Kind.HANDLE, u32(waiting.asking.id), answer.body))
 
-    def _data(self, answer: Response, waiting: _Waiting, file: _File) -> Iterator[Batch]:
-        reader = Reader(answer.body)
-        data = reader.string()
-        reader.end()
-        start = min(waiting.before, len(data))
-        stop = min(start + waiting.wanted, len(data))
+    def _data(self, content: memoryview, waiting: _Waiting, file: _File) -> Iterator[Batch]:
+        start = min(waiting.before, len(content))
+        stop = min(start + waiting.wanted, len(content))
         if start == stop:
             yield _control(sftp.status(waiting.asking.id, sftp.EOF, "End of file"))
             return
+        data = bytes(content) if self._detects else b""
         looks = self._detects and _is_text(data)
         front = b""
         if looks:
@@ -531,9 +529,11 @@ class Files:
                 stop = end  # it may go on, so what could be the beginning of a value waits until the client asks for it
             if at + stop > LOOK:  # where the window of the next piece begins
                 file.looking.saw(at + stop - LOOK, (front + data)[: len(front) + stop - LOOK])
-        yield self._piece(front + data, waiting, file, (len(front) + start, len(front) + stop), looks=looks)
+            yield self._piece(front + data, waiting, file, (len(front) + start, len(front) + stop), looks=True)
+        else:
+            yield self._piece(content, waiting, file, (start, stop), looks=False)
 
-    def _piece(self, data: bytes, waiting: _Waiting, file: _File, part: tuple[int, int], *, looks: bool) -> Batch:
+    def _piece(self, data: bytes | memoryview, waiting: _Waiting, file: _File, part: tuple[int, int], *, looks: bool) -> Batch:
         """The part of what was read that the client gets."""
         start, stop = part
         client, size = u32(waiting.asking.id), stop - start
@@ -541,8 +541,8 @@ class Files:
         self._reading = (file, waiting.asking.offset, len(head))
         head = data_head(len(head) + size, 0) + head
         if not looks:
-            return Batch(head + data[start:stop], Content.FILE, None, 0, False)
-        return Batch(data, Content.STRETCH, None, 0, False, head, part)
+            return Batch(b"".join((head, data[start:stop])), Content.FILE, None, 0, False)
+        return Batch(bytes(data), Content.STRETCH, None, 0, False, head, part)
 
     def masked(self, masked: Masked, head: int) -> None:
         """Count what leaves of a file. `head`: how much of the frames is framing of the channel."""
@@ -550,7 +550,7 @@ class Files:
             return
         file, offset, size = self._reading
         self._reading = None
-        file.count(offset, masked.frames[head + size :])
+        file.count(offset, memoryview(masked.frames)[head + size :])
         for name, number in masked.counts:
             file.masked[name] = file.masked.get(name, 0) + number
 

@@ -24,6 +24,8 @@ DATA, EXTENDED, EOF, CLOSE, REQUEST = 94, 95, 96, 97, 98
 STDERR: Final = 1
 MAX_STRING: Final = 1 << 20
 """Bytes of one string: above any packet (asyncssh takes 256 KiB)."""
+_DATA_HEAD: Final = 5
+_SHORT: Final = 4096
 _U32: Final = struct.Struct("!I")
 
 
@@ -92,6 +94,18 @@ def request(name: str, *parts: bytes) -> bytes:
 
 def decode(wire: bytes) -> Iterator[Message]:
     """Read whole messages, to the last byte. Raises `PeerMisbehaved` for anything else."""
+    whole = alone(wire)
+    return _decode(wire) if whole is None else iter((Data(bytes(whole)),))
+
+
+def alone(wire: bytes) -> bytes | memoryview | None:
+    """The bytes of a data message, where nothing else is there: what flows is little else, so much of it is not copied."""
+    if len(wire) >= _DATA_HEAD and wire[0] == DATA and int.from_bytes(wire[1:_DATA_HEAD], "big") == len(wire) - _DATA_HEAD <= MAX_STRING:
+        return memoryview(wire)[_DATA_HEAD:] if len(wire) > _SHORT else wire[_DATA_HEAD:]
+    return None
+
+
+def _decode(wire: bytes) -> Iterator[Message]:
     reader = Reader(wire)
     while not reader.is_done:
         kind = reader.byte()

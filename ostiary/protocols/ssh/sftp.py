@@ -114,6 +114,9 @@ class Response(msgspec.Struct, frozen=True):
     kind: Kind
     id: int
     body: bytes
+    """Of DATA, nothing: what was read is in `content`."""
+    content: memoryview | None = None
+    """Of DATA: what was read, not copied."""
 
 
 def cut(buffer: bytearray) -> Iterator[bytes]:
@@ -124,7 +127,8 @@ def cut(buffer: bytearray) -> Iterator[bytes]:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "an SFTP packet")
         if len(buffer) < 4 + size:
             return
-        packet = bytes(buffer[4 : 4 + size])
+        with memoryview(buffer) as view:
+            packet = bytes(view[4 : 4 + size])
         del buffer[: 4 + size]
         yield packet
 
@@ -265,6 +269,11 @@ def read_answer(raw: bytes) -> Response:
     code = reader.byte()
     if code not in {Kind.VERSION, Kind.STATUS, Kind.HANDLE, Kind.DATA, Kind.NAME, Kind.ATTRS, Kind.EXTENDED_REPLY}:
         raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, f"SFTP {code}")
+    if code == Kind.DATA:
+        number, size = reader.u32(), reader.u32()
+        if size != len(raw) - reader.at:
+            raise PeerMisbehaved(Misdeed.BAD_LENGTH, "what was read")
+        return Response(Kind.DATA, number, b"", memoryview(raw)[reader.at :])
     return Response(Kind(code), reader.u32(), reader.rest())
 
 
