@@ -222,7 +222,7 @@ def main() -> int:
     document: dict[str, Any] = {
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began),
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": f"{platform.python_version()}, {Path(sys.executable).resolve()}"},
         "rounds": options.rounds,
         "seconds_each": options.seconds,
         "medians": medians,
