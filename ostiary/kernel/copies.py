@@ -96,7 +96,7 @@ def _mask(
 def _room(frames: bytes, treatments: bytes, families: bytes, wanted: int | Wanted, null: bytes) -> int:
     """How much longer a batch can become: by a NULL string or a substitute for each field that can be shorter than it.
 
-    No row is without its newline. Counting them is dear beside all else, and most plans have no field that can grow.
+    No row but the last of a malformed batch is without its newline. Counting them is dear, and most plans have no field that can grow.
     """
     room = 0
     for treatment, family in zip(bytearray(treatments), bytearray(families), strict=False):
@@ -107,7 +107,7 @@ def _room(frames: bytes, treatments: bytes, families: bytes, wanted: int | Wante
             room += len(null) if (family == 0 or family >= _NUMBER) and not (len(null) <= 5 and isinstance(wanted, int)) else 0
         elif treatment != _KEEP and (treatment == _NULL or family == 0 or family > _JSONB):
             room += len(null)
-    return room * frames.count(b"\n") if room else 0
+    return room * (frames.count(b"\n") + 1) if room else 0
 
 
 class CopyMasker(RowMasker):

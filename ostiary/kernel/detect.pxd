@@ -48,6 +48,8 @@ cdef class Scanner:
     cpdef Py_ssize_t card(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.locals(left=Py_ssize_t, right=Py_ssize_t, begin=Py_ssize_t)
     cdef bint is_dull(self, Py_ssize_t at, Py_ssize_t start, Py_ssize_t stop) except -1
+    @cython.locals(more=bint)
+    cdef bint is_group(self, Py_ssize_t left, Py_ssize_t right) except -1
     cdef bint may_begin(self, Py_ssize_t at, Py_ssize_t start) except -1
     cdef bint is_between(self, Py_ssize_t at, Py_ssize_t stop) except -1
     cdef bint stands_alone(self, Py_ssize_t left, Py_ssize_t right, Py_ssize_t start, Py_ssize_t stop) except -1

@@ -249,8 +249,8 @@ class Scanner:
     def is_dull(self, at: int, start: int, stop: int) -> bool:
         """Whether nothing begins in the run of letters and digits round `at`, at one look; `next_run` is where it ends.
 
-        An IBAN begins a run with two letters and two digits, or stands behind an escape; an SSN or a card in groups begins with
-        digits that end one, and goes on with a digit after a blank or a dash; a card in one piece has thirteen digits in a row.
+        An IBAN begins a run with two letters and two digits, or stands behind an escape; a card in one piece has thirteen digits in
+        a row; an SSN or a card in groups begins at the end of a run: `is_group`.
         """
         left = at
         while left > start and _CLASS[self.src[left - 1]] & _ALNUM:
@@ -259,7 +259,7 @@ class Scanner:
         while right < stop and _CLASS[self.src[right]] & _ALNUM:
             right += 1
         self.next_run = right
-        if right + 1 < stop and (self.src[right] == 32 or self.src[right] == 45) and is_digit(self.src[right + 1]) and is_digit(self.src[right - 1]):
+        if right + 3 < stop and (self.src[right] == 32 or self.src[right] == 45) and right - left >= 3 and self.is_group(left, right):
             return False
         if left > start and self.src[left - 1] == _BACKSLASH:
             return False
@@ -277,6 +277,18 @@ class Scanner:
                     return False
             at += _SHORTEST_CARD
         return True
+
+    def is_group(self, left: int, right: int) -> bool:
+        """Whether the run `src[left:right]` ends as an SSN's area does, or a card number's first group, and goes on like one.
+
+        `ddd-dd-`, or four digits and, behind the blank or dash, three. A date is neither.
+        """
+        if not (is_digit(self.src[right - 1]) and is_digit(self.src[right - 2]) and is_digit(self.src[right - 3])):
+            return False
+        if not (is_digit(self.src[right + 1]) and is_digit(self.src[right + 2])):
+            return False
+        more = right - left >= 4 and is_digit(self.src[right - 4])
+        return is_digit(self.src[right + 3]) if more else self.src[right + 3] == self.src[right]
 
     def may_begin(self, at: int, start: int) -> bool:
         """Whether a word may begin there: what stands before is no letter or digit, or belongs to an escape. A look ahead of `iban`."""

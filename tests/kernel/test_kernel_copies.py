@@ -7,7 +7,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ostiary.kernel.nets import Net, Wanted
@@ -209,14 +209,16 @@ def test_csv_agrees_at_both_speeds_and_reads_as_csv(plain, built, data):
                 assert set(after[column]) <= {"*"}
 
 
-@given(st.binary(max_size=60), st.integers(1, 3))
-def test_hostile_copy_data_raises_nothing_but_misdeeds(plain, built, raw, columns):
-    treatments, families = bytes([1, 2, 4][:columns]), bytes([5, 1, 9][:columns])
+@given(st.binary(max_size=60), st.integers(1, 3), st.sampled_from([b"", b"\\N", b"(none at all)"]))
+@example(b"x,y,z", 3, b"(none at all)")
+@example(b"x,y,z\nx,", 3, b"(none at all)")
+def test_hostile_copy_data_raises_nothing_but_misdeeds(plain, built, raw, columns, null):
+    treatments, families = bytes([4, 2, 1][:columns]), bytes([5, 9, 1][:columns])
     for frames in (raw, frame(raw)):
         outcomes = []
         for speed in (plain, built):
             for csv_form in (False, True):
-                form = {"delimiter": b",", "null": b"", "header": b""}
+                form = {"delimiter": b",", "null": null, "header": b""}
                 function = speed.copies.mask_copy_text
                 if csv_form:
                     form |= {"quote": b'"', "escape": b"\\"}
