@@ -25,7 +25,7 @@ PLANS = {
     "four at once": Plan(sessions=4, operations=2, seal_every=1),
     "after a crash": Plan(sessions=1, operations=2),
 }
-CUTS_EACH = 8
+CUTS_EACH = 12
 """Different choices of what an unsynced write left, behind each call."""
 
 
