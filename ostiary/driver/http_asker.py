@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from ostiary.config.types import HttpListener
-from ostiary.driver.http_exchange import Client, Exchange, Session
+from ostiary.driver.http_exchange import Exchange, Session
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.spawn import spawn
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
@@ -110,11 +110,13 @@ class Linked(Protocol):
         ...
 
 
-class Asker(Client):
-    """See above. What is sent how, is for whoever derives from it."""
+class Asker:
+    """See above. What is sent how, is for whoever derives from it: it is the `Client` of its exchanges."""
 
     def __init__(self, gate: Gate, said: Said, certificate: str | None) -> None:
         self._gate = gate
+        self._loop = asyncio.get_running_loop()
+        """Kept: to ask for it costs a system call each time."""
         self._said = said
         self._certificate = certificate
         """What stands for the client's certificate."""
@@ -129,7 +131,7 @@ class Asker(Client):
         """No further request is taken."""
         self._paused: set[str] = set()
         """Why it is not read; empty: it is."""
-        self._silent_since = asyncio.get_running_loop().time()
+        self._silent_since = self._loop.time()
         """When something of it came last, or could have begun to."""
         self._slow_since = 0.0
         """When a stretch of a body began, of which `_slow_bytes` have come."""
@@ -217,9 +219,9 @@ class Asker(Client):
 
     def _start(self, head: RequestHead, session: Held, fault: str) -> None:
         relay = self._gate.relay(head, session, fault)
-        exchange = Exchange(self, session, relay, self._gate.policies, self._said)
+        exchange = Exchange(self, session, relay, self._gate.policies, self._said, self._loop)
         self._exchange = exchange
-        self._silent_since = self._slow_since = asyncio.get_running_loop().time()
+        self._silent_since = self._slow_since = self._loop.time()
         self._slow_bytes = 0
         session.under_way.add(exchange)
         self._begin(exchange)
@@ -263,7 +265,7 @@ class Asker(Client):
         """An exchange has ended; whether it is the one that is under way here."""
         session: Held = exchange.session  # type: ignore[assignment]  # whoever made the exchange gave it one
         session.under_way.discard(exchange)
-        session.used = asyncio.get_running_loop().time()
+        session.used = self._loop.time()
         if exchange is not self._exchange:
             return False
         self._exchange = None
@@ -298,7 +300,31 @@ class Asker(Client):
             return drips
         return now - self._silent_since > seconds
 
-    # --- what an exchange asks for, in its default ---
+    # --- what an exchange asks for: see `Client` ---
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Tell the client to send the body that it holds back."""
+        raise NotImplementedError
+
+    def answer(self, said: refusals.Said, *, bodiless: bool) -> None:
+        """Send a whole answer of the gateway's own."""
+        raise NotImplementedError
+
+    def read(self, *, on: bool, why: str) -> None:
+        """Stop or go on reading."""
+        raise NotImplementedError
+
+    def opened(self) -> None:
+        """It is a WebSocket from now on."""
+        raise NotImplementedError
+
+    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
+        """The exchange has ended; `goes_on`: another may follow on this connection."""
+        raise NotImplementedError
 
     def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
         """See `Client`."""

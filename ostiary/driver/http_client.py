@@ -15,17 +15,15 @@ from ostiary.model.identity import Said
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import read_request
 from ostiary.protocols.http.http2 import PREFACE
-from ostiary.protocols.http.messages import Fields
+from ostiary.protocols.http.messages import MAX_KEPT, Fields
 
 MAX_AHEAD: Final = 256 * 1024
 """Bytes that a client may send ahead of the request that is under way before it is not read any more."""
-MAX_KEPT: Final = 8 * 1024
-"""Bytes of fields that are kept from one request to the next."""
 LINGER_SECONDS: Final = 5.0
 
 
-class ClientLink(Asker, asyncio.Protocol):
-    """See above. One that turns out to speak HTTP/2 is handed over before anything of it was read."""
+class ClientLink(Asker):
+    """An `asyncio.Protocol`, though no subclass of it: see above. One that turns out to speak HTTP/2 is handed over before anything of it was read."""
 
     def __init__(self, gate: Gate, address: str) -> None:
         super().__init__(gate, Said(address=address), None)
@@ -33,7 +31,7 @@ class ClientLink(Asker, asyncio.Protocol):
         self._held = bytearray()
         self._fields: Fields | None = None
         """Of its last request: the next one says mostly the same."""
-        self._deadline = asyncio.get_running_loop().time() + gate.settings.head_seconds
+        self._deadline = self._loop.time() + gate.settings.head_seconds
         self._full = False
         """The client does not take what was sent, of this exchange or of one before it."""
         self._may_turn = False
@@ -65,7 +63,7 @@ class ClientLink(Asker, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         exchange = self._exchange
-        self._silent_since = asyncio.get_running_loop().time()
+        self._silent_since = self._loop.time()
         if self._ends:
             return
         if exchange is not None and exchange.relay.takes_more:
@@ -125,7 +123,7 @@ class ClientLink(Asker, asyncio.Protocol):
 
     def _next(self) -> None:
         """Begin the next request, if its head is here."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             head = read_request(self._held, self._fields)
         except PeerMisbehaved as exc:
@@ -143,7 +141,8 @@ class ClientLink(Asker, asyncio.Protocol):
         self._arrived(head)
 
     def _begin(self, exchange: Exchange) -> None:
-        self.read(on=True, why="ahead")
+        if self._paused:
+            self.read(on=True, why="ahead")
         if self._full:
             exchange.client_full(full=True)
         if not exchange.relay.body.is_done and self._held:
@@ -199,7 +198,7 @@ class ClientLink(Asker, asyncio.Protocol):
         """An exchange has ended."""
         if not self._let_go(exchange):
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -213,9 +212,9 @@ class ClientLink(Asker, asyncio.Protocol):
         if exchange.relay.rest:
             self._held[:0] = exchange.relay.rest
         self._deadline = loop.time() + self._gate.settings.keep_seconds
-        self.read(on=True, why="ahead")
-        self.read(on=True, why="crowded")
-        self.read(on=True, why="unheard")
+        if self._paused:
+            for why in ("ahead", "crowded", "unheard"):
+                self.read(on=True, why=why)
         if self._held:
             loop.call_soon(self._go_on)
 
@@ -228,7 +227,7 @@ class ClientLink(Asker, asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._deadline = loop.time() + self._gate.settings.body_seconds  # for who does not take what was written
         if transport.can_write_eof():
             transport.write_eof()

@@ -2,6 +2,7 @@
 cimport cython
 
 from ostiary.audit.journal cimport Journal
+from ostiary.driver.http_pool cimport Pool, TargetLink
 from ostiary.driver.lane cimport Lane, LogCommands
 from ostiary.masking.http cimport ReplyMasker
 from ostiary.model cimport commands as c
@@ -16,6 +17,7 @@ from ostiary.session.path cimport Line
 cdef class Exchange:
     cdef public HttpRelay relay
     cdef public object session
+    cdef public object _loop
     cdef public ReplyMasker masker
     cdef public Line line
     cdef public Lane requests
@@ -23,7 +25,7 @@ cdef class Exchange:
     cdef public LogCommands _log_commands
     cdef public Journal _journal
     cdef public object _client
-    cdef public object _link
+    cdef public TargetLink _link
     cdef public bytes _sent
     cdef public bint _again
     cdef public bint _heard_target

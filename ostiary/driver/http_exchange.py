@@ -18,7 +18,8 @@ from ostiary.approvals.desk import Desk
 from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal
 from ostiary.driver.admission import unrecorded
-from ostiary.driver.http_target import HttpDestination, TargetLink
+from ostiary.driver.http_pool import TargetLink
+from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
 from ostiary.driver.spawn import spawn
 from ostiary.masking.documents import Unmaskable
@@ -119,11 +120,14 @@ class Session(Protocol):
 class Exchange:
     """One request and its answer, under way."""
 
-    def __init__(self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said) -> None:
+    def __init__(
+        self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said, loop: asyncio.AbstractEventLoop
+    ) -> None:
         connection = session.destination.connection
         self.relay = relay
         if relay.reader.socket is not None:
             relay.reader.socket.salt = secrets.token_bytes(16)
+        self._loop = loop
         self.session = session
         self._client = client
         self._journal = session.journal
@@ -133,23 +137,9 @@ class Exchange:
             admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
         )
         line.restraint, line.granted = session.restraint, session.granted
-        carry_out: dict[type, Callable[[Any], Any]] = {
-            c.HearClient: self._hear_client,
-            c.HearTarget: self._hear_target,
-            c.Clock: lambda _: int(time.time()),
-            **session.counting,
-            c.AskHuman: self._ask,
-            c.AwaitAnswer: self._await_answer,
-            c.MakeDurable: self._make_durable,
-            c.Keep: self._log_commands.keep,
-            c.Run: self._run,
-            c.Record: self._log_commands.record,
-            c.Close: self._log_commands.close,
-            c.Send: self._send,
-        }
         name = session.label
-        self.requests = self._log_commands.lane = Lane(request(line, self.masker), carry_out, self._request_over, name)
-        self._replies = Lane(reply(line, self.masker), carry_out, self._reply_over, name)
+        self.requests = self._log_commands.lane = Lane(request(line, self.masker), _CARRY_OUT, self._request_over, name, by=self)
+        self._replies = Lane(reply(line, self.masker), _CARRY_OUT, self._reply_over, name, by=self)
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
@@ -187,7 +177,7 @@ class Exchange:
     def client_sent(self, data: bytes) -> None:
         """More of the request came, or of a WebSocket."""
         if self.relay.is_open:
-            self._asked_at = asyncio.get_running_loop().time()
+            self._asked_at = self._loop.time()
         self.requests.hear(data)
         if self.requests.unheard_bytes > MAX_UNHEARD:
             self._client.read(on=False, why="unheard")
@@ -205,7 +195,7 @@ class Exchange:
     def target_sent(self, data: bytes) -> None:
         """The service says something."""
         self._heard_target = True
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._loop.time()
         self._sent = None
         self._replies.hear(data)
 
@@ -214,14 +204,14 @@ class Exchange:
         wire, self._sent = self._sent, None
         if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
             link, self._link, self._again = self._link, None, True
-            self.session.service(self.relay).give_back(link, keeps=False)
+            self.session.service(self.relay).pool.give_back(link, keeps=False)
             spawn(self._dispatch_again(wire), self.session.label)
             return
         self._replies.lose()
 
     def target_full(self, *, full: bool) -> None:
         """The service does not keep up."""
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._loop.time()
         self._target_is_full = full
         self._client.read(on=not full, why="crowded")
 
@@ -229,7 +219,7 @@ class Exchange:
         """The client does not keep up: the service is not read."""
         link = self._link
         self._crowded = full
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._loop.time()
         if link is not None and link.transport is not None and link.is_open:
             (link.transport.pause_reading if full else link.transport.resume_reading)()
 
@@ -246,6 +236,21 @@ class Exchange:
 
     def _hear_target(self, _: c.HearTarget) -> Any:
         return self._replies.listen()
+
+    def _clock(self, _: c.Clock) -> int:
+        return int(time.time())
+
+    def _count(self, command: c.Command) -> Any:
+        return self.session.counting[type(command)](command)
+
+    def _keep(self, command: c.Keep) -> Any:
+        return self._log_commands.keep(command)
+
+    def _record(self, command: c.Record) -> Any:
+        return self._log_commands.record(command)
+
+    def _close_operations(self, command: c.Close) -> None:
+        self._log_commands.close(command)
 
     def _make_durable(self, command: c.MakeDurable) -> Any:
         self._is_decided = True
@@ -292,7 +297,7 @@ class Exchange:
             return None
         self.waits_for_target = True
         shown = self.session.ready()
-        link = self.session.service(self.relay).take() if shown is not None else None
+        link = self.session.service(self.relay).pool.take() if shown is not None else None
         if link is not None and shown is not None:
             self._attach(link, order.wire, shown)
             return None
@@ -306,7 +311,7 @@ class Exchange:
             shown = await self.session.fetch()
         link = await destination.open()
         if self.is_over:
-            destination.give_back(link, keeps=not link.is_used)
+            destination.pool.give_back(link, keeps=not link.is_used)
             raise ConnectionResetError("the client has gone")
         self._attach(link, wire, shown)
 
@@ -323,7 +328,7 @@ class Exchange:
         link.taker = self
         if link.is_used and self._may_run_twice():
             self._sent = wire
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._loop.time()
         lines = self.session.lines(self.relay, shown)
         end = wire.index(b"\r\n\r\n") + 2
         if link.transport is not None:
@@ -443,7 +448,7 @@ class Exchange:
         if link is not None:
             if self._crowded and link.transport is not None and link.is_open:
                 link.transport.resume_reading()  # whoever gets it next has a client of their own
-            self.session.service(self.relay).give_back(link, keeps=keeps)
+            self.session.service(self.relay).pool.give_back(link, keeps=keeps)
         if goes_on is None:
             self.broke_off = True
             self._client.over(self, goes_on=False)
@@ -484,6 +489,15 @@ class Exchange:
         self._call_off("the session has ended")
         self._head_sent = True  # nothing can be told any more
         self.fail(ConnectionResetError("the client has gone"))
+
+
+_COMMANDS: Final[dict[type, str]] = {
+    c.HearClient: "_hear_client", c.HearTarget: "_hear_target", c.Clock: "_clock", c.Count: "_count", c.Hold: "_count", c.Take: "_count",
+    c.AskHuman: "_ask", c.AwaitAnswer: "_await_answer", c.MakeDurable: "_make_durable", c.Keep: "_keep", c.Run: "_run", c.Record: "_record",
+    c.Close: "_close_operations", c.Send: "_send",
+}  # fmt: skip
+_CARRY_OUT: Final[dict[type, Callable[..., Any]]] = {kind: getattr(Exchange, name) for kind, name in _COMMANDS.items()}
+"""How an exchange carries out each kind of command: one table for all of them."""
 
 
 def _explained(failure: BaseException, asked: bool) -> tuple[Exception, str]:

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -122,7 +123,7 @@ class HttpGate:
     async def _accept(self, sock: socket.socket, address: str) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: ClientLink(self, address), sock, ssl=self._tls,
+                lambda: cast(asyncio.Protocol, ClientLink(self, address)), sock, ssl=self._tls,
                 ssl_handshake_timeout=self.settings.login_seconds if self._tls else None,
             )  # fmt: skip
         except OSError as exc:  # an SSLError is one
@@ -133,6 +134,15 @@ class HttpGate:
 
     def destination(self, head: RequestHead) -> HttpDestination:
         """Which service a request is for. Raises `Ambiguous` and `NotAdmitted`."""
+        fields = head.fields
+        if fields.service is not None and fields.service[0] == head.target:
+            known: HttpDestination = fields.service[1]
+            return known
+        found = self._destination(head)
+        fields.service = head.target, found
+        return found
+
+    def _destination(self, head: RequestHead) -> HttpDestination:
         named = head.fields.host or _host_of(head)
         if not head.target.startswith(b"/"):
             target = read_target(head.target)
@@ -235,7 +245,10 @@ class HttpGate:
 
     def relay(self, head: RequestHead, session: HttpSession, fault: str) -> HttpRelay:
         """What reads a request."""
-        return HttpRelay(head, session.destination.understanding, fault)
+        destination = session.destination
+        relay = HttpRelay(head, destination.understanding, fault)
+        relay.reader.heads = destination.heads
+        return relay
 
     def failed(self, head: RequestHead | None, why: Exception) -> refusals.Said:
         """The answer to what came in no session."""

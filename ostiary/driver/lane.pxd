@@ -5,6 +5,7 @@ from ostiary.recording.recorder cimport Recorder
 
 
 cdef class Lane:
+    cdef public object _by
     cdef public object _coroutine
     cdef public dict _carry_out
     cdef public object _failed

@@ -48,17 +48,20 @@ class Lane:
     """One direction of the path, driven."""
 
     __slots__ = (
-        "_carry_out", "_coroutine", "_failed", "_name", "_send", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits",
+        "_by", "_carry_out", "_coroutine", "_failed", "_name", "_send", "busy", "gone", "is_over", "unheard", "unheard_bytes", "waits",
     )  # fmt: skip
 
     def __init__(
         self,
         coroutine: Coroutine[c.Command, Any, None],
-        carry_out: Mapping[type, Callable[[Any], Any]],
+        carry_out: Mapping[type, Callable[..., Any]],
         failed: Callable[[BaseException | None], None],
         name: str,
+        *,
+        by: object | None = None,
     ) -> None:
-        """`name`: of the tasks that it waits for, in diagnostics."""
+        """`name`: of the tasks that it waits for, in diagnostics. `by`: who carries out, where the functions of `carry_out` ask for it first."""
+        self._by = by
         self._coroutine = coroutine
         self._send = coroutine.send
         self._carry_out = carry_out
@@ -77,7 +80,7 @@ class Lane:
     def stop(self) -> None:
         """End it: it carries out nothing any more, and holds on to nobody. Whoever drives it holds it, and the collector would have to find that."""
         self.is_over = True
-        self._carry_out, self._failed = {}, _nobody
+        self._carry_out, self._failed, self._by = {}, _nobody, None
 
     def resume(self, reply: object) -> None:
         """Send `reply` in, and carry out commands until one has to wait."""
@@ -85,10 +88,11 @@ class Lane:
             return
         self.busy = True
         try:
-            send, carry_out = self._send, self._carry_out
+            send, carry_out, by = self._send, self._carry_out, self._by
             command = send(reply)
             while True:
-                answer = carry_out[type(command)](command)
+                does = carry_out[type(command)]
+                answer = does(command) if by is None else does(by, command)
                 if answer is PENDING:
                     return
                 command = send(answer)

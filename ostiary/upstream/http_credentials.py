@@ -36,6 +36,7 @@ class Shown:
     def __init__(self, credential: HttpCredential, resolve: Callable[[SecretRef], Secret]) -> None:
         self._credential = credential
         self._resolve = resolve
+        self._is_none = credential.kind is CredentialKind.NONE
         self._lines = b""
         self._told: dict[bytes, float] = {}
         """What the service was told, and until when that may be good there."""
@@ -49,7 +50,7 @@ class Shown:
 
     def ready(self) -> bytes | None:
         """The header lines, if they can be had at once; None: `fetch` them."""
-        if time.monotonic() < self._until or self._credential.kind is CredentialKind.NONE:
+        if self._is_none or time.monotonic() < self._until:
             return self._lines
         if self._credential.kind is CredentialKind.CLIENT_CREDENTIALS:
             return None
@@ -59,6 +60,8 @@ class Shown:
 
     def told(self) -> tuple[bytes, ...]:
         """What the service was told and may still take for good: no answer may hand it on."""
+        if self._is_none:
+            return ()
         now = time.monotonic()
         if self._notes is not None:
             return tuple(dict.fromkeys(self._notes.read(now)))

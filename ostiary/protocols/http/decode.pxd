@@ -2,7 +2,7 @@
 cimport cython
 
 from ostiary.kernel.fields cimport read as read_fields
-from ostiary.protocols.http.messages cimport Fields, RequestHead, ResponseHead
+from ostiary.protocols.http.messages cimport Fields, Heads, RequestHead, ResponseHead
 
 
 @cython.locals(found=tuple, headers=tuple, names=tuple)
@@ -11,8 +11,11 @@ cdef Fields _fields(bytes block)
 cdef Py_ssize_t _head(data, Py_ssize_t limit) except -2
 @cython.locals(end=Py_ssize_t, raw=bytes, block=bytes, fields=Fields, last=Fields)
 cpdef RequestHead read_request(data, Fields last=*)
-@cython.locals(codings=tuple, lengths=tuple)
+@cython.locals(end=Py_ssize_t, raw=bytes, block=bytes, fields=Fields, known=Heads)
+cpdef tuple read_response(data, Heads known=*)
 cdef _declared(Fields fields, int minor)
+@cython.locals(codings=tuple, lengths=tuple)
+cdef _says(Fields fields, int minor)
 cpdef request_framing(RequestHead head)
 cpdef response_framing(ResponseHead head, bytes method)
 

@@ -22,6 +22,7 @@ from ostiary.protocols.http.messages import (
     UNTIL_CLOSE,
     Fields,
     Framing,
+    Heads,
     RequestHead,
     ResponseHead,
 )
@@ -87,8 +88,11 @@ def read_request(data: bytes | bytearray, last: Fields | None = None) -> Request
     return RequestHead(line[1], line[2], line[3] == b"1", fields.headers, raw, fields)
 
 
-def read_response(data: bytes | bytearray) -> tuple[ResponseHead, int] | None:
-    """The head that `data` begins with, and its length; None: more is to come."""
+def read_response(data: bytes | bytearray, known: Heads | None = None) -> tuple[ResponseHead, int] | None:
+    """The head that `data` begins with, and its length; None: more is to come.
+
+    `known`: heads that were read before. Where the block of fields is the same to the byte as one of theirs, they are not read again.
+    """
     end = _head(data, MAX_HEAD)
     if end < 0:
         if data and data[0] != 0x48:
@@ -98,10 +102,25 @@ def read_response(data: bytes | bytearray) -> tuple[ResponseHead, int] | None:
     line = _STATUS_LINE.match(raw)
     if line is None:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "the status line")
-    return ResponseHead(int(line[2]), line[1] == b"1", _fields(raw[line.end() : -2])), end
+    block = raw[line.end() : -2]
+    fields = None if known is None else known.find(block)
+    if fields is None:
+        fields = _fields(block)
+        if known is not None:
+            known.keep(fields)
+    return ResponseHead(int(line[2]), line[1] == b"1", fields), end
 
 
 def _declared(fields: Fields, minor: int) -> Framing | None:
+    """As `_says`, looked up where it was asked before."""
+    if not minor:
+        return _says(fields, minor)
+    if fields.framing is None:
+        fields.framing = _says(fields, minor)
+    return fields.framing
+
+
+def _says(fields: Fields, minor: int) -> Framing | None:
     """What Content-Length and Transfer-Encoding say together: RFC 9112, 6.1 to 6.3. None: neither is there."""
     codings, lengths = fields.all(b"transfer-encoding"), fields.all(b"content-length")
     if codings:

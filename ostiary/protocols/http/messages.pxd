@@ -14,8 +14,20 @@ cdef class Fields:
     cdef public tuple passed
     cdef public bytes shown
     cdef public object token
+    cdef public tuple service
+    cdef public bint asks_no_socket
+    cdef public object framing
+    cdef public tuple end_to_end
+    cdef public tuple placed
     @cython.locals(found=tuple, at=Py_ssize_t, each=bytes)
     cpdef tuple all(self, bytes name)
+
+
+@cython.final
+cdef class Heads:
+    cdef dict _known
+    cpdef Fields find(self, bytes block)
+    cpdef keep(self, Fields fields)
 
 
 @cython.final

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
-from ostiary.model.connections import HttpConnection
+from ostiary.model.connections import HttpConnection, HttpUpstream
 from ostiary.model.nouns import Noun
 from ostiary.model.secrets import Secret
 
@@ -32,6 +32,10 @@ PASSING: Final = frozenset({
 
 
 NOTHING: Final[frozenset[bytes]] = frozenset()
+MAX_KEPT: Final = 8 * 1024
+"""Bytes of fields that are kept from one head to the next."""
+MAX_HEADS: Final = 64
+"""Heads of a service whose fields are kept."""
 
 
 class Fields:
@@ -41,7 +45,9 @@ class Fields:
     (`decode.read_request`), it is this object again, and what is kept here is not worked out anew.
     """
 
-    __slots__ = ("_names", "block", "headers", "host", "options", "passed", "shown", "token")
+    __slots__ = (
+        "_names", "asks_no_socket", "block", "end_to_end", "framing", "headers", "host", "options", "passed", "placed", "service", "shown", "token",
+    )  # fmt: skip
 
     def __init__(self, headers: tuple[Header, ...], block: bytes = b"", names: tuple[bytes, ...] | None = None) -> None:
         """`block`: the lines that they stood in; empty: they were not read. `names`: in lower case."""
@@ -59,6 +65,16 @@ class Fields:
         """Kept here by whoever records them: the block without secrets."""
         self.token: Secret | None = None
         """Kept here by whoever looks for it."""
+        self.service: tuple[bytes, Any] | None = None
+        """Kept here by whoever looks for the service that a request is for: its target, and the service."""
+        self.asks_no_socket = False
+        """Kept here by whoever looks for it: it asks for no WebSocket."""
+        self.framing: Framing | None = None
+        """Kept here by whoever reads them in HTTP/1.1: what they say of the body's length, if they say it."""
+        self.end_to_end: tuple[Header, ...] | None = None
+        """Of an answer: kept here by whoever passes them on."""
+        self.placed: tuple[str, HttpUpstream, tuple[Header, ...]] | None = None
+        """Of an answer: kept here by whoever says where things are: under which path of ours, at which service, and those fields."""
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of the field of that (lower-case) name, in order."""
@@ -71,6 +87,27 @@ class Fields:
     def names(self, start: bytes) -> bool:
         """Whether there is a field whose (lower-case) name begins so."""
         return any(name.startswith(start) for name in self._names)
+
+
+class Heads:
+    """The fields of the last heads that were read, by the bytes of their block. A service says mostly the same, too."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Fields] = {}
+
+    def find(self, block: bytes) -> Fields | None:
+        """Those of just this block, if they are known."""
+        return self._known.get(block)
+
+    def keep(self, fields: Fields) -> None:
+        """Know them from now on, and forget those that were read first."""
+        if len(fields.block) > MAX_KEPT:
+            return
+        if len(self._known) >= MAX_HEADS:
+            del self._known[next(iter(self._known))]
+        self._known[fields.block] = fields
 
 
 class RequestHead(Noun):

@@ -38,6 +38,8 @@ cdef class HttpRelay:
     cpdef results(self, bytes data)
     cpdef _turned(self, parts)
     cpdef _turn(self, part)
+    @cython.locals(fields=Fields, kept=tuple, found=ReplyHead)
+    cpdef ReplyHead _placed(self, ReplyHead part)
     cpdef masked(self, Masked masked)
     cpdef Outcome outcome(self, status=*, error=*)
     cpdef bytes ending(self)

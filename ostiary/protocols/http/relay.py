@@ -322,9 +322,23 @@ class HttpRelay:
     def _turn(self, part: Part) -> Part:
         if isinstance(part, ReplyHead):
             self.phase = turn(self.phase, HEAD)
-            return placed(part, self._judged.below, self.connection.upstream)
+            return self._placed(part)
         self.phase = turn(self.phase, END if isinstance(part, ReplyEnd) else BODY)
         return part
+
+    def _placed(self, part: ReplyHead) -> ReplyHead:
+        """The head, with things where the client finds them; kept with the fields, as it hangs on nothing that is new in each answer."""
+        below, upstream, fields = self._judged.below, self.connection.upstream, self.reader.fields
+        if not below:
+            return part
+        if fields is None or fields.end_to_end is not part.headers:
+            return placed(part, below, upstream)
+        kept = fields.placed
+        if kept is not None and kept[0] == below and kept[1] is upstream:
+            return part.with_headers(kept[2])
+        found = placed(part, below, upstream)
+        fields.placed = below, upstream, found.headers
+        return found
 
     @property
     def is_answered(self) -> bool:

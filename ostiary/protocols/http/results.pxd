@@ -2,8 +2,8 @@
 cimport cython
 
 from ostiary.model.results cimport ReplyHead
-from ostiary.protocols.http.decode cimport BodyReader
-from ostiary.protocols.http.messages cimport ResponseHead
+from ostiary.protocols.http.decode cimport BodyReader, read_response
+from ostiary.protocols.http.messages cimport Fields, Heads, ResponseHead
 
 
 @cython.final
@@ -12,6 +12,8 @@ cdef class ReplyReader:
     cdef bytes _held
     cdef int _interim
     cdef bytes _method
+    cdef public Heads heads
+    cdef readonly Fields fields
     cdef readonly bint is_done
     cdef readonly bint keeps
     cdef public object socket
@@ -23,5 +25,5 @@ cdef class ReplyReader:
 
 
 cpdef bint persists(ResponseHead head) except *
-@cython.locals(kept=list, header=tuple)
+@cython.locals(fields=Fields, kept=list, header=tuple)
 cpdef tuple end_to_end(ResponseHead head)

@@ -8,7 +8,7 @@ from typing import Final
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 from ostiary.protocols.http.decode import BodyReader, read_response, response_framing
-from ostiary.protocols.http.messages import HOP_BY_HOP, Framing, Header, ResponseHead
+from ostiary.protocols.http.messages import HOP_BY_HOP, Fields, Framing, Header, Heads, ResponseHead
 from ostiary.protocols.http.upgrade import Socket
 
 Part = ReplyHead | bytes | SocketMessage | ReplyEnd
@@ -19,12 +19,16 @@ MAX_INTERIM: Final = 16
 class ReplyReader:
     """Reads one answer, from the first byte behind the request that it belongs to."""
 
-    __slots__ = ("_body", "_held", "_interim", "_method", "is_done", "keeps", "socket", "status")
+    __slots__ = ("_body", "_held", "_interim", "_method", "fields", "heads", "is_done", "keeps", "socket", "status")
 
     def __init__(self, method: bytes) -> None:
         self._method = method
         self.socket: Socket | None = None
         """What was asked for, if a WebSocket was."""
+        self.heads: Heads | None = None
+        """Heads that this service has sent before, if they are kept."""
+        self.fields: Fields | None = None
+        """Of the answer's head."""
         self._held = b""
         self._body: BodyReader | None = None
         self._interim = 0
@@ -42,7 +46,7 @@ class ReplyReader:
         while body is None:
             data = self._held + data if self._held else data
             self._held = b""
-            found = read_response(data)
+            found = read_response(data, self.heads)
             if found is None:
                 self._held = data
                 return parts
@@ -86,6 +90,7 @@ class ReplyReader:
         if self.socket is not None:
             self.socket.is_refused = True
         self.status = head.status
+        self.fields = head.fields
         self.keeps = persists(head) and not framing.until_close
         return ReplyHead(
             head.status,
@@ -130,13 +135,17 @@ def persists(head: ResponseHead) -> bool:
 
 def end_to_end(head: ResponseHead) -> tuple[Header, ...]:
     """The header fields that are not of one hop, nor of framing."""
-    named = head.fields.options
+    fields = head.fields
+    if fields.end_to_end is not None:
+        return fields.end_to_end
+    named = fields.options
     kept: list[Header] = []
-    for header in head.headers:
+    for header in fields.headers:
         name = header[0].lower()
         if name not in _OURS and name not in named:
             kept.append(header)
-    return tuple(kept)
+    fields.end_to_end = tuple(kept)
+    return fields.end_to_end
 
 
 _OURS: Final = HOP_BY_HOP | {b"content-length", b"alt-svc"}

@@ -32,8 +32,11 @@ FAILED: Final = 1011
 def socket_of(head: RequestHead, framing: Framing, most: int) -> Socket | None:
     """The WebSocket that a request asks for; None: it asks for none. Raises `Ambiguous` where it asks in another way than one."""
     fields = head.fields
+    if fields.asks_no_socket:
+        return None
     upgrades = [name.strip().lower() for value in fields.all(b"upgrade") for name in value.split(b",")]
     if b"websocket" not in upgrades and not fields.names(b"sec-websocket-"):
+        fields.asks_no_socket = True
         return None
     options = [name.strip().lower() for value in values(head.headers, b"connection") for name in value.split(b",")]
     key = sole(head.headers, b"sec-websocket-key")

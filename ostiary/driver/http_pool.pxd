@@ -1,0 +1,25 @@
+# Types of http_pool.py for the compiled line.
+cimport cython
+
+
+@cython.final
+cdef class TargetLink:
+    cdef public object transport
+    cdef public object taker
+    cdef public bint is_used
+    cdef public double idle_since
+    cdef object _readable
+
+
+@cython.final
+cdef class Pool:
+    cdef public long most
+    cdef public long opened
+    cdef list _idle
+    cdef object _waiting
+    cdef object _loop
+    cdef double _now(self) except? -1
+    @cython.locals(now=double, link=TargetLink)
+    cpdef TargetLink take(self)
+    cpdef drop(self, TargetLink link)
+    cpdef wake(self)
