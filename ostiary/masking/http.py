@@ -100,6 +100,11 @@ _SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n
 """Where one of these four may begin."""
 
 
+MAX_CLEAN: Final = 128
+CLEAN: Final = 1024
+_CLEAN: Final[set[tuple[bytes, int | Wanted]]] = set()
+"""Values of header fields, up to so many bytes and so many of them, in which the built-in detectors of those bits found nothing: services say the same again and again."""
+
 _REPLACED: Final = frozenset({b"accept-ranges", b"cache-control", b"expires", b"pragma", b"age"})
 """Where masking is on, an answer is one person's, and comes whole."""
 
@@ -224,7 +229,10 @@ class ReplyMasker:
                 told = changed and lower in _DIGESTS and (self.has_body or not self._kept(lower))
                 if told or (masking and lower in _REPLACED) or (unpacked and lower == b"content-encoding"):
                     continue
-            lines += (name, b": ", self._value(lower, value), b"\r\n")
+            lines.append(name)
+            lines.append(b": ")
+            lines.append(self._value(lower, value))
+            lines.append(b"\r\n")
         if masking:
             lines.append(b"Cache-Control: private, no-store\r\nVary: Authorization\r\n")
         return Masked(b"".join(lines), HTTP_HEAD, 0, self._counts.taken())
@@ -240,10 +248,17 @@ class ReplyMasker:
             return value
         if name in _LEADING:
             value = _PASSWORD.sub(rb"\1***", value)
-        if not self._bits:
+        bits = self._bits
+        if not bits or (value, bits) in _CLEAN:
             return value
-        starred, _ = scanned(value, self._bits, self._counts)
-        return b"***" if hides(value, self._bits, starred) else starred
+        starred, found = scanned(value, bits, self._counts)
+        if hides(value, bits, starred):
+            return b"***"
+        if not found and isinstance(bits, int) and len(value) <= MAX_CLEAN:
+            if len(_CLEAN) >= CLEAN:
+                _CLEAN.clear()
+            _CLEAN.add((value, bits))
+        return starred
 
     def _choose(self, head: ReplyHead) -> _Body:
         """What to do with the body. Raises `Unmaskable` where nothing can be done."""
