@@ -41,6 +41,8 @@ PAUSE_SECONDS: Final = 0.03
 """How long the end of what came may be held back without anything following."""
 MAX_AT_ONCE: Final = 256 * 1024
 """Bytes of a channel that go through the line together: what one read of a socket holds."""
+MIN_PACKET: Final = 256
+"""Bytes in one packet that a side must at least take: with less, a megabyte of output were a flood of packets. Everybody takes 4 KB or more."""
 STDERR: Final = asyncssh.EXTENDED_DATA_STDERR
 
 _log = structlog.get_logger("ostiary")
@@ -218,11 +220,17 @@ class ChannelDriver:
         if not self._finished and self._replies.waits:
             self._replies.hear(b"")
 
+    def _prepare(self, channel: Any) -> None:
+        """A channel is there."""
+        unlogged(channel)
+        channel.set_write_buffer_limits(2 * MAX_AT_ONCE, MAX_AT_ONCE)
+        if is_small(channel):
+            self._loop.call_soon(channel.abort)
+
     def met_client(self, channel: Any) -> None:
         """The client's channel is open: what a target has said already can be told."""
         self.client = channel
-        unlogged(channel)
-        channel.set_write_buffer_limits(2 * MAX_AT_ONCE, MAX_AT_ONCE)
+        self._prepare(channel)
         early, self._early = self._early, None
         if self._came_in:
             self.hold("client", "the target waits", on=True)
@@ -235,8 +243,7 @@ class ChannelDriver:
     def met_target(self, channel: Any) -> None:
         """The target's channel is open."""
         self.target = channel
-        unlogged(channel)
-        channel.set_write_buffer_limits(2 * MAX_AT_ONCE, MAX_AT_ONCE)
+        self._prepare(channel)
         if isinstance(self._relay, ChannelRelay):
             self._session.met(channel)
         if self._finished:  # the client went while it was opened
@@ -520,6 +527,12 @@ class ChannelDriver:
         if self.client is not None and self.target is None and self._status is None and self._signal is None:
             self.client.close()
         self._session.left(self)
+
+
+def is_small(channel: Any) -> bool:
+    """Whether the other side takes so little in one packet that it is a flood to write anything."""
+    size = channel._send_pktsize  # noqa: SLF001 - asyncssh does not tell
+    return isinstance(size, int) and size < MIN_PACKET
 
 
 def is_of_channel(failure: BaseException) -> bool:

@@ -20,9 +20,11 @@ import structlog
 from ostiary.driver.admission import ending
 from ostiary.driver.devices import Shown
 from ostiary.driver.spawn import spawn
+from ostiary.driver.ssh_channel import MIN_PACKET, is_small
 from ostiary.driver.ssh_lingering import lingering
 from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
 from ostiary.driver.ssh_sides import ClientSide
+from ostiary.driver.ssh_variables import few_variables
 from ostiary.identity.ssh import is_ours, read_login
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
@@ -286,13 +288,16 @@ class Door(asyncssh.SSHServer):
         except asyncio.CancelledError:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "the session did not begin") from None
 
-    async def _channel(self) -> ClientSide:
+    async def _channel(self, channel: asyncssh.SSHServerChannel[bytes]) -> ClientSide:
+        if is_small(channel):
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, f"ostiary: packets of less than {MIN_PACKET} bytes are not written")
         return (await self._ready()).channel()
 
     def session_requested(self) -> Any:
         """RFC 4254, 6.1: the session is there before its first channel."""
         assert self._connection is not None  # noqa: S101 - it is this connection that asks
-        return lingering(self._connection.create_server_channel(encoding=None, window=CLIENT_WINDOW, max_pktsize=MAX_PACKET)), self._channel()
+        channel = self._connection.create_server_channel(encoding=None, window=CLIENT_WINDOW, max_pktsize=MAX_PACKET)
+        return few_variables(lingering(channel)), self._channel(channel)
 
     async def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
         """RFC 4254, 7.2: a local or dynamic forward."""

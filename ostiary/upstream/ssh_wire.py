@@ -21,16 +21,21 @@ PIECE: Final = 64 * 1024
 MAX_PACKET: Final = 128 * 1024
 """Bytes of a channel in one packet, of those that come: four times what everybody takes, half of what OpenSSH's packets hold at most (PACKET_MAX_SIZE)."""
 MAX_UNWRITTEN: Final = 256 * 1024
-"""Bytes that are written at once: packets are handed to the socket together."""
+"""Bytes that are written at once: packets are handed to the socket together. With more that a peer has not taken, nobody who sends it something is read."""
+MAX_OWED: Final = 4 * 1024 * 1024
+"""Bytes that a peer has not taken, with which it is not read itself: what it asks is answered, and the answers are kept for it. It has to be more than what stops the
+other side, for who writes much may read nothing meanwhile."""
 
 
 class Turn:
     """What came in one read of a socket, or what could be read once the other side took something: it is taken in as a whole, then it is carried on."""
 
-    __slots__ = ("_later", "is_on")
+    __slots__ = ("_later", "is_on", "wires")
 
     def __init__(self) -> None:
         self.is_on = False
+        self.wires: list[Wire] = []
+        """The sockets of the session: the client's, and the target's once it is dialled."""
         self._later: list[Callable[[], None]] = []
 
     def later(self, carry_on: Callable[[], None]) -> None:
@@ -65,6 +70,10 @@ class Wire(asyncio.Protocol):
         self._turn = turn
         self._inner: Any = None
         self._incoming: Incoming | None = None
+        self._transport: Any = None
+        self._why: set[Any] = set()
+        """Why it is not read."""
+        turn.wires.append(self)
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         """Put the connection that asyncssh makes over the socket."""
@@ -77,11 +86,41 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        cast(asyncio.Transport, transport).set_write_buffer_limits(MAX_UNWRITTEN)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(MAX_UNWRITTEN)
+        if self._why:
+            self._transport.pause_reading()
         self._inner.connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """The peer does not take what is sent, whatever window it gave: the other side is read no more."""
+        for each in self._turn.wires:
+            if each is not self:
+                each.wait(self, on=True)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        for each in self._turn.wires:
+            each.wait(self, on=False)
+
+    def wait(self, why: Wire, *, on: bool) -> None:
+        """Read the socket no more, or again."""
+        waited = bool(self._why)
+        (self._why.add if on else self._why.discard)(why)
+        if self._transport is None or self._transport.is_closing() or waited == bool(self._why):
+            return
+        if on:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        self._take(data)
+        if self._transport.get_write_buffer_size() > MAX_OWED:
+            self.wait(self, on=True)
+
+    def _take(self, data: bytes) -> None:
         if len(data) <= SMALL:  # a keystroke, as a rule
             if self._incoming is None or not self._incoming.take(data):
                 self._inner.data_received(data)
@@ -103,6 +142,8 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        self.resume_writing()  # nobody waits for who has gone
+        self._turn.wires.remove(self)
         self._inner.connection_lost(exc)
 
 

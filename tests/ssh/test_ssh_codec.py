@@ -19,6 +19,8 @@ from ostiary.model.errors import PeerMisbehaved
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import sftp
 from ostiary.protocols.ssh.forwards import endpoint
+from ostiary.protocols.ssh.operations import Ground
+from ostiary.protocols.ssh.relay import ChannelRelay, ChannelSettings
 from ostiary.protocols.ssh.results import Stretch, held_from
 from ostiary.protocols.ssh.sftp import Asking, Kind
 
@@ -224,3 +226,32 @@ def test_a_protected_stream_is_withheld_whole() -> None:
 )  # fmt: skip
 def test_where_a_forward_leads_has_one_spelling(host: str, port: int, expected: str | None) -> None:
     assert endpoint(host, port) == expected
+
+
+def ended(name: str, body: bytes) -> bytes:
+    """What a client hears of how a command ended."""
+    relay = ChannelRelay(ChannelSettings(ground=Ground(connection="web", home="/home/ana", protected=()), accept_env=(), detects=True, keeps_files=False, links=True))
+    return b"".join(batch.frames for batch, _ in relay.results(m.encode(m.Request(name, body))))
+
+
+def test_the_text_beside_a_signal_and_what_stands_behind_a_status_reach_nobody() -> None:
+    signal = m.string(b"TERM") + b"\1" + m.string(b"card 4111 1111 1111 1111") + m.string(b"\x1b]52;c;eA==\7")
+    assert ended("exit-signal", signal) == m.encode(m.Request("exit-signal", m.string(b"TERM") + b"\1" + m.string(b"") * 2))
+    assert ended("exit-status", m.u32(3)) == m.encode(m.Request("exit-status", m.u32(3)))
+    for name, body in (("exit-signal", m.string(b"\x1b[2J") + signal[8:]), ("exit-status", m.u32(3) + b"4111 1111 1111 1111"), ("exit-signal", b"")):
+        with pytest.raises(PeerMisbehaved):
+            ended(name, body)
+
+
+def test_what_a_server_adds_of_its_own_to_attributes_and_versions_is_not_passed_on() -> None:
+    own = m.u32(2) + m.string(b"user.card") + m.string(b"4111 1111 1111 1111") + m.string(b"user.ssn") + m.string(b"078-05-1120")
+    plain = bytes(8) + m.u32(0o600)
+    assert sftp.read_attributes(m.u32(0x80000005) + plain + own) == m.u32(5) + plain
+    assert sftp.read_attributes(m.u32(5) + plain) == m.u32(5) + plain
+    named = m.u32(1) + m.string(b"a") + m.string(b"-rw a") + m.u32(0x80000005) + plain + own
+    assert sftp.read_names(named) == [(b"a", b"-rw a", m.u32(5) + plain)]
+    for wrong in (m.u32(5) + plain + b"4111 1111 1111 1111", m.u32(0x10), b""):
+        with pytest.raises(PeerMisbehaved):
+            sftp.read_attributes(wrong)
+    offered = m.string(b"fsync@openssh.com") + m.string(b"1") + m.string(b"limits@openssh.com") + m.string(b"4111 1111 1111 1111")
+    assert sftp.read_version(offered) == [(b"fsync@openssh.com", b"1"), (b"limits@openssh.com", b"")]

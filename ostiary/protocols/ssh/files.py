@@ -42,6 +42,8 @@ from ostiary.protocols.ssh.swapped import EMPTY, Watch, is_watched
 
 DEFAULT_READ: Final = 64 * 1024
 """Bytes that a server reads at once where it does not say (`limits@openssh.com`): OpenSSH before 8.5."""
+STATVFS: Final = 11 * 8
+"""OpenSSH, PROTOCOL 4.4: what an answer to statvfs and fstatvfs holds, and nothing else of the extensions but limits is answered by more than a status."""
 MAX_OUTSTANDING: Final = 4096
 MAX_HANDLES: Final = 1024
 
@@ -478,7 +480,7 @@ class Files:
                 yield from _names(answer, client)
             case Kind.ATTRS if waiting.asking.kind in {Kind.STAT, Kind.LSTAT, Kind.FSTAT}:
                 self._end(waiting, "ok")
-                yield _control(sftp.packet(Kind.ATTRS, client, answer.body))
+                yield _control(sftp.packet(Kind.ATTRS, client, sftp.read_attributes(answer.body)))
             case Kind.EXTENDED_REPLY if waiting.asking.kind is Kind.EXTENDED:
                 self._end(waiting, "ok")
                 yield _control(sftp.packet(Kind.EXTENDED_REPLY, client, self._limited(answer.body, waiting.asking)))
@@ -557,6 +559,8 @@ class Files:
     def _limited(self, body: bytes, asking: Asking) -> bytes:
         """OpenSSH, PROTOCOL 4.8: leave room for what is read beside."""
         if asking.extension != sftp.LIMITS:
+            if len(body) != STATVFS:
+                raise PeerMisbehaved(Misdeed.BAD_LENGTH, asking.extension)
             return body
         reader = Reader(body)
         packet, read, write, handles = reader.u64(), reader.u64(), reader.u64(), reader.u64()

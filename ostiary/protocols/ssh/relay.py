@@ -47,6 +47,8 @@ CUT: Final = "cut@ostiary"
 """In a recording: the beginning of a line that was typed, and longer than is kept."""
 _TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,63}")
 _SIGNAL: Final = re.compile(r"[A-Z0-9]{1,16}")
+_SIGNALLED: Final = re.compile(r"[A-Za-z0-9]{1,16}(@[a-z0-9.-]{1,32})?")
+"""RFC 4254, 6.10: a name without SIG, or one of somebody's own."""
 _VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{0,1024}")
 
 
@@ -349,8 +351,7 @@ class ChannelRelay(Alone):
                 case m.Request(name, body):
                     if name not in FROM_TARGET:
                         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, name)
-                    self._ended(name, body)
-                    yield Batch(m.encode(message), Content.CONTROL, None, 0, False), self._under
+                    yield Batch(m.encode(m.Request(name, self._ended(name, body))), Content.CONTROL, None, 0, False), self._under
                 case _:
                     for stream in self._streams.values():
                         if (batch := stream.end()) is not None:
@@ -400,13 +401,19 @@ class ChannelRelay(Alone):
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _ended(self, name: str, body: bytes) -> None:
+    def _ended(self, name: str, body: bytes) -> bytes:
+        """How it ended, as the client hears it: the text that may stand beside a signal is anything, and is left out. Raises `PeerMisbehaved`."""
         reader = m.Reader(body)
         if name == "exit-status":
             code = reader.u32()
+            reader.end()
             self._ending = ("ok" if code == 0 else "error", f"exit {code}")
-        else:
-            self._ending = ("error", f"signal {reader.text()[:16]}")
+            return body
+        signal, dumped = reader.text(), reader.byte()
+        if not _SIGNALLED.fullmatch(signal):
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "exit-signal")
+        self._ending = ("error", f"signal {signal[:16]}")
+        return m.string(signal.encode()) + bytes([bool(dumped)]) + m.string(b"") + m.string(b"")
 
     def _close(self) -> None:
         if self.is_over:

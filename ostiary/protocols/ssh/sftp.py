@@ -7,6 +7,7 @@ has three outcomes: a packet, "more, please" (`cut` leaves the rest), or `PeerMi
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -71,6 +72,9 @@ PATH_EXTENSIONS: Final = {
 }
 """Extended requests that name paths, and how many."""
 HANDLE_EXTENSIONS: Final = frozenset({"fstatvfs@openssh.com", "fsync@openssh.com"})
+_EXTENDED: Final = 0x80000000
+"""Draft, 5: SSH_FILEXFER_ATTR_EXTENDED."""
+_VERSION: Final = re.compile(rb"[0-9]{1,8}")
 LIMITS: Final = "limits@openssh.com"
 EXTENSIONS: Final = frozenset({*PATH_EXTENSIONS, *HANDLE_EXTENSIONS, LIMITS})
 """What of the target's extensions is offered on. `copy-data` is not: it would move content that nobody looked at."""
@@ -219,6 +223,22 @@ def _attributes(reader: Reader) -> bytes:
     return reader.take(end - start)
 
 
+def read_attributes(body: bytes) -> bytes:
+    """The attributes of an ATTRS, without what a server adds of its own: that is anything, and nobody looks into it. Raises `PeerMisbehaved`."""
+    reader = Reader(body)
+    found = _plain(reader)
+    reader.end()
+    return found
+
+
+def _plain(reader: Reader) -> bytes:
+    attributes = _attributes(reader)
+    flags = int.from_bytes(attributes[:4], "big")
+    if not flags & _EXTENDED:
+        return attributes
+    return u32(flags & ~_EXTENDED) + attributes[4 : 4 + 8 * bool(flags & 1) + 8 * bool(flags & 2) + 4 * bool(flags & 4) + 8 * bool(flags & 8)]
+
+
 def details(asking: Asking) -> tuple[str, ...]:
     """What a request asks for beside its paths, in words: how a file is opened, and the attributes that it sets."""
     found: list[str] = []
@@ -293,16 +313,17 @@ def read_names(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
     """(file name, long name, attributes) of a NAME. Raises `PeerMisbehaved`."""
     reader = Reader(body)
     found = [
-        (reader.string(), reader.string(), _attributes(reader)) for _ in range(min(reader.u32(), MAX_PACKET // 12))
+        (reader.string(), reader.string(), _plain(reader)) for _ in range(min(reader.u32(), MAX_PACKET // 12))
     ]
     reader.end()
     return found
 
 
 def read_version(body: bytes) -> list[tuple[bytes, bytes]]:
-    """Extensions of a VERSION, by name."""
+    """Extensions of a VERSION, by name; of a value that is no number of a version, nothing is said on."""
     reader = Reader(body)
     found = []
     while not reader.is_done:
-        found.append((reader.string(), reader.string()))
+        name, value = reader.string(), reader.string()
+        found.append((name, value if _VERSION.fullmatch(value) else b""))
     return found
