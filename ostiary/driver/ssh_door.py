@@ -24,7 +24,7 @@ from ostiary.driver.ssh_channel import MIN_PACKET, is_small
 from ostiary.driver.ssh_lingering import lingering
 from ostiary.driver.ssh_session import PROHIBITED, House, SshDestination, SshSession
 from ostiary.driver.ssh_sides import ClientSide
-from ostiary.driver.ssh_variables import few_variables
+from ostiary.driver.ssh_variables import any_command, few_variables
 from ostiary.identity.ssh import is_ours, read_login
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
@@ -297,7 +297,7 @@ class Door(asyncssh.SSHServer):
         """RFC 4254, 6.1: the session is there before its first channel."""
         assert self._connection is not None  # noqa: S101 - it is this connection that asks
         channel = self._connection.create_server_channel(encoding=None, window=CLIENT_WINDOW, max_pktsize=MAX_PACKET)
-        return few_variables(lingering(channel)), self._channel(channel)
+        return any_command(few_variables(lingering(channel))), self._channel(channel)
 
     async def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
         """RFC 4254, 7.2: a local or dynamic forward."""

@@ -1,6 +1,7 @@
-"""The environment that a client sends in front of a command: as much of it as sshd takes, and no more is kept.
+"""What a client sends on a channel before it is judged: as much of the environment as sshd takes, and a command in any bytes.
 
-asyncssh keeps every variable until something is asked for, and has no callback for them; so its reading of the request is replaced.
+asyncssh keeps every variable until something is asked for, has no callback for them, and refuses a command that is not UTF-8 unheard, so that nobody could put it on record; so
+its reading of these requests is replaced.
 """
 
 from __future__ import annotations
@@ -28,4 +29,17 @@ def few_variables(channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SSHServ
         return number <= MAX_VARIABLES and size <= MAX_BYTES and bool(take(packet))
 
     inner._process_env_request = came  # noqa: SLF001 - see above
+    return channel
+
+
+def any_command(channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SSHServerChannel[bytes]:
+    """Have a channel hand on a command that is not UTF-8: whoever judges it refuses it, on record."""
+    inner: Any = channel
+
+    def came(packet: Any) -> bool:
+        command = packet.get_string()
+        packet.check_end()
+        return bool(inner._start_session(command=command.decode("utf-8", "surrogateescape")))  # noqa: SLF001 - see above
+
+    inner._process_exec_request = came  # noqa: SLF001 - see above
     return channel

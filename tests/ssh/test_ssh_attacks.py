@@ -289,3 +289,12 @@ def test_ssh_064_065_what_must_be_allowed_is(lab: Lab, text: str, out: bytes) ->
     done = run(lab, text.replace("@SRV@", str(lab.srv)))
     assert done.exit_status == 0
     assert out in (done.stdout or b"")  # type: ignore[operator]
+
+
+def test_a_command_that_is_not_utf8_is_refused_on_record(lab: Lab) -> None:
+    before = len(lab.entries("deny"))
+    done = lab.ssh("cat /srv/caf\udce9")
+    assert done.returncode == 126
+    assert b"not UTF-8" in done.stderr
+    (denied,) = lab.entries("deny")[before:]
+    assert denied["op"]["name"] == "exec"

@@ -236,3 +236,52 @@ def test_a_mandate_that_bounds_effects_is_counted_over_ssh(lab: Lab) -> None:
     assert lab.ssh(note, **bounded("rows", rows=9)).returncode != 0
     assert lab.ssh(note, **bounded("bytes", bytes=4)).stdout == b""
     assert lab.ssh(note, **bounded("bytes", bytes=4)).returncode != 0
+
+
+def test_a_mandate_is_counted_over_files_and_forwards_too(lab: Lab) -> None:
+    (lab.home / "first").write_bytes(b"x" * 4000)
+    (lab.home / "second").write_bytes(b"y" * 4000)
+
+    def bounded(name: str, **effects: int) -> dict[str, Any]:
+        return {"authorization_details": [{"type": "ostiary", "id": name, "effects": effects}], "groups": ["operators"]}
+
+    async def files() -> None:
+        async with await connected(lab, **bounded("file calls", calls=3)) as connection, connection.start_sftp_client() as client:
+            opened = 1  # the conversation itself
+            with pytest.raises(asyncssh.SFTPError, match="allows 3 calls in all"):
+                for _ in range(5):
+                    await client.stat(f"{lab.home}/first")
+                    opened += 1
+            assert opened == 3
+        async with await connected(lab, **bounded("file bytes", bytes=6000)) as connection, connection.start_sftp_client() as client:
+            async with client.open(f"{lab.home}/first", "rb") as file:
+                assert len(await file.read()) == 4000
+            with pytest.raises((asyncssh.Error, OSError)):
+                async with client.open(f"{lab.home}/second", "rb") as file:
+                    await file.read()
+
+    async def forwards() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", lab.echo_port)
+        async with server:
+            async with await connected(lab, **bounded("forward calls", calls=1)) as connection:
+                assert await echoed(connection, b"hello") == b"HELLO"
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await echoed(connection, b"again")
+            async with await connected(lab, **bounded("forward bytes", bytes=100)) as connection:
+                assert await echoed(connection, b"hello") == b"HELLO"
+                with pytest.raises((asyncssh.Error, OSError, AssertionError)):
+                    assert await echoed(connection, b"again" * 20) == b"AGAIN" * 20
+
+    async def echoed(connection: asyncssh.SSHClientConnection, sent: bytes) -> bytes:
+        reader, writer = await connection.open_connection("127.0.0.1", lab.echo_port)
+        writer.write(sent)
+        writer.write_eof()
+        return bytes(await asyncio.wait_for(reader.read(), PATIENCE))
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    asyncio.run(files())
+    asyncio.run(forwards())
+    assert lab.last("session.end")["result"]["status"] == "BUDGET_SPENT"

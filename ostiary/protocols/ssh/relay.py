@@ -18,7 +18,7 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import Misdeed, PeerMisbehaved
-from ostiary.model.operations import Operation
+from ostiary.model.operations import Operation, Unjudgeable
 from ostiary.model.printable import printable
 from ostiary.model.proofs import Batch, Content, Denied, Intended, Masked, Outcome
 from ostiary.protocols.relay import Ask, Streamed
@@ -160,8 +160,12 @@ class ChannelRelay(Alone):
                 self._prelude.append(wire)
                 self._sizes.append(wire)
             case "exec":
-                text = reader.string().decode("utf-8", "surrogateescape")
+                said = reader.string()
                 reader.end()
+                try:
+                    text = said.decode()
+                except UnicodeDecodeError:
+                    return operations.refused("exec", said, Unjudgeable.BAD_TEXT, "a command that is not UTF-8 cannot be judged", self._whole(wire))
                 return operations.command(text, self._settings.ground, self._whole(wire), tuple(self._variables))
             case "subsystem":
                 name = reader.text()
