@@ -98,7 +98,7 @@ def extensions() -> list[Extension]:
     except ImportError:
         print("warning: no Cython; the kernel will run as plain Python, slower", file=sys.stderr)  # noqa: T201
         return []
-    flags = os.environ.get("OSTIARY_CFLAGS", "-O3").split()
+    flags = os.environ.get("OSTIARY_CFLAGS", "-O3 -g0").split()
     try:
         return [
             extension

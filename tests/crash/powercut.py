@@ -2,7 +2,7 @@
 
 A run is recorded as a list of the changes it made to the state folder, in order. For a cut behind any of them, the folder is made
 anew from what must be there (file contents up to their last sync, names up to their folder's last sync) and a random choice of what
-may be: writes that were not synced, whole, in part or not at all, and names in the order they were made. The tail, in memory, is gone.
+may be: sectors with what writes that were not synced made of them, or not, and names in the order they were made. The tail, in memory, is gone.
 """
 
 from __future__ import annotations
@@ -19,20 +19,29 @@ from typing import Any
 from tests.crash.workload import House, Plan, work
 
 
+SECTOR = 512
+"""Bytes that a disk writes whole or not at all."""
+
+
 @dataclass
 class Inode:
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[str, int, bytes]] = field(default_factory=list)
 
     def after(self, dice: random.Random) -> bytes:
+        """Each sector as it was behind some of the writes, whichever, and the length behind some: a disk knows sectors, not writes."""
+        stages = [bytes(self.durable)]
         content = bytearray(self.durable)
         for what, at, data in self.pending:
+            _apply(content, what, at, data)
+            stages.append(bytes(content))
+        made = bytearray(len(dice.choice(stages)))
+        for start in range(0, len(made), SECTOR):
             luck = dice.random()
-            if luck < 0.4:
-                continue
-            part = data if luck < 0.8 else data[: dice.randrange(len(data) + 1)]
-            _apply(content, what, at, part)
-        return bytes(content)
+            stage = stages[0] if luck < 0.4 else stages[-1] if luck < 0.8 else dice.choice(stages)
+            part = stage[start : start + SECTOR][: len(made) - start]
+            made[start : start + len(part)] = part
+        return bytes(made)
 
     def sync(self) -> None:
         for what, at, data in self.pending:
