@@ -23,6 +23,8 @@ from ostiary.vault.keys import KeyEncryptionKey
 _KINDS: Final = {kind.value: kind for kind in PayloadKind}
 _HOLE: Final = bytes(16)
 """What a lost write leaves at least, and no ciphertext has in it (its chance is 2^-128 at each place)."""
+_SECTOR: Final = 512
+"""Bytes that a disk writes whole or not at all."""
 
 
 class StreamHeader(msgspec.Struct, frozen=True):
@@ -160,7 +162,13 @@ def _records(file: BinaryIO, aead: AESGCM, session: bytes, expected: StreamHead 
             yield Gap(chunk, "the file ends in the middle of a chunk")
             break
         goes_on = bool(word & form.GOES_ON)
-        plain += _unsealed(aead, session, chunk, word, sealed)
+        try:
+            plain += _unsealed(aead, session, chunk, word, sealed)
+        except form.PayloadTampered:
+            if not _is_cut(file, sealed):
+                raise
+            yield Gap(chunk, "zeros stand where the end of a chunk was")
+            break
         digest.update(sealed)
         words += form.WORD.pack(word)
         chunk += 1
@@ -217,6 +225,13 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
             return
         yield word, sealed
         chunk += 1
+
+
+def _is_cut(file: BinaryIO, sealed: bytes) -> bool:
+    """Whether the chunk that was just read lacks its last bytes because they stood in a sector that never came to the disk: too few to be a hole."""
+    lost = file.tell() % _SECTOR
+    behind = file.read(len(_HOLE))
+    return 0 < lost < len(_HOLE) and not (sealed[-lost:] + behind).strip(b"\0")
 
 
 def _open(path: str | Path) -> BinaryIO:

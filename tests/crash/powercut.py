@@ -18,7 +18,6 @@ from typing import Any
 
 from tests.crash.workload import House, Plan, work
 
-
 SECTOR = 512
 """Bytes that a disk writes whole or not at all."""
 

@@ -163,6 +163,29 @@ def test_a_changed_byte_anywhere_is_refused(stream: PayloadStream) -> None:
         assert isinstance(got[-1], Gap), at  # a length that now reaches beyond the end
 
 
+@pytest.mark.parametrize("lost", [1, 3, 15, 16, 40])
+def test_a_last_sector_that_never_came_to_the_disk_is_a_gap_and_no_forgery(stream: PayloadStream, lost: int) -> None:
+    stream.write([(SQL, OP, 1, b"select 1")])
+    first = stream.path.stat().st_size
+    empty = stream.path.with_name("empty.osp")
+    other = PayloadStream.create(empty, SESSION, KEK)
+    other.write([(SQL, OP, 1, b"")])
+    other.close()
+    around = empty.stat().st_size - form.HEADER.size
+    stream.write([(SQL, OP, 2, bytes(1024 + lost - first - around))])
+    stream.close()
+    whole = stream.path.read_bytes()
+    assert len(whole) == 1024 + lost
+    for behind in (b"", bytes(200)):
+        stream.path.write_bytes(whole[:1024] + bytes(lost) + behind)
+        *before, last = read_stream(stream.path, KEK)
+        assert [each.data for each in before if isinstance(each, Record)] == [b"select 1"]
+        assert isinstance(last, Gap)
+    stream.path.write_bytes(whole[:1023] + bytes([whole[1023] ^ 0x41]) + whole[1024:])
+    with pytest.raises(form.PayloadTampered):
+        list(read_stream(stream.path, KEK))
+
+
 def test_chunks_swapped_repeated_or_dropped_are_refused(stream: PayloadStream) -> None:
     for n in range(3):
         stream.write([(SQL, OP, n, b"select %d" % n)])
