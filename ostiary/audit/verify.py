@@ -636,16 +636,16 @@ def _sealed_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """(length word, ciphertext and tag); empty bytes at last where the file ends in the middle, or a power cut left a hole."""
     while word := file.read(4):
         length = int.from_bytes(word, "little") & 0x7FFFFFFF
-        if len(word) < 4 or (length <= 16 and not file.read(len(HOLE)).strip(b"\0")):
-            yield word, b""
-            return
-        if not 16 < length <= MAX_SEALED:
+        sector = 512 - (file.tell() - len(word)) % 512  # what is left of it: it came to the disk with the chunk, or is as it was before
+        if 16 < length <= MAX_SEALED:
+            sealed = file.read(length)
+            if len(sealed) == length and HOLE not in sealed:
+                yield word, sealed
+                continue
+        elif len(word) == 4 and (word + file.read(len(HOLE)))[:sector].strip(b"\0"):
             raise Fault(f"a chunk in it cannot be {length} bytes long")
-        sealed = file.read(length)
-        if len(sealed) < length or HOLE in sealed:
-            yield word, b""
-            return
-        yield word, sealed
+        yield word, b""
+        return
 
 
 # --- the write-ahead log ---------------------------------------------------------------------------------------------

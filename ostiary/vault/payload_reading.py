@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -165,9 +166,9 @@ def _records(file: BinaryIO, aead: AESGCM, session: bytes, expected: StreamHead 
         try:
             plain += _unsealed(aead, session, chunk, word, sealed)
         except form.PayloadTampered:
-            if not _is_cut(file, sealed):
+            if not _is_cut(file, file.tell() - 4 - len(sealed), 4 + len(sealed)):
                 raise
-            yield Gap(chunk, "zeros stand where the end of a chunk was")
+            yield Gap(chunk, "zeros stand where a part of a chunk was")
             break
         digest.update(sealed)
         words += form.WORD.pack(word)
@@ -214,10 +215,13 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     while raw := file.read(4):
         word = form.WORD.unpack(raw)[0] if len(raw) == 4 else 0
         size = word & ~form.GOES_ON
-        if len(raw) < 4 or (size <= form.TAG_BYTES and not file.read(len(_HOLE)).strip(b"\0")):
-            yield 0, None  # torn, or the zeros that a file system leaves after a power cut, whatever stands behind them
+        if len(raw) < 4:
+            yield 0, None
             return
         if not form.TAG_BYTES < size <= form.MAX_SEALED:
+            if _is_cut(file, file.tell() - 4, 4):  # the zeros that a file system leaves after a power cut, whatever stands behind them
+                yield 0, None
+                return
             raise form.PayloadTampered(chunk, f"a chunk cannot be {size} bytes long")
         sealed = file.read(size)
         if len(sealed) < size or _HOLE in sealed:
@@ -227,11 +231,12 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         chunk += 1
 
 
-def _is_cut(file: BinaryIO, sealed: bytes) -> bool:
-    """Whether the chunk that was just read lacks its last bytes because they stood in a sector that never came to the disk: too few to be a hole."""
-    lost = file.tell() % _SECTOR
-    behind = file.read(len(_HOLE))
-    return 0 < lost < len(_HOLE) and not (sealed[-lost:] + behind).strip(b"\0")
+def _is_cut(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether a chunk that does not open, of `size` bytes at `at`, lies in a sector that never came to the disk with it, be its part of it too small for a hole."""
+    file.seek(at)
+    raw = file.read(size + len(_HOLE))
+    edges = [0, *range(_SECTOR - at % _SECTOR, len(raw), _SECTOR), len(raw)]
+    return any(not raw[start:end].strip(b"\0") for start, end in pairwise(edges) if start < size)
 
 
 def _open(path: str | Path) -> BinaryIO:
