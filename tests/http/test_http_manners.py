@@ -185,6 +185,7 @@ def test_a_client_that_reads_nothing_makes_nobody_hold_the_answers_to_what_it_pi
         assert app.service.heard.count(b"GET /unread") < 100
 
 
+@pytest.mark.timeout(400)
 def test_a_connection_to_the_service_is_handed_on_with_nothing_of_its_last_client(app: World) -> None:
     """A client that was slow at the very end of its answer leaves no connection behind that nobody reads."""
     size = 1 << 20
