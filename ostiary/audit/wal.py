@@ -115,24 +115,24 @@ class Segments:
         """Append the frames in `slices`, which end before entry `index`, and return once they are on the disk.
 
         May be called again with the same frames after an OSError in writing: it writes them to the same place.
-        Raises `SyncFailed` when fdatasync says no: what is on the disk is then unknown, for good; `LogFailed` when the file that it has is
-        not the one that stands in the log's folder: somebody removed it, and what nobody will find is no record.
+        Raises `SyncFailed` when fdatasync says no: what is on the disk is then unknown, for good.
         """
         size = sum(len(piece) for piece in slices)
         if self._fd < 0 or (self._offset and self._offset + size > self._limit):
             self._turn(size)
         self._put(slices, size)
         self._sync(self._fd)
-        if not self._is_there():
-            raise LogFailed("the log's file was removed, or another put in its place, while it was written")
         self._offset += size
         self.index = index
 
-    def _is_there(self) -> bool:
+    def check(self) -> None:
+        """Raise `LogFailed` when the file is not the one that stands in the log's folder: what nobody will find is no record."""
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+            there = self._fd < 0 or os.path.samestat(self._path.stat(), os.fstat(self._fd))
         except FileNotFoundError:
-            return False
+            there = False
+        if not there:
+            raise LogFailed("the log's file was removed, or another put in its place, while it was written")
 
     def _put(self, slices: list[memoryview], size: int) -> None:
         done = 0

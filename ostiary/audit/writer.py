@@ -18,9 +18,10 @@ Failing, in the order of gravity:
 * *stalled*: the disk does not answer. Strict waiters are told so when their deadline passes: a timer on the loop, which does not
   hang on the disk. What needs no disk (buffered) is refused after `STALL_SECONDS`.
 * *unsigned*: the sealer is gone. After `UNSIGNED_SECONDS` everything new is refused.
-* *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked. Final too: another
-  writer has opened the log (the fence is ahead of ours). What keeps two writers apart is the lock; the fence is looked at every
-  `FENCE_SECONDS` before a batch, for file systems on which a lock is worth nothing.
+* *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked. Final
+  too: another writer has opened the log (the fence is ahead of ours), or the file that is written is not the one in the folder any more. What
+  keeps two writers apart is the lock; both are looked at every `FENCE_SECONDS` before a batch, the file also before anybody who waits
+  is told.
 
 What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's `get` is one C call. Waking the thread for each strict append costs
 a system call each; `_rung` makes it one a batch. A nap in the thread costs a second wake-up for each operation whose outcome woke it.
@@ -49,7 +50,7 @@ from ostiary.audit.wal import Segments, SyncFailed
 from ostiary.model.errors import LogFailed
 from ostiary.vault.payloads import Loose
 
-NAP_SECONDS: Final = 0.01
+NAP_SECONDS: Final = 0.02
 """How long buffered entries may be in memory alone, beyond the time that a sync takes: what a power cut can take."""
 PATIENCE_SECONDS: Final = 0.1
 """How long a strict entry waits for the disk, and anything waits on a full one: `ARCHITECTURE.md`, Failing."""
@@ -57,7 +58,7 @@ STALL_SECONDS: Final = 2.0
 """How long buffered entries go on while the disk does not answer. The tail holds about this much at full load."""
 UNSIGNED_SECONDS: Final = 30.0
 FENCE_SECONDS: Final = 0.1
-"""How often the thread looks whether another writer has opened the log."""
+"""How often the thread looks whether another writer has opened the log, or somebody taken its file away."""
 LAST_SEAL_SECONDS: Final = 3.0
 """How long closing waits for the sealer's last signature."""
 _RETRY_SECONDS: Final = 0.1
@@ -464,6 +465,8 @@ class Writer:
             if self._beside:
                 self._bring_beside()
             self._segments.write(slices, index)
+            if self._waiters:
+                self._segments.check()
         except OSError as problem:
             self._busy_since = 0.0
             if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -503,6 +506,7 @@ class Writer:
         current = self._read_fence()
         if current > self._fence:
             raise LogFailed(f"another writer (number {current}) has opened the log; this one was number {self._fence}")
+        self._segments.check()
         self._fence_seen_at = now
 
     def _announce_some(self) -> None:
