@@ -167,9 +167,10 @@ def test_the_whole_log_verifies_and_every_intent_is_closed(gate: Gateway) -> Non
 
 @pytest.fixture
 def copy(busy: Gateway, tmp_path: Path) -> Path:
-    """A copy of the worker's origin, to be tampered with."""
-    (origin,) = (log.parent for log in busy.logs() if "worker" in str(log))
-    return Path(shutil.copytree(origin, tmp_path / "origin"))
+    """A copy of a worker's origin, to be tampered with: the one that has the most of the three sessions, where there are several."""
+    origins = [log.parent for log in busy.logs() if "/worker-" in str(log)]
+    fullest = max(origins, key=lambda origin: len(list((origin / "payloads").glob("*.osp"))))
+    return Path(shutil.copytree(fullest, tmp_path / "origin"))
 
 
 def a_bundle(origin: Path) -> Path:
@@ -181,8 +182,8 @@ def a_bundle(origin: Path) -> Path:
 def test_aud_011_one_changed_byte_is_found_and_named(busy: Gateway, copy: Path) -> None:
     path = a_bundle(copy)
     data = bytearray(path.read_bytes())
-    at = data.index(b"worker-1", len(data) // 2)
-    data[at : at + 8] = b"worker-2"
+    at = data.index(b"gw-test/worker-", len(data) // 2)
+    data[at : at + 15] = b"gw-test/walker-"
     path.write_bytes(bytes(data))
     done = verify(busy, copy)
     assert done.returncode == 1

@@ -114,8 +114,9 @@ class Account:
 
 @contextlib.contextmanager
 def account(
-    moto: str, policy: str = POLICY, listener: dict[str, object] | None = None, *, tables: dict[str, Any] | None = None, **connection: object
-) -> Iterator[Account]:
+    moto: str, policy: str = POLICY, listener: dict[str, object] | None = None, *, tables: dict[str, Any] | None = None, workers: int | None = None,
+    **connection: object,
+) -> Iterator[Account]:  # fmt: skip
     port = free_port()
     settings: dict[str, object] = {
         "type": "aws", "address": moto.removeprefix("http://"), "tls": "disable", "account_id": ACCOUNT,
@@ -125,6 +126,6 @@ def account(
     sections = {"listen.aws": {"address": f"127.0.0.1:{port}", **(listener or {})}, "admin": {"groups": ["security"]}}
     with gateway(
         connections={"aws-prod": settings | connection}, policy=policy, sections=sections, tables=tables,
-        secrets_by_name={"key": "the-real-secret"},
+        secrets_by_name={"key": "the-real-secret"}, workers=workers,
     ) as running:
         yield Account(running, moto, port)
