@@ -25,7 +25,7 @@ from bench import measure
 from bench.measure import Sample
 from bench.plots import draw
 from bench.relay import relay
-from bench.ways import Way, bouncer, certificate, database, direct, ostiary
+from bench.ways import Way, bouncer, certificate, database, direct, ostiary, several_workers
 
 RESULTS = Path(__file__).parent / "results"
 PROFILES = ("decide", "strict", "recorded", "full")
@@ -155,8 +155,9 @@ PARTS: dict[str, Callable[[Table, Ways, argparse.Namespace], None]] = {
 
 
 def chosen(ways: Ways, options: argparse.Namespace) -> list[Way]:
-    """The two that it is compared with, the bare relay if there is one, and the profiles asked for."""
-    return [ways[name] for name in ("direct", "pgbouncer", "relay", *options.profiles) if name in ways]
+    """The two that it is compared with, the bare relay if there is one, and the profiles asked for, with one worker and with more."""
+    several = [profile + several_workers(workers) for profile in options.profiles for workers in options.workers]
+    return [ways[name] for name in ("direct", "pgbouncer", "relay", *options.profiles, *several) if name in ways]
 
 
 def measure_all(ways: Ways, options: argparse.Namespace) -> Table:
@@ -193,6 +194,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", default=["simple", "extended", "prepared"])
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=[])
     parser.add_argument("--relay", action="store_true", help="also a relay in Python that reads nothing (bench/relay.py): what sockets and loop cost")
+    parser.add_argument("--workers", type=int, nargs="+", default=[], help="also gateways with so many workers, beside that with one")
     parser.add_argument("--out", type=Path, help="where the JSON goes; default bench/results/TIME.json")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
@@ -214,6 +216,8 @@ def main() -> int:
         if options.relay:
             ways["relay"] = stack.enter_context(relay(ways["direct"]))
         ways |= stack.enter_context(ostiary(peer))
+        for workers in options.workers:
+            ways |= stack.enter_context(ostiary(peer, workers=workers))
         if "tls" in options.only:
             files = certificate(Path(stack.enter_context(tempfile.TemporaryDirectory())))
             ways["pgbouncer TLS"] = stack.enter_context(bouncer(peer, files))

@@ -133,8 +133,9 @@ def bouncer(peer: Peer, tls: tuple[Path, Path] | None = None) -> Iterator[Way]:
 
 
 @contextlib.contextmanager
-def ostiary(peer: Peer, tls: tuple[Path, Path] | None = None) -> Iterator[dict[str, Way]]:
+def ostiary(peer: Peer, tls: tuple[Path, Path] | None = None, workers: int = 1) -> Iterator[dict[str, Way]]:
     """The gateway, by profile: what is recorded, how durable it is, what is masked. `tls`: its certificate and key."""
+    several = "" if workers == 1 else several_workers(workers)
     events = {"database": "bench", "recording": "events", "durability": "buffered", "detect": [], "max_sessions": SESSIONS}
     masked = {"public.scan.token": {"class": "pii"}, "public.scan.name": {"class": "pii"}}
     connections = {
@@ -149,13 +150,21 @@ def ostiary(peer: Peer, tls: tuple[Path, Path] | None = None) -> Iterator[dict[s
     if tls is not None:
         listener |= {"tls_cert": str(tls[0]), "tls_key": str(tls[1])}
     policy = (Path(__file__).parent / "policy.cedar").read_text()
-    with gateway(connections=connections, policy=policy, on_disk=True, sections={"listen.postgresql": listener}) as gate:
+    sections = {"listen.postgresql": listener}
+    with gateway(connections=connections, policy=policy, on_disk=True, sections=sections, workers=workers) as gate:
         token = gate.token("bench", exp=int(time.time()) + 6 * 3600)
         sslmode = "disable" if tls is None else "require"
         yield {
-            name: Way(f"ostiary {name}", gate.host, gate.port, "bench", token, name, gate.process.pid, peer.binaries, sslmode)
+            name + several: Way(
+                f"ostiary {name}{several}", gate.host, gate.port, "bench", token, name, gate.process.pid, peer.binaries, sslmode
+            )
             for name in connections
         }
+
+
+def several_workers(workers: int) -> str:
+    """What stands behind the name of a profile that so many workers serve."""
+    return f", {workers} workers"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

@@ -30,7 +30,7 @@ from ostiary.identity.verifier import Verifier
 from ostiary.masking import scrub
 from ostiary.model.connections import HttpConnection, PostgresConnection
 from ostiary.model.errors import LogFailed
-from ostiary.store import once
+from ostiary.store import numbers, once
 from ostiary.store.commons import Commons
 
 AUDIENCE: Final = "ostiary"
@@ -39,7 +39,11 @@ AUDIENCE: Final = "ostiary"
 PURSES: Final = "purses"
 USED: Final = "used"
 HABITS: Final = "habits"
-TABLES: Final = {PURSES: (till.BODY, till.RECORDS), USED: (once.BODY, once.RECORDS), HABITS: (habits.BODY, habits.RECORDS)}
+NUMBERS: Final = "numbers"
+TABLES: Final = {
+    PURSES: (till.BODY, till.RECORDS), USED: (once.BODY, once.RECORDS), HABITS: (habits.BODY, habits.RECORDS),
+    NUMBERS: (numbers.BODY, numbers.RECORDS),
+}  # fmt: skip
 """What workers keep in the memory that they share."""
 
 _diagnostics = structlog.get_logger("ostiary")

@@ -20,6 +20,7 @@ from ostiary.alerts.mandates import Ledger
 from ostiary.alerts.till import Till
 from ostiary.app.common import (
     HABITS,
+    NUMBERS,
     PURSES,
     USED,
     listeners,
@@ -59,6 +60,7 @@ from ostiary.model.identity import VerifiedIdentity
 from ostiary.store.commons import Commons
 from ostiary.store.link import Link, LinkDown
 from ostiary.store.news import News
+from ostiary.store.numbers import forget
 from ostiary.store.once import SharedOnce
 from ostiary.vault.keys import KeyEncryptionKey
 from ostiary.vault.payloads import PayloadStream
@@ -87,6 +89,8 @@ async def run(config: Config, post: Post, stop: asyncio.Event) -> None:
     writer = writer_of(post.orders.worker)
     log, sealing = open_own_log(config, writer)
     commons.begin()
+    if commons.is_shared:
+        forget(commons.table(NUMBERS), commons.number)
     link = Link(state, spawn)
     standing = Standing(lambda: link.is_current)
 

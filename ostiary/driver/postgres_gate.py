@@ -327,7 +327,7 @@ class PostgresGate:
             pid = self._reception.neighbours.number()
         met = opened.logged_in
         there = (met.process_id & 0xFFFFFFFF).to_bytes(4, "big")
-        target.process_ids[there] = pid.to_bytes(4, "big")
+        target.process_ids.add(there, pid.to_bytes(4, "big"))
         ours, theirs = (
             encode.encode(ParameterStatus("application_name", name))
             for name in (settings["application_name"], present.parameters.get("application_name", ""))
@@ -352,8 +352,7 @@ class PostgresGate:
                 lease.close()
             if self.sessions.pop(pid, None) is not None:
                 self._open_sessions.leave()
-            if target.process_ids.get(there) == pid.to_bytes(4, "big"):
-                del target.process_ids[there]
+            target.process_ids.remove(there, pid.to_bytes(4, "big"))
 
         def cancel() -> None:
             spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")

@@ -16,6 +16,7 @@ from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.secrets import Secret, SecretRef
 from ostiary.protocols.postgres.understanding import Knowledge
 from ostiary.store.commons import Commons, own_tally
+from ostiary.store.numbers import Numbers
 from ostiary.upstream.rds import password_of
 
 Resolve = Callable[[SecretRef], Secret]
@@ -84,8 +85,7 @@ class PostgresDestination(Destination):
         """Stale in all workers as soon as one of them saw DDL."""
         self.knowledge = Knowledge(connection.protect, connection.rules)
         """What statements mean on this target, shared by its sessions."""
-        self.process_ids: dict[bytes, bytes] = {}
-        """Of its sessions: the process id there, and the number that the client was told instead. In network order."""
+        self.process_ids = Numbers(connection.name)
         self._planner: Planner | None = None
 
     def share(self, commons: Commons) -> None:
@@ -93,6 +93,7 @@ class PostgresDestination(Destination):
         super().share(commons)
         if commons.is_shared:
             self.catalogue.share(commons.tally(f"generation {self.connection.name}"))
+            self.process_ids.share(commons.table("numbers"), commons.number)
 
     async def password(self, who: VerifiedIdentity | None, session: str) -> Secret | None:
         """The credential, read or signed anew each time, so that a rotated one is used at once. `who`: for whom; None: for the gateway itself."""

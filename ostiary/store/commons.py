@@ -120,6 +120,14 @@ class Table:
         self.memory[free : free + _KEY] = key
         return free + _KEY
 
+    def find(self, key: bytes) -> int | None:
+        """Where the body of the record of this key begins; None: there is none."""
+        at = int.from_bytes(key[:8], "big") % self._buckets * self._size * WAYS
+        for offset in range(at, at + self._size * WAYS, self._size):
+            if self.memory[offset : offset + _KEY] == key:
+                return offset + _KEY
+        return None
+
     def bodies(self) -> range:
         """Where the bodies of all records begin, used or not."""
         return range(_KEY, self._buckets * WAYS * self._size, self._size)

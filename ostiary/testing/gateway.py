@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import heapq
 import json
 import os
 import re
@@ -170,12 +171,13 @@ class Gateway:
         return sorted(path.parent for path in self.state.glob("audit/*/*/log/checkpoint"))
 
     def entries(self) -> list[dict[str, Any]]:
-        """Every entry of every log, in each log's order, straight from its write-ahead files.
+        """Every entry of every log, straight from its write-ahead files: in each log's order, those of several logs by their time.
 
         Frames are `u32le length | u32le crc32c | entry`; a length of zero is the unused rest of a segment.
         """
-        found: list[dict[str, Any]] = []
+        logs: dict[Path, list[dict[str, Any]]] = {}
         for segment in sorted(self.state.glob("audit/*/*/wal/*.wal")):
+            found = logs.setdefault(segment.parent, [])
             data, at = segment.read_bytes(), 0
             while at + 8 <= len(data):
                 (length,) = struct.unpack_from("<I", data, at)
@@ -183,7 +185,7 @@ class Gateway:
                     break
                 found.append(json.loads(data[at + 8 : at + 8 + length]))
                 at += 8 + length
-        return found
+        return list(heapq.merge(*logs.values(), key=lambda entry: str(entry["t"])))
 
     def written(self) -> Iterator[tuple[Path, bytes]]:
         """Every file that it left: state, tail, and what it said."""

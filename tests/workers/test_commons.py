@@ -25,14 +25,15 @@ from ostiary.model.identity import Said, VerifiedIdentity
 from ostiary.model.restraints import Restraint
 from ostiary.protocols.aws.replays import Replays
 from ostiary.store import commons as module
-from ostiary.store import once
+from ostiary.store import numbers, once
 from ostiary.store.commons import WAYS, Commons, CommonsBusy, Notes, key_of, make_memory
+from ostiary.store.numbers import Numbers, forget
 from ostiary.store.once import SharedOnce
 from tests.alerts.test_restraints import permit
 from tests.aws.test_aws_once import made, takes
 from tests.policy.policy_world import connection, identity
 
-TABLES = {"purses": (till.BODY, 1 << 10), "used": (once.BODY, WAYS), "habits": (habits.BODY, WAYS)}
+TABLES = {"purses": (till.BODY, 1 << 10), "used": (once.BODY, WAYS), "habits": (habits.BODY, WAYS), "numbers": (numbers.BODY, WAYS)}
 NAMES = ("generation db", "sessions db")
 
 
@@ -173,6 +174,30 @@ def test_notes_are_read_by_all_workers_for_as_long_as_they_matter(memory: int) -
     with pytest.raises(ValueError, match="too much"):
         one.write({bytes(module.MAX_NOTE + 1): 1.0})
     assert isinstance(one, Notes)
+
+
+def test_the_number_of_a_session_is_known_to_all_workers_until_it_or_its_worker_is_over(memory: int) -> None:
+    one, other, elsewhere = Numbers("db"), Numbers("db"), Numbers("other")
+    for each, number in ((one, 1), (other, 2), (elsewhere, 2)):
+        each.share(process(memory, number).table("numbers"), number)
+    there = [number.to_bytes(4, "big") for number in range(1000)]
+    one.add(there[1], b"aaaa")
+    assert (one[there[1]], other[there[1]], elsewhere.get(there[1])) == (b"aaaa", b"aaaa", None)
+    other.add(there[1], b"bbbb")  # the target gave the process id anew before the other session's end was seen
+    one.remove(there[1], b"aaaa")
+    assert (one[there[1]], other[there[1]]) == (b"bbbb", b"bbbb")
+    other.remove(there[1], b"bbbb")
+    assert (one.get(there[1]), other.get(there[1])) == (None, None)
+    for each in there:
+        one.add(each, each)
+    known = [other.get(each) for each in there]
+    assert [one[each] for each in there] == there
+    assert all(told in (None, each) for each, told in zip(there, known, strict=True))
+    assert 0 < known.count(None) < len(there), "where there is no room nothing is told"
+    forget(process(memory, 2).table("numbers"), 2)
+    assert [other.get(each) for each in there] == known
+    forget(process(memory, 1).table("numbers"), 1)
+    assert [other.get(each) for each in there] == [None] * len(there)
 
 
 def test_no_key_stands_for_two_things() -> None:

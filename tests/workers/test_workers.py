@@ -21,6 +21,7 @@ from ostiary.model.errors import ConfigError
 from ostiary.testing.gateway import Gateway, GatewayDidNotStart, gateway, target
 from ostiary.testing.peers import Peer, postgres_cluster
 from ostiary.testing.pgclient import Closed, PgClient, ServerError
+from tests.workers.spread import on_each
 
 POLICY = """permit (principal, action, resource);
 permit (principal, action in [Ostiary::Action::"opaque", Ostiary::Action::"transfer"], resource);"""
@@ -46,29 +47,10 @@ def two(peer: Peer, *, workers: int = 2, **more: Any) -> Iterator[Gateway]:
         yield found
 
 
-def worker_of(gate: Gateway, client: PgClient) -> str:
-    """Which worker has this session: the one whose log has what it asks."""
-    mark = f"mark_{time.monotonic_ns()}"
-    client.query(f"SELECT 1 AS {mark}")
-    (found,) = {e["gw"] for e in gate.entries() if e["kind"] == "intent" and mark in e.get("stmt", {}).get("head", "")}
-    return found.partition("/")[2]
-
-
 @contextlib.contextmanager
 def on_both(gate: Gateway, *, token: str | None = None, of: int = 2) -> Iterator[dict[str, PgClient]]:
-    """A session on each worker: as many are opened as it takes."""
-    with contextlib.ExitStack() as stack:
-        found: dict[str, PgClient] = {}
-        for _ in range(64):
-            client = gate.connect("db", token=token)
-            worker = worker_of(gate, client)
-            if worker in found:
-                client.close()
-                continue
-            found[worker] = client
-            stack.callback(client.close)
-            if len(found) == of:
-                break
+    """A session on each worker, of which there are so many."""
+    with on_each(gate, token=token) as found:
         assert sorted(found) == [f"worker-{number}" for number in range(1, of + 1)]
         yield found
 
@@ -155,6 +137,16 @@ def test_a_cancel_with_a_key_that_was_guessed_does_nothing_and_says_nothing(gate
             cancel(gate, client, client.cancel_key[4:])
             thread.join(20)
             assert replies[0].errors[0]["C"] == CANCELLED
+
+
+def test_who_notified_is_named_by_the_number_that_its_client_was_told_whichever_worker_has_it(gate: Gateway) -> None:
+    with on_both(gate) as clients:
+        for who, hears in (("worker-1", "worker-2"), ("worker-2", "worker-1")):
+            clients[hears].query("LISTEN news")
+            clients[who].query("NOTIFY news, 'x'")
+            told = clients[hears].read_message()
+            assert (told.tag, told.body[:4]) == (b"A", clients[who].cancel_key[:4])
+            clients[hears].query("UNLISTEN news")
 
 
 def test_what_changes_in_one_worker_is_known_to_the_other_before_its_next_statement(peer: Peer) -> None:
