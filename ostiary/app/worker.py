@@ -88,9 +88,7 @@ async def run(config: Config, post: Post, stop: asyncio.Event) -> None:
     state, commons = Path(config.gateway.state_dir), post.commons
     writer = writer_of(post.orders.worker)
     log, sealing = open_own_log(config, writer)
-    commons.begin()
-    if commons.is_shared:
-        forget(commons.table(NUMBERS), commons.number)
+    _takes_over(commons)
     link = Link(state, spawn)
     standing = Standing(lambda: link.is_current)
 
@@ -161,6 +159,13 @@ async def run(config: Config, post: Post, stop: asyncio.Event) -> None:
     await destinations.close()
     ledger.close()
     await sealing.close()
+
+
+def _takes_over(commons: Commons) -> None:
+    """What the worker before this one counted, and told of its sessions, is over."""
+    commons.begin()
+    if commons.is_shared:
+        forget(commons.table(NUMBERS), commons.number)
 
 
 async def _quotas(config: Config) -> Quotas:
