@@ -29,11 +29,12 @@ from ostiary.model.events import PayloadKind
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import refusals
 from ostiary.protocols.ssh.forwards import INBOUND, LISTENERS, ForwardRelay
+from ostiary.protocols.ssh.messages import alone, data_head
 from ostiary.protocols.ssh.relay import ChannelRelay
 from ostiary.recording.recorder import Recorder
 from ostiary.session.path import Line, replies, requests
 from ostiary.upstream.ssh import WINDOW
-from ostiary.upstream.ssh_packets import write
+from ostiary.upstream.ssh_packets import write, write_all
 from ostiary.upstream.ssh_wire import MAX_PACKET, Turn, unlogged
 from ostiary.vault.payload_format import PayloadError
 
@@ -161,7 +162,11 @@ class ChannelDriver:
     def came(self, side: str, data: bytes, code: int) -> None:
         """Bytes came. What comes in the same turn goes through the line with them."""
         if not self._turn.is_on and not self._came:
-            (self.heard if side == "client" else self.replied)(m.data_head(len(data), code) + data)
+            wire = data_head(len(data), code) + data
+            if side == "client":
+                self.heard(wire)
+            else:
+                self.replied(wire)
             return
         waits = self._came.get(side)
         if waits is not None and waits.code != code:
@@ -181,7 +186,7 @@ class ChannelDriver:
         waits = self._came.pop(side, None)
         if waits is None:
             return
-        wire = b"".join((m.data_head(waits.size, waits.code), *waits.pieces))
+        wire = b"".join((data_head(waits.size, waits.code), *waits.pieces))
         if side == "client":
             self.heard(wire)
         else:
@@ -327,7 +332,7 @@ class ChannelDriver:
             return None
         if self.target is None:
             return self._requests.later(self._open(wire))
-        data = m.alone(wire)
+        data = alone(wire)
         if data is not None:
             if not self.target.is_closing():
                 write(self.target, data)
@@ -424,12 +429,16 @@ class ChannelDriver:
         self._note()
         waits: list[bytes] = []
         """Of a message, whose end may stand in the next."""
+        flows: list[bytes | memoryview] = []
+        """What goes out together."""
         for each in command.recorded:
-            data = None if waits or self.client is None else m.alone(each.frames)
+            data = None if waits or self.client is None else alone(each.frames)
             if data is None:
                 waits.append(each.frames)
-            elif not self.client.is_closing():
-                write(self.client, data)
+            else:
+                flows.append(data)
+        if flows and not self.client.is_closing():
+            write_all(self.client, flows)
         for message in m.decode(b"".join(waits)):
             self._tell(message)
         if self._relay.settle():

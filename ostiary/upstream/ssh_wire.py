@@ -62,8 +62,8 @@ class Turn:
             self.is_on = False
 
 
-class Wire(asyncio.Protocol):
-    """A socket that is connected, for asyncssh to speak over: its `tunnel`."""
+class Wire:
+    """A socket that is connected, for asyncssh to speak over: its `tunnel`. An `asyncio.Protocol` in all but name."""
 
     def __init__(self, sock: socket.socket, turn: Turn) -> None:
         self._sock = sock
@@ -81,7 +81,8 @@ class Wire(asyncio.Protocol):
         self._inner = factory()
         if isinstance(self._inner, SSHConnection):
             self._incoming = Incoming(self._inner)
-        transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=self._sock)
+            self._inner._send = self.send  # type: ignore[method-assign]  # noqa: SLF001 - asyncssh's own hands it to the transport
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: cast(asyncio.Protocol, self), sock=self._sock)
         return transport, self._inner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,6 +92,21 @@ class Wire(asyncio.Protocol):
         if self._why:
             self._transport.pause_reading()
         self._inner.connection_made(transport)
+
+    def send(self, data: bytes) -> None:
+        """Send it now, if nothing waits to be sent: a transport would do so once all that is to be done in this turn of the loop is done."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if not transport.get_write_buffer_size():
+            try:
+                sent = self._sock.send(data)
+            except OSError:  # it takes nothing now, or never again: the transport will know
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
 
     def pause_writing(self) -> None:
         """The peer does not take what is sent, whatever window it gave: the other side is read no more."""

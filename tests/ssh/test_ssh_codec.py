@@ -255,3 +255,23 @@ def test_what_a_server_adds_of_its_own_to_attributes_and_versions_is_not_passed_
             sftp.read_attributes(wrong)
     offered = m.string(b"fsync@openssh.com") + m.string(b"1") + m.string(b"limits@openssh.com") + m.string(b"4111 1111 1111 1111")
     assert sftp.read_version(offered) == [(b"fsync@openssh.com", b"1"), (b"limits@openssh.com", b"")]
+
+
+@given(st.lists(st.tuples(st.sampled_from([Kind.DATA, Kind.STATUS, Kind.HANDLE]), st.binary(max_size=40)), max_size=8), st.lists(st.integers(1, 30), max_size=40))
+def test_answers_are_the_same_whether_or_not_they_are_copied_wherever_they_are_cut(packets: list[tuple[Kind, bytes]], cuts: list[int]) -> None:
+    wire = b"".join(sftp.packet(kind, body) for kind, body in packets)
+    held, found, at = bytearray(), [], 0
+    for size in [*cuts, len(wire)]:
+        found += [bytes(each) for each in sftp.cut_through(held, memoryview(wire)[at : at + size])]
+        at += size
+    assert found == list(sftp.cut(bytearray(wire))) == [bytes([kind]) + body for kind, body in packets]
+    assert not held
+
+
+@pytest.mark.parametrize("size", [0, sftp.MAX_PACKET + 1])
+@pytest.mark.parametrize("cut", [1, 4, 9])
+def test_an_answer_of_no_size_or_too_large_is_the_targets_misdeed_however_it_is_cut(size: int, cut: int) -> None:
+    wire, held = m.u32(size) + b"\x67 and more", bytearray()
+    with pytest.raises(PeerMisbehaved):
+        for at in range(0, len(wire), cut):
+            list(sftp.cut_through(held, wire[at : at + cut]))

@@ -222,7 +222,7 @@ def test_a_window_that_changes_before_the_shell_is_asked_for_has_that_size(house
 
 
 @pytest.mark.parametrize("failure", [QuotaReached("full"), StreamFailed("the disk"), ZeroDivisionError("a bug")])
-def test_what_ran_has_its_outcome_though_its_notes_find_no_place(house: House, failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ran_has_its_outcome_though_its_notes_find_no_place(house: House, failure: Exception) -> None:
     def no(*_: Any) -> None:
         raise failure
 
@@ -230,7 +230,7 @@ def test_what_ran_has_its_outcome_though_its_notes_find_no_place(house: House, f
         world, side = terminal(house, (80, 24))
         await world.driver.opened
         side.data_received(b"half a line", None)
-        monkeypatch.setattr(type(world.driver), "_note", no)
+        world.driver._relay = SimpleNamespace(noted=no, abandon=world.driver._relay.abandon)  # type: ignore[assignment]
         world.driver.finish()
         return await world.stored()
 
@@ -297,3 +297,27 @@ def test_a_line_is_noted_once_it_was_echoed_and_without_a_recording_nobody_looks
 
     lines = [data for kind, data in asyncio.run(act()) if kind is PayloadKind.TERMINAL]
     assert lines == ([m.encode(m.Data(b"ls\r"))] if notes else [])
+
+
+def test_a_line_that_comes_a_letter_at_a_time_is_noted_as_one_that_comes_at_once(house: House) -> None:
+    async def act() -> list[bytes]:
+        world, side = terminal(house, (80, 24))
+        await world.driver.opened
+        target, kept = TargetSide(world.driver), []
+        world.stream.append = lambda kind, _entry, _at, data: kept.append((kind, data))  # type: ignore[method-assign]
+        target.data_received(b"$ ", None)
+        for key in (b"l", b"s", b" ", b"-", b"a"):
+            side.data_received(key, None)
+            target.data_received(key, None)
+        side.data_received(b"\r", None)
+        assert not [kind for kind, _ in kept if kind is PayloadKind.TERMINAL]
+        target.data_received(b"\r\nPassword: ", None)
+        noted = [data for kind, data in kept if kind is PayloadKind.TERMINAL]
+        for key in (b"o", b"h"):
+            side.data_received(key, None)
+        world.driver.finish()
+        return noted + [data for kind, data in kept if kind is PayloadKind.TERMINAL][len(noted) :]
+
+    first, *others = asyncio.run(act())
+    assert first == m.encode(m.Data(b"ls -a\r")), "and at once, when its echo is there"
+    assert not [each for each in others if b"oh" in each], "what was not echoed is not"

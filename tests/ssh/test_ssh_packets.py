@@ -11,7 +11,7 @@ import pytest
 
 from ostiary.protocols.ssh import messages as m
 from ostiary.upstream.ssh import quiet
-from ostiary.upstream.ssh_packets import CHANNEL_DATA, SMALL, Gcm, Incoming, Padding, write
+from ostiary.upstream.ssh_packets import CHANNEL_DATA, SMALL, WINDOW_ADJUST, Gcm, Incoming, Padding, write, write_all
 from ostiary.upstream.ssh_wire import Turn, Wire
 
 PATIENCE = 60
@@ -150,6 +150,36 @@ def test_data_that_is_not_as_it_should_be_ends_the_connection_as_asyncssh_ends_i
             return await asyncio.wait_for(pair.server.lost, PATIENCE)
 
     assert isinstance(asyncio.run(act()), asyncssh.ProtocolError)
+
+
+def test_pieces_go_out_in_as_few_packets_as_they_fit_into_and_in_order() -> None:
+    async def act() -> tuple[bytes, list[int]]:
+        async with Pair(1 << 20) as pair:
+            process = await pair.client.create_process(encoding=None)
+            (channel,) = pair.wire._inner._channels.values()
+            sizes: list[int] = []
+            theirs = process.channel._session.data_received
+            process.channel._session.data_received = lambda data, kind: (sizes.append(len(data)), theirs(data, kind))  # type: ignore[method-assign, assignment]
+            write_all(channel, [BULK[:20000], memoryview(BULK)[20000:50000], b"", BULK[50000:70001]])
+            return bytes(await asyncio.wait_for(process.stdout.readexactly(70001), PATIENCE)), sizes
+
+    came, sizes = asyncio.run(act())
+    assert came == BULK[:70001]
+    assert sizes == [32768, 32768, 70001 - 65536]
+
+
+def test_a_window_that_is_made_larger_lets_out_what_waited_for_it() -> None:
+    async def act() -> bytes:
+        async with Pair(1 << 20) as pair:
+            process = await pair.client.create_process(encoding=None)
+            (channel,) = pair.wire._inner._channels.values()
+            channel._send_window = 3
+            write(channel, b"held back")
+            assert channel._send_window == 0
+            pair.client.send_packet(WINDOW_ADJUST, m.u32(process.channel._send_chan), m.u32(100))
+            return bytes(await asyncio.wait_for(process.stdout.readexactly(9), PATIENCE))
+
+    assert asyncio.run(act()) == b"held back"
 
 
 def test_more_than_the_window_ends_the_connection() -> None:

@@ -113,7 +113,7 @@ def test_no_two_packets_have_one_nonce_and_the_counter_wraps_as_it_should() -> N
     assert second == b"".join(Gcm(KEY, IV[:4] + bytes(8)).encrypt_packet(0, HEADER, bytes(40)))
 
 
-def taken(cipher: GCMEncryption, number: int, whole: bytes) -> bytes | None:
+def taken(cipher: Gcm | GCMEncryption, number: int, whole: bytes) -> bytes | None:
     """A packet as asyncssh has it taken apart."""
     found = cipher.decrypt_packet(number, whole[:16], whole[16:-16], 4, whole[-16:])
     return None if found is None else bytes(found)

@@ -140,6 +140,11 @@ class Echo:
         """Whether lines were settled since `settled` was called."""
         return bool(self._settled)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a whole line was typed, and waits for what comes."""
+        return bool(self._lines) and self._lines[0].complete
+
     def settled(self) -> list[Typed]:
         """Return the lines that were settled since the last call."""
         found, self._settled = self._settled, []

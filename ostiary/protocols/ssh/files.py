@@ -402,10 +402,9 @@ class Files:
 
     # --- from the target ---------------------------------------------------------------------------------------------
 
-    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
+    def results(self, data: bytes | memoryview) -> Iterator[tuple[Batch, Intended | None]]:
         """Take in bytes of the target; yield what masking must see, each with the intent that it answers."""
-        self._from_target += data
-        for raw in sftp.cut(self._from_target):
+        for raw in sftp.cut_through(self._from_target, data):
             answer = sftp.read_answer(raw)
             if answer.kind is Kind.VERSION:
                 yield self._version(answer), None

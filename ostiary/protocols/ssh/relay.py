@@ -27,6 +27,7 @@ from ostiary.protocols.ssh import operations, refusals
 from ostiary.protocols.ssh.alone import Alone
 from ostiary.protocols.ssh.echo import Echo, Typed
 from ostiary.protocols.ssh.files import Files
+from ostiary.protocols.ssh.messages import alone, data_head
 from ostiary.protocols.ssh.operations import Ground
 from ostiary.protocols.ssh.results import MAX_HELD, Stretch, held_from
 from ostiary.protocols.ssh.states import ALLOWED, FROM_TARGET, STARTS, State
@@ -35,6 +36,8 @@ MAX_VARIABLES: Final = 64
 MAX_LATER: Final = 1 << 20
 """Bytes of messages that wait for the decision. The driver stops reading before."""
 MAX_TYPED: Final = 256
+MAX_UNSETTLED: Final = 4096
+"""Bytes of a terminal's that are kept to be looked at together."""
 MAX_COUNTED: Final = 1000
 """Signals and sizes of the window that are passed on in one channel; more is a flood."""
 TRANSFERS: Final = frozenset({"scp", "rsync", "git"})
@@ -45,6 +48,9 @@ UNSHOWN: Final = "unshown@ostiary"
 """In a recording: a line that was typed, and not echoed."""
 CUT: Final = "cut@ostiary"
 """In a recording: the beginning of a line that was typed, and longer than is kept."""
+_RUNNING: Final = State.RUNNING
+_NONE: Final[list[tuple[Intended, Batch]]] = []
+_KEYS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _TERM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,63}")
 _SIGNAL: Final = re.compile(r"[A-Z0-9]{1,16}")
 _SIGNALLED: Final = re.compile(r"[A-Za-z0-9]{1,16}(@[a-z0-9.-]{1,32})?")
@@ -88,6 +94,9 @@ class ChannelRelay(Alone):
         """Of a terminal: which of what is typed may be on record."""
         self._unsettled: list[tuple[bool, bytes]] = []
         """What was typed (True) and seen there, and `settle` has not looked at."""
+        self._unsettled_bytes = 0
+        self._has_pressed = False
+        """A key was pressed there that is more than a letter: it may end a line."""
         self._notes: list[tuple[Intended, Batch]] = []
         self._start: Operation | None = None
         self._asked: Operation | None = None
@@ -115,6 +124,14 @@ class ChannelRelay(Alone):
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
         """Take in messages of the client's; yield what must be decided."""
         del snapshot  # there is no catalogue of a host
+        if self._state is _RUNNING and self.files is None and not self._later:
+            flows = alone(data)
+            if flows is not None:  # nothing of it asks
+                self._flows(flows, data)
+                return iter(())
+        return self._each(data)
+
+    def _each(self, data: bytes) -> Iterator[Ask]:
         for ask in self._asks(data):
             self._asked = ask.operation
             yield ask
@@ -211,11 +228,8 @@ class ChannelRelay(Alone):
                 self._ends = True  # requests that came before it may still wait for where their paths lead
                 return
             case m.Data(data):
-                self._typed = (self._typed + data)[-MAX_TYPED:]
-                if self._echo is not None:
-                    self._unsettled.append((True, data))
-                elif self._under is not None and not self.is_bulk and not self.has_terminal:
-                    self._streamed.append(Streamed(self._under, m.encode(message), ends=False))
+                self._flows(data, m.encode(message))
+                return
             case m.Request():
                 self._counted += 1
                 if self._counted > MAX_COUNTED and message.name == "window-change":
@@ -231,6 +245,15 @@ class ChannelRelay(Alone):
             case _:
                 pass
         self._wire.append(m.encode(message))
+
+    def _flows(self, data: bytes | memoryview, wire: bytes) -> None:
+        """What is typed, or sent to what runs. `wire`: as a message."""
+        self._typed = (self._typed + data[-MAX_TYPED:])[-MAX_TYPED:]
+        if self._echo is not None:
+            self._unsettle(True, bytes(data))
+        elif self._under is not None and not self.is_bulk and not self.has_terminal:
+            self._streamed.append(Streamed(self._under, wire, ends=False))
+        self._wire.append(wire)
 
     def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
         """Heed the decision on the ask just yielded; all of them are made durable at once."""
@@ -251,6 +274,9 @@ class ChannelRelay(Alone):
 
     def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
         """Everything taken since the last order, under the proofs that it needs."""
+        if self.files is None and not proofs and not self._decided:
+            flows, self._wire = self._wire, []
+            return Order((), flows[0] if len(flows) == 1 else b"".join(flows))
         judged = deque(zip((decision for decision, _ in self._decided), proofs, strict=True))
         self._decided.clear()
         if self._state is State.ASKED and judged:
@@ -258,13 +284,13 @@ class ChannelRelay(Alone):
         if self.files is not None and self._state is State.RUNNING:
             inner = self.files.order(judged)
             if inner:
-                self._wire.append(m.data_head(len(inner), 0) + inner)
+                self._wire.append(data_head(len(inner), 0) + inner)
             if self._ends and self.files.is_idle:
                 self._ends = False
                 self._wire.append(m.encode(m.Eof()))
             self._streamed += [Streamed(under, data, ends=False) for under, data in self.files.streamed()]
             if answer := self.files.answers():
-                self._answers.append(m.data_head(len(answer), 0) + answer)
+                self._answers.append(data_head(len(answer), 0) + answer)
         wire, self._wire = b"".join(self._wire), []
         return Order(tuple(proof for proof in proofs if isinstance(proof, Intended)), wire)
 
@@ -309,22 +335,40 @@ class ChannelRelay(Alone):
         streamed, self._streamed = self._streamed, []
         return streamed
 
+    def _unsettle(self, is_typed: bool, data: bytes) -> None:
+        """Keep what `settle` is to look at."""
+        self._unsettled.append((is_typed, data))
+        self._unsettled_bytes += len(data)
+        if is_typed and _KEYS.search(data) is not None:
+            self._has_pressed = True
+
     def settle(self) -> bool:
-        """Look at what was typed and seen on the terminal: it is on its way already, and nothing of it waits for that. Whether something is to be noted."""
+        """Look at what was typed and seen on the terminal: it is on its way already, and nothing of it waits for that. Whether something is to be noted.
+
+        As long as no line is complete there is nothing to be found out, so what comes a letter at a time is looked at together.
+        """
         echo = self._echo
         if echo is None:
             return False
+        if self._has_pressed or echo.is_waiting or self._unsettled_bytes > MAX_UNSETTLED or len(self._unsettled) > MAX_UNSETTLED // 64:
+            self._settle(echo)
+        return echo.has_settled
+
+    def _settle(self, echo: Echo) -> None:
         for is_typed, data in self._unsettled:
             if is_typed:
                 echo.typed(data)
             else:
                 echo.seen(data)
         self._unsettled.clear()
-        return echo.has_settled
+        self._unsettled_bytes = 0
+        self._has_pressed = False
 
     def noted(self) -> list[tuple[Intended, Batch]]:
         """The terminal's size, and the lines that were typed there, as far as they may be on record: for the recording, once masked."""
         under, echo = self._under, self._echo
+        if not self._notes and (echo is None or not echo.has_settled):
+            return _NONE
         if under is not None and echo is not None:
             self._notes += [(under, _typed(line, by_line=self._settings.by_line)) for line in echo.settled()]
         notes, self._notes = self._notes, []
@@ -343,6 +387,10 @@ class ChannelRelay(Alone):
 
     def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
         """Take in messages of the target's. No bytes: nothing came for a moment, so what is held may go, as far as it may."""
+        flows = alone(data)
+        return self._results(data) if flows is None else self._data(flows, 0)
+
+    def _results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
         if not data:
             for stream in self._streams.values():
                 if (batch := stream.flush(self._typed)) is not None:
@@ -364,13 +412,13 @@ class ChannelRelay(Alone):
                     if isinstance(message, m.Close):
                         self._close()
 
-    def _data(self, inner: bytes, code: int) -> Iterator[tuple[Batch, Intended | None]]:
+    def _data(self, inner: bytes | memoryview, code: int) -> Iterator[tuple[Batch, Intended | None]]:
         if self.files is not None and code == 0:
             for batch, under in self.files.results(inner):
                 yield batch, under or self._under
             return
         if self._echo is not None:
-            self._unsettled.append((False, inner))
+            self._unsettle(False, bytes(inner))
         stream = self._streams.get(code)
         if stream is None:  # stderr of a subsystem: text like any other
             stream = self._streams[code] = Stretch(
@@ -423,8 +471,8 @@ class ChannelRelay(Alone):
         if self.is_over:
             return
         self.is_over = True
-        self.settle()
         if self._echo is not None:
+            self._settle(self._echo)
             self._echo.end()
         if self.files is not None:
             self._outcomes += self.files.abandon()
@@ -482,7 +530,7 @@ def _typed(line: Typed, *, by_line: bool) -> Batch:
         text, name = text[: max(0, end)], CUT
     if not text:
         return Batch(m.encode(m.Request(WITHHELD, b"")), Content.CONTROL, None, 0, False)
-    head = m.data_head(len(text), 0) if line.shown else m.request_head(name, len(text))
+    head = data_head(len(text), 0) if line.shown else m.request_head(name, len(text))
     return Batch(text, Content.STRETCH, None, 0, False, head)
 
 

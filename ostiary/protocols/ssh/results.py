@@ -121,7 +121,7 @@ class Stretch:
         """Whether something waits for what follows."""
         return bool(self._held)
 
-    def feed(self, data: bytes, typed: bytes = b"") -> Batch | None:
+    def feed(self, data: bytes | memoryview, typed: bytes = b"") -> Batch | None:
         """Take in what came; what of it, and of what was held, can go. `typed`: what the client sent last."""
         if self._classes or not self._detects:
             return self._whole(data)
@@ -165,13 +165,13 @@ class Stretch:
         buffer = self._context + self._held
         return self._release(buffer, len(self._context), len(buffer), len(buffer))
 
-    def _whole(self, data: bytes) -> Batch | None:
+    def _whole(self, data: bytes | memoryview) -> Batch | None:
         if not data:
             return None
         head = data_head(len(data), self._code)
         if self._classes:
-            return Batch(data, Content.WITHHELD, None, 0, False, head, None, self._classes[0])
-        return Batch(head + data, Content.FILE, None, 0, False)
+            return Batch(bytes(data), Content.WITHHELD, None, 0, False, head, None, self._classes[0])
+        return Batch(b"".join((head, data)), Content.FILE, None, 0, False)
 
     def _release(self, buffer: bytes, sent: int, safe: int, keep_from: int, key: int | None = None) -> Batch | None:
         """Let go of `buffer[sent:safe]`; what stands from `keep_from` on stays in sight. `key`: where the last key begins, if that is known."""

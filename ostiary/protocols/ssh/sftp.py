@@ -74,6 +74,8 @@ PATH_EXTENSIONS: Final = {
 HANDLE_EXTENSIONS: Final = frozenset({"fstatvfs@openssh.com", "fsync@openssh.com"})
 _EXTENDED: Final = 0x80000000
 """Draft, 5: SSH_FILEXFER_ATTR_EXTENDED."""
+_DATA_HEAD: Final = 9
+"""Of DATA: type, id, length."""
 _VERSION: Final = re.compile(rb"[0-9]{1,8}")
 LIMITS: Final = "limits@openssh.com"
 EXTENSIONS: Final = frozenset({*PATH_EXTENSIONS, *HANDLE_EXTENSIONS, LIMITS})
@@ -126,15 +128,48 @@ class Response(msgspec.Struct, frozen=True):
 def cut(buffer: bytearray) -> Iterator[bytes]:
     """Take whole packets off the front of `buffer`: type and what follows. Raises `PeerMisbehaved` for a length out of range."""
     while len(buffer) >= 4:
-        size = int.from_bytes(buffer[:4], "big")
-        if not 1 <= size <= MAX_PACKET:
-            raise PeerMisbehaved(Misdeed.BAD_LENGTH, "an SFTP packet")
+        size = _size(buffer)
         if len(buffer) < 4 + size:
             return
         with memoryview(buffer) as view:
             packet = bytes(view[4 : 4 + size])
         del buffer[: 4 + size]
         yield packet
+
+
+def cut_through(buffer: bytearray, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    """As `cut`, of `buffer` with `data` behind it; `buffer` keeps what is no whole packet. DATA that lies in `data` as a whole is not copied."""
+    view = memoryview(data)
+    at, end = 0, len(view)
+    if buffer:
+        at = min(max(0, 4 - len(buffer)), end)
+        buffer += view[:at]
+        if len(buffer) < 4:
+            return
+        missing = 4 + _size(buffer) - len(buffer)
+        buffer += view[at : at + missing]
+        at += missing
+        if at > end:
+            return
+        with memoryview(buffer) as whole:
+            packet = bytes(whole[4:])
+        buffer.clear()
+        yield packet
+    while end - at >= 4:
+        size = _size(view[at : at + 4])
+        if end - at < 4 + size:
+            break
+        found = view[at + 4 : at + 4 + size]
+        at += 4 + size
+        yield found if found[0] == Kind.DATA else bytes(found)
+    buffer += view[at:]
+
+
+def _size(head: bytes | bytearray | memoryview) -> int:
+    size = int.from_bytes(head[:4], "big")
+    if not 1 <= size <= MAX_PACKET:
+        raise PeerMisbehaved(Misdeed.BAD_LENGTH, "an SFTP packet")
+    return size
 
 
 def packet(kind: Kind, *parts: bytes) -> bytes:
@@ -283,9 +318,13 @@ def write_request(asking: Asking, number: int) -> bytes:
     return packet(asking.kind, *parts)
 
 
-def read_answer(raw: bytes) -> Response:
+def read_answer(raw: bytes | memoryview) -> Response:
     """Decode the head of a reply. Raises `PeerMisbehaved`."""
-    reader = Reader(raw)
+    if isinstance(raw, memoryview):  # DATA
+        head = bytes(raw[:_DATA_HEAD])
+        reader = Reader(head)
+    else:
+        reader = Reader(raw)
     code = reader.byte()
     if code not in {Kind.VERSION, Kind.STATUS, Kind.HANDLE, Kind.DATA, Kind.NAME, Kind.ATTRS, Kind.EXTENDED_REPLY}:
         raise PeerMisbehaved(Misdeed.UNKNOWN_TAG, f"SFTP {code}")

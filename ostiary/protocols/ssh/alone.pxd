@@ -1,0 +1,5 @@
+# Types of alone.py for the compiled line.
+
+
+cdef class Alone:
+    pass
