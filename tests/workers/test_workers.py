@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ostiary.app.alerting import read_logs
 from ostiary.config.load import parse
 from ostiary.model.errors import ConfigError
 from ostiary.testing.gateway import Gateway, GatewayDidNotStart, gateway, target
@@ -185,6 +186,17 @@ def test_whoever_is_revoked_is_out_of_every_worker(gate: Gateway) -> None:
     for _ in range(6):  # whichever worker it comes to
         with pytest.raises(ServerError):
             gate.connect("db", token=token)
+
+
+def test_rules_hear_what_the_workers_wrote_in_the_order_in_which_it_happened(gate: Gateway) -> None:
+    """Refusals in a row are in a row whichever worker each came to."""
+    with on_both(gate) as clients:
+        for _ in range(3):
+            for client in clients.values():
+                client.query("SELECT 1")
+        heard = [each for each in read_logs(gate.state, {})[0] if each["kind"] == "intent"]
+    assert {each["gw"] for each in heard} == {"gw-test/worker-1", "gw-test/worker-2"}
+    assert [each["t"] for each in heard] == sorted(each["t"] for each in heard)
 
 
 def test_policies_are_taken_by_all_workers_or_by_none(peer: Peer) -> None:
