@@ -1,10 +1,11 @@
 # cython: language_level=3, annotation_typing=False, boundscheck=True, wraparound=False
-"""One key for statements that differ in plain numbers only.
+"""One key for statements that differ in plain numbers and plain strings only.
 
-The key must not be able to disagree with the server's lexer, so it is timid: a text with a quote, a dollar, a
-backslash, a comment or a zero byte has no such key, and only runs of at most nine digits (always int4) that touch no
-identifier character, dot or digit are taken for numbers. What takes their place is a zero byte, which no statement may
-hold, so no text equals another one's key.
+The key must not be able to disagree with the server's lexer, so it is timid: a text with a dollar, a comment, or a backslash or
+zero byte anywhere has no such key. Only runs of at most nine digits (always int4) that touch no identifier character, dot or digit are taken for numbers, and only what
+stands between two apostrophes, a doubled one being one of the string's, and touches nothing that could be a prefix (`E''`, `U&''`), for a
+string. A quoted name stays as it is. What takes the place of a number is a zero byte, which no statement may hold, and that of a string an
+apostrophe between two, so no text equals another one's key. Texts of one key have the same tokens but for these.
 
 `literals.pxd` gives the types when this file is compiled; uncompiled it is plain Python, and the same tests run on both.
 """
@@ -17,8 +18,14 @@ LONGEST: Final = 8_192
 """Bytes: longer texts are compared as they are."""
 LONGEST_NUMBER: Final = 9
 
-_PLAIN, _WORD, _DIGIT, _DASH, _SLASH, _NEVER = range(6)
+STRING: Final = b"\0'\0"
+"""Stands for a string in a key, and for nothing else."""
+
+_PLAIN, _WORD, _DIGIT, _DASH, _SLASH, _QUOTE, _NAME, _NEVER = range(8)
 _OPENS_COMMENT: Final = 0x2A
+_AMPERSAND: Final = 0x26
+_APOSTROPHE: Final = b"'"
+_QUOTATION: Final = b'"'
 
 
 def _sorts() -> bytes:
@@ -29,8 +36,8 @@ def _sorts() -> bytes:
             table[byte] = _WORD
         elif 0x30 <= byte <= 0x39:
             table[byte] = _DIGIT
-    table[0x2D], table[0x2F] = _DASH, _SLASH
-    for byte in b"'\"$\\\0":
+    table[0x2D], table[0x2F], table[0x27], table[0x22] = _DASH, _SLASH, _QUOTE, _NAME
+    for byte in b"$\\\0":
         table[byte] = _NEVER
     return bytes(table)
 
@@ -39,7 +46,7 @@ _SORTS: Final = _sorts()
 
 
 def plain_key(text: bytes) -> bytes | None:
-    """Return the text with its plain numbers taken out, or None where that is not plainly safe."""
+    """Return the text with its plain numbers and strings taken out, or None where that is not plainly safe."""
     end = len(text)
     if end > LONGEST:
         return None
@@ -51,27 +58,75 @@ def plain_key(text: bytes) -> bytes | None:
         at += 1
         if sort == _PLAIN:
             continue
-        if sort == _NEVER:
+        if sort in (_QUOTE, _NAME):
+            at = _quoted(text, begin, sort)
+            if at < 0:
+                return None
+            if sort == _NAME:
+                continue
+            pieces += (text[kept:begin], _APOSTROPHE)
+        elif sort in (_WORD, _DIGIT):
+            at = _run(text, at, sort == _DIGIT)
+            if at < 0:
+                at = -at
+                continue
+            if at - begin > LONGEST_NUMBER:
+                continue
+            pieces.append(text[kept:begin])
+        elif _is_unsafe(text, at, sort):
             return None
-        if sort == _DASH:
-            if at < end and _SORTS[text[at]] == _DASH:
-                return None
-        elif sort == _SLASH:
-            if at < end and text[at] == _OPENS_COMMENT:
-                return None
         else:
-            is_number = sort == _DIGIT
-            while at < end:
-                sort = _SORTS[text[at]]
-                if sort == _WORD:
-                    is_number = False
-                elif sort != _DIGIT:
-                    break
-                at += 1
-            if is_number and at - begin <= LONGEST_NUMBER:
-                pieces.append(text[kept:begin])
-                kept = at
+            continue
+        kept = at
     if not kept:
         return text
     pieces.append(text[kept:])
     return b"\0".join(pieces)
+
+
+def _run(text: bytes, at: int, is_number: bool) -> int:
+    """Where a run of letters and digits ends; negative: it is no number."""
+    end = len(text)
+    while at < end:
+        sort = _SORTS[text[at]]
+        if sort == _WORD:
+            is_number = False
+        elif sort != _DIGIT:
+            break
+        at += 1
+    return at if is_number else -at
+
+
+def _is_unsafe(text: bytes, at: int, sort: int) -> bool:
+    """Whether what begins before `at` is a reason to have no key: a dollar, or a comment."""
+    if at == len(text):
+        return sort == _NEVER
+    return sort == _NEVER or (sort == _DASH and _SORTS[text[at]] == _DASH) or (sort == _SLASH and text[at] == _OPENS_COMMENT)
+
+
+def _quoted(text: bytes, at: int, sort: int) -> int:
+    """Where the string or name that begins at `at` is closed: the offset behind; -1: nowhere, or there may be more to it. Two quotes are one of its own."""
+    begin = at
+    if begin and (text[begin - 1] == _AMPERSAND or (sort == _QUOTE and _SORTS[text[begin - 1]] in (_WORD, _DIGIT))):
+        return -1  # a prefix; and U&"" has its UESCAPE, a string that changes a name
+    quote = _APOSTROPHE if sort == _QUOTE else _QUOTATION
+    at = text.find(quote, at + 1)
+    while at >= 0:
+        at += 1
+        if text[at : at + 1] != quote:
+            return at if _is_plain(text[begin:at]) else -1
+        at = text.find(quote, at + 1)
+    return -1
+
+
+def _is_plain(part: bytes) -> bool:
+    """Whether it is UTF-8, as all is that was judged, and holds nothing that means something else elsewhere."""
+    if b"\\" in part or b"\0" in part:
+        return False
+    if part.isascii():
+        return True
+    try:
+        part.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -41,8 +41,8 @@ def bare(node: Any) -> Any:
 
 
 def digest(condition: Node) -> str:
-    """SHA-256 over a condition as it is parsed, in hex."""
-    return hashlib.sha256(orjson.dumps(bare(condition), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """SHA-256 over a condition as it is parsed, in hex: a string in it is read (`strings.py`)."""
+    return hashlib.sha256(orjson.dumps(bare(condition), default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def condition_on(subselect: Node) -> tuple[Node, Node] | None:

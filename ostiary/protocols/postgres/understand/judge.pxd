@@ -11,6 +11,7 @@ cdef class Understood(Noun):
     cdef readonly tuple effects
     cdef readonly bint cacheable
     cdef readonly bint constants
+    cdef readonly Py_ssize_t strings
 
 
 @cython.final

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ostiary.kernel.literals import plain_key
+from ostiary.kernel.literals import STRING, plain_key
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.nouns import Noun
 from ostiary.model.operations import Action, Facts, Objection, Unjudgeable
@@ -17,6 +17,7 @@ from ostiary.protocols.postgres.understand.findings import Objected, both, objec
 from ostiary.protocols.postgres.understand.ground import ProtectedColumns
 from ostiary.protocols.postgres.understand.head import head_of
 from ostiary.protocols.postgres.understand.names import Sites
+from ostiary.protocols.postgres.understand.strings import Strings
 from ostiary.protocols.postgres.understand.utility import Utility
 from ostiary.protocols.postgres.understand.view import Effect, Path, View
 
@@ -30,9 +31,11 @@ LARGEST_KEPT: Final = 64 << 10
 class Understood(Noun):
     """Facts, with what they mean for the session and for the cache."""
 
-    __slots__ = ("cacheable", "constants", "effects", "facts")
+    __slots__ = ("cacheable", "constants", "effects", "facts", "strings")
 
-    def __init__(self, facts: Facts, effects: tuple[Effect, ...], *, cacheable: bool, constants: bool) -> None:
+    def __init__(
+        self, facts: Facts, effects: tuple[Effect, ...], *, cacheable: bool, constants: bool, strings: int = -1
+    ) -> None:
         self.facts: Final = facts
         self.effects: Final = effects
         """For `View.expect` when the text goes out, and `View.confirm` when it ran."""
@@ -40,6 +43,8 @@ class Understood(Noun):
         """The same text means the same in every session of the same `World`."""
         self.constants: Final = constants
         """It would not mean the same with other constants."""
+        self.strings: Final = strings
+        """How many strings the server's grammar found in it; with as many others it would mean the same. -1: it might not."""
 
 
 class World(Noun):
@@ -103,6 +108,7 @@ def _study(
     head: str,
 ) -> Understood:
     statements = grammar.parse(sql)
+    strings = Strings(sql, statements)
     walkers = [Utility(sql, view.copy(), path, snapshot, protected) for path in view.paths]
     refused: list[Objected] = []
     for walker in walkers:
@@ -127,7 +133,10 @@ def _study(
     facts = found.facts(head, view.state(snapshot.search_path))
     if len(statements) == 1 and not any(each.found.cascades for each in walkers) and _counts_changes(statements[0], facts):
         facts = msgspec.structs.replace(facts, counts_changes=True)
-    return Understood(facts, tuple(found.effects), cacheable=found.cacheable, constants=found.constants)
+    return Understood(
+        facts, tuple(found.effects), cacheable=found.cacheable, constants=found.constants,
+        strings=-1 if found.effects else strings.unread,
+    )  # fmt: skip
 
 
 def _counts_changes(statement: Statement, facts: Facts) -> bool:
@@ -205,6 +214,12 @@ def sites(
     return found
 
 
+def _stands_for(plain: bytes, understood: Understood) -> bool:
+    """Whether what was understood holds for all texts with this key."""
+    strings = plain.count(STRING)
+    return not understood.constants and (not strings or strings == understood.strings)
+
+
 class FactsCache:
     """What texts mean, remembered. One a connection; shared by its sessions."""
 
@@ -244,7 +259,7 @@ class FactsCache:
                 return found
         understood = study(sql, view, snapshot, protected, parameter_types)
         if understood.cacheable and len(sql) <= LARGEST_KEPT:
-            self._keep((sql if plain is None or understood.constants else plain, world), understood)
+            self._keep((plain if plain is not None and _stands_for(plain, understood) else sql, world), understood)
         return understood
 
     def _find(self, key: tuple[bytes, World]) -> Understood | None:
