@@ -26,7 +26,7 @@ LINE = [
         "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/concealed.py", "masking/mask.py",
         "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py", "model/results.py",
         "policy/decide.py", "policy/policies.py", "driver/http_asker.py", "driver/http_client.py", "driver/http_exchange.py", "driver/http_gate.py", "driver/http_pool.py", "driver/http_session.py",
-        "masking/http.py",
+        "masking/counts.py", "masking/http.py",
         "protocols/http/decode.py", "protocols/http/encode.py", "protocols/http/login.py", "protocols/http/messages.py", "protocols/http/operations.py", "protocols/http/places.py",
         "protocols/http/relay.py", "protocols/http/results.py", "protocols/http/states.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
         "protocols/postgres/conversation.py", "protocols/postgres/decode.py", "protocols/postgres/relay.py", "protocols/postgres/states.py", "protocols/postgres/understand/judge.py",

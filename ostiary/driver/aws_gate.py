@@ -14,7 +14,9 @@ from typing import cast
 from ostiary.config.types import AwsListener
 from ostiary.driver.admission import Begun, Reception
 from ostiary.driver.aws_target import AwsDestination
+from ostiary.driver.http_exchange import Session
 from ostiary.driver.http_gate import HttpGate
+from ostiary.driver.http_pool import Pool
 from ostiary.driver.http_session import HttpSession
 from ostiary.driver.http_target import HttpDestination
 from ostiary.identity.aws_keys import AwsKeys
@@ -58,6 +60,10 @@ class AwsSession(HttpSession):
 
         return AwsReplyMasker(connection.detect, connection.pass_types, hidden)
 
+    def pool(self, relay: HttpRelay) -> Pool:
+        """The connections to that endpoint."""
+        return self.service(relay).pool
+
     def service(self, relay: HttpRelay) -> HttpDestination:
         """The endpoint of the service that is called."""
         return self.destination.endpoint(cast(AwsRelay, relay).asking.host)
@@ -89,7 +95,7 @@ class AwsGate(HttpGate):
     """One AWS listener."""
 
     key = "listen.aws"
-    speaks_http2 = False
+    offers_http2 = False
     """The `aws` command and the SDKs speak HTTP/1.1 to an endpoint of one's own."""
 
     def __init__(
@@ -139,12 +145,13 @@ class AwsGate(HttpGate):
         """A session that has begun."""
         return AwsSession(begun, cast(AwsDestination, destination), self._reception)
 
-    def relay(self, head: RequestHead, session: HttpSession, fault: str) -> HttpRelay:
+    def relay(self, head: RequestHead, session: Session, fault: str) -> HttpRelay:
         """What reads a request. Where it goes was read from it, so there is no fault that is not seen here again."""
         del fault
         _, _, secret, signed, target = self._opened(head)
-        arrival = Arrival(signed, target, secret, self._own, time.time(), session.who)
-        return AwsRelay(head, cast(AwsSession, session).destination.calls.asking(arrival))
+        account = cast(AwsSession, session)
+        arrival = Arrival(signed, target, secret, self._own, time.time(), account.who)
+        return AwsRelay(head, account.destination.calls.asking(arrival))
 
     def failed(self, head: RequestHead | None, why: Exception) -> Said:
         """The answer to what came in no session."""

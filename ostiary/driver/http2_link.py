@@ -178,7 +178,7 @@ class Stream(Asker):
 
     # --- what an exchange asks for ---
 
-    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
+    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, is_head: bool, has_body: bool) -> bytes:
         """See `Client`. Heads go out as fields at once, and what follows them waits for the client's window."""
         del relay, has_body  # a stream ends by itself
         if not is_head:
@@ -226,7 +226,7 @@ class Stream(Asker):
         """There are no WebSockets over HTTP/2 here."""
         raise AssertionError("a WebSocket on a stream")
 
-    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
+    def over(self, exchange: Exchange, goes_on: bool) -> None:
         """Its exchange has ended."""
         del goes_on  # there is one exchange on a stream
         self._let_go(exchange)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from ostiary.config.types import HttpListener
-from ostiary.driver.http_exchange import Exchange, Session
+from ostiary.driver.http_exchange import Client, Exchange, Session
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.spawn import spawn
 from ostiary.model.errors import LogFailed, Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import Claims, Said
-from ostiary.model.proofs import Recorded
 from ostiary.model.secrets import Secret
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import refusals
@@ -35,67 +34,60 @@ MIN_BODY: Final = 1024
 _log = structlog.get_logger("ostiary")
 
 
-class Held(Session, Protocol):
-    """A session as its listener keeps it."""
-
-    under_way: set[Exchange]
-    used: float
-
-
-class Gate(Protocol):
+class Gate:
     """The listener, as its clients need it."""
 
-    settings: HttpListener
-    speaks_http2: bool
+    def __init__(self, settings: HttpListener, *, speaks_http2: bool) -> None:
+        self.settings = settings
+        self.speaks_http2 = speaks_http2
 
-    @property
-    def policies(self) -> Policies:
+    def in_force(self) -> Policies:
         """The policies in force."""
-        ...
+        raise NotImplementedError
 
     def joined(self, client: Linked) -> None:
         """A client is connected."""
-        ...
+        raise NotImplementedError
 
     def left(self, client: Linked) -> None:
         """A client has gone."""
-        ...
+        raise NotImplementedError
 
     def destination(self, head: RequestHead) -> HttpDestination:
         """Which service a request is for. Raises `Ambiguous` and `NotAdmitted`."""
-        ...
+        raise NotImplementedError
 
-    def session(self, token: bytes, destination: HttpDestination) -> Held | None:
+    def session(self, token: bytes, destination: HttpDestination) -> Session | None:
         """The session of that token there, if it is open."""
-        ...
+        raise NotImplementedError
 
-    async def begin(self, key: bytes, claims: Claims, destination: HttpDestination) -> Held:
+    async def begin(self, key: bytes, claims: Claims, destination: HttpDestination) -> Session:
         """Begin it."""
-        ...
+        raise NotImplementedError
 
     def token(self, head: RequestHead) -> Secret:
         """The token that a request shows."""
-        ...
+        raise NotImplementedError
 
     def is_ready(self, head: RequestHead) -> bool:
         """Whether it can be judged at once; else `prepare` first."""
-        ...
+        raise NotImplementedError
 
     async def prepare(self, head: RequestHead, destination: HttpDestination) -> None:
         """Fetch what judging it needs."""
-        ...
+        raise NotImplementedError
 
-    def relay(self, head: RequestHead, session: Any, fault: str) -> HttpRelay:
+    def relay(self, head: RequestHead, session: Session, fault: str) -> HttpRelay:
         """What reads a request."""
-        ...
+        raise NotImplementedError
 
     def failed(self, head: RequestHead | None, why: Exception) -> refusals.Said:
         """The answer to what came in no session."""
-        ...
+        raise NotImplementedError
 
     async def turn_away(self, claims: Claims, why: NotAdmitted) -> None:
         """Put on record what came in no session."""
-        ...
+        raise NotImplementedError
 
 
 class Linked(Protocol):
@@ -110,7 +102,7 @@ class Linked(Protocol):
         ...
 
 
-class Asker:
+class Asker(Client):
     """See above. What is sent how, is for whoever derives from it: it is the `Client` of its exchanges."""
 
     def __init__(self, gate: Gate, said: Said, certificate: str | None) -> None:
@@ -217,9 +209,9 @@ class Asker:
         _log.exception("a request could not be let in", client=self._said.address)
         self._turn_away(connection, NotAdmitted(Reason.MALFORMED, "the gateway cannot read this request"))
 
-    def _start(self, head: RequestHead, session: Held, fault: str) -> None:
+    def _start(self, head: RequestHead, session: Session, fault: str) -> None:
         relay = self._gate.relay(head, session, fault)
-        exchange = Exchange(self, session, relay, self._gate.policies, self._said, self._loop)
+        exchange = Exchange(self, session, relay, self._gate.in_force(), self._said, self._loop)
         self._exchange = exchange
         self._silent_since = self._slow_since = self._loop.time()
         self._slow_bytes = 0
@@ -263,7 +255,7 @@ class Asker:
 
     def _let_go(self, exchange: Exchange) -> bool:
         """An exchange has ended; whether it is the one that is under way here."""
-        session: Held = exchange.session  # type: ignore[assignment]  # whoever made the exchange gave it one
+        session = exchange.session
         session.under_way.discard(exchange)
         session.used = self._loop.time()
         if exchange is not self._exchange:
@@ -299,40 +291,6 @@ class Asker:
             self._slow_since, self._slow_bytes = now, 0
             return drips
         return now - self._silent_since > seconds
-
-    # --- what an exchange asks for: see `Client` ---
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        raise NotImplementedError
-
-    def go_on(self) -> None:
-        """Tell the client to send the body that it holds back."""
-        raise NotImplementedError
-
-    def answer(self, said: refusals.Said, *, bodiless: bool) -> None:
-        """Send a whole answer of the gateway's own."""
-        raise NotImplementedError
-
-    def read(self, *, on: bool, why: str) -> None:
-        """Stop or go on reading."""
-        raise NotImplementedError
-
-    def opened(self) -> None:
-        """It is a WebSocket from now on."""
-        raise NotImplementedError
-
-    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
-        """The exchange has ended; `goes_on`: another may follow on this connection."""
-        raise NotImplementedError
-
-    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
-        """See `Client`."""
-        return relay.framed(recorded, length, is_head=is_head, has_body=has_body)
-
-    def ending(self, relay: HttpRelay) -> bytes:
-        """See `Client`."""
-        return relay.ending()
 
 
 def _host_of(head: RequestHead) -> str:

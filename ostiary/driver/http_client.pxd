@@ -4,16 +4,20 @@ cimport cython
 from ostiary.driver.http_asker cimport Asker
 from ostiary.driver.http_exchange cimport Exchange
 from ostiary.protocols.http.decode cimport read_request
-from ostiary.protocols.http.messages cimport Fields, RequestHead
+from ostiary.protocols.http.messages cimport RequestHead
 
 
-@cython.final
 cdef class ClientLink(Asker):
     cdef public object _transport
     cdef public object _held
-    cdef public Fields _fields
+    cdef public RequestHead _known
     cdef public double _deadline
     cdef public bint _full
     cdef public bint _may_turn
     @cython.locals(head=RequestHead)
     cpdef _next(self)
+    cpdef _begin(self, Exchange exchange)
+    cpdef write(self, bytes data)
+    cpdef over(self, Exchange exchange, bint goes_on)
+    @cython.locals(exchange=Exchange)
+    cpdef data_received(self, data)

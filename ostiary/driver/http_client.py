@@ -15,7 +15,7 @@ from ostiary.model.identity import Said
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import read_request
 from ostiary.protocols.http.http2 import PREFACE
-from ostiary.protocols.http.messages import MAX_KEPT, Fields
+from ostiary.protocols.http.messages import MAX_KEPT, RequestHead
 
 MAX_AHEAD: Final = 256 * 1024
 """Bytes that a client may send ahead of the request that is under way before it is not read any more."""
@@ -29,7 +29,7 @@ class ClientLink(Asker):
         super().__init__(gate, Said(address=address), None)
         self._transport: asyncio.Transport | None = None
         self._held = bytearray()
-        self._fields: Fields | None = None
+        self._known: RequestHead | None = None
         """Of its last request: the next one says mostly the same."""
         self._deadline = self._loop.time() + gate.settings.head_seconds
         self._full = False
@@ -125,7 +125,7 @@ class ClientLink(Asker):
         """Begin the next request, if its head is here."""
         loop = self._loop
         try:
-            head = read_request(self._held, self._fields)
+            head = read_request(self._held, self._known)
         except PeerMisbehaved as exc:
             raw = bytes(self._held)
             self._held.clear()
@@ -136,7 +136,7 @@ class ClientLink(Asker):
                 self._deadline = loop.time() + self._gate.settings.head_seconds
             return
         del self._held[: len(head.raw)]
-        self._fields = head.fields if len(head.fields.block) <= MAX_KEPT else None
+        self._known = head if len(head.raw) <= MAX_KEPT else None
         self._deadline = float("inf")
         self._arrived(head)
 
@@ -194,7 +194,7 @@ class ClientLink(Asker):
         if early and self._exchange is not None:
             self._exchange.client_sent(early)
 
-    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
+    def over(self, exchange: Exchange, goes_on: bool) -> None:
         """An exchange has ended."""
         if not self._let_go(exchange):
             return

@@ -2,21 +2,51 @@
 cimport cython
 
 from ostiary.audit.journal cimport Journal
-from ostiary.driver.http_pool cimport Pool, TargetLink
+from ostiary.driver.http_pool cimport Listens, Pool, TargetLink
 from ostiary.driver.lane cimport Lane, LogCommands
 from ostiary.masking.http cimport ReplyMasker
 from ostiary.model cimport commands as c
 from ostiary.model.commands cimport Order
 from ostiary.model.decisions cimport Permit
 from ostiary.model.proofs cimport Intended, Outcome, Recorded
+from ostiary.protocols.http.messages cimport Heads
 from ostiary.protocols.http.relay cimport HttpRelay
 from ostiary.session.path cimport Line
 
 
-@cython.final
-cdef class Exchange:
+cdef class Exchange
+
+
+cdef class Client:
+    cpdef write(self, bytes data)
+    cpdef bytes framed(self, HttpRelay relay, Recorded recorded, length, bint is_head, bint has_body)
+    cpdef bytes ending(self, HttpRelay relay)
+    cpdef over(self, Exchange exchange, bint goes_on)
+
+
+cdef class Session:
+    cdef public Journal journal
+    cdef public Permit admitted
+    cdef public object destination
+    cdef public object connection
+    cdef public object desk
+    cdef public object counting
+    cdef public str label
+    cdef public object restraint
+    cdef public object granted
+    cdef public object understanding
+    cdef public Heads heads
+    cdef public set under_way
+    cdef public double used
+    cpdef ReplyMasker masker(self, HttpRelay relay)
+    cpdef Pool pool(self, HttpRelay relay)
+    cpdef ready(self)
+    cpdef bytes lines(self, HttpRelay relay, bytes shown)
+
+
+cdef class Exchange(Listens):
     cdef public HttpRelay relay
-    cdef public object session
+    cdef public Session session
     cdef public object _loop
     cdef public ReplyMasker masker
     cdef public Line line
@@ -24,7 +54,7 @@ cdef class Exchange:
     cdef public Lane _replies
     cdef public LogCommands _log_commands
     cdef public Journal _journal
-    cdef public object _client
+    cdef public Client _client
     cdef public TargetLink _link
     cdef public bytes _sent
     cdef public bint _again
@@ -43,3 +73,18 @@ cdef class Exchange:
     cdef public bint _denying
     cdef public object _ticket
     cdef public bint waits_for_target
+    cpdef begin(self)
+    cpdef target_sent(self, bytes data)
+    cpdef _attach(self, TargetLink link, bytes wire, bytes shown)
+    cpdef bint _may_run_twice(self) except *
+    cpdef _request_over(self, failure)
+    cpdef _reply_over(self, failure)
+    @cython.locals(link=TargetLink)
+    cpdef _over(self, bint keeps, goes_on=*)
+    @cython.locals(order=Order, shown=bytes, link=TargetLink)
+    cpdef _run(self, c.Run command)
+    @cython.locals(relay=HttpRelay, masker=ReplyMasker, out=list, recorded=Recorded, opens=bint)
+    cpdef _send(self, c.Send command)
+    cpdef _make_durable(self, c.MakeDurable command)
+    cpdef _record(self, c.Record command)
+    cpdef _close_operations(self, c.Close command)

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -18,7 +18,7 @@ from ostiary.approvals.desk import Desk
 from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal
 from ostiary.driver.admission import unrecorded
-from ostiary.driver.http_pool import TargetLink
+from ostiary.driver.http_pool import Listens, Pool, TargetLink
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
 from ostiary.driver.spawn import spawn
@@ -27,14 +27,18 @@ from ostiary.masking.http import ReplyMasker
 from ostiary.model import commands as c
 from ostiary.model.approvals import Reply, Ticket
 from ostiary.model.commands import Order
+from ostiary.model.connections import HttpConnection
 from ostiary.model.decisions import Permit
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import Said
 from ostiary.model.operations import Action
 from ostiary.model.proofs import Outcome, Recorded
 from ostiary.model.restraints import Restraint
+from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import refusals
+from ostiary.protocols.http.messages import Heads
+from ostiary.protocols.http.operations import Understanding
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.states import Phase
 from ostiary.session.exchange import reply, request, undecided
@@ -47,83 +51,93 @@ RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _log = structlog.get_logger("ostiary")
 
 
-class Client(Protocol):
-    """The client's end of an exchange."""
+class Client:
+    """The client's end of an exchange: whoever makes requests derives from it."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        ...
+        raise NotImplementedError
 
     def go_on(self) -> None:
         """Tell the client to send the body that it holds back."""
-        ...
+        raise NotImplementedError
 
-    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
+    def framed(self, relay: HttpRelay, recorded: Recorded, length: int | None, is_head: bool, has_body: bool) -> bytes:
         """What goes out of a recorded piece of the answer, in this hop's framing; `length`: of the body, if it is known."""
-        ...
+        return relay.framed(recorded, length, is_head, has_body)
 
     def ending(self, relay: HttpRelay) -> bytes:
         """What ends the answer."""
-        ...
+        return relay.ending()
 
     def answer(self, said: refusals.Said, *, bodiless: bool) -> None:
         """Send a whole answer of the gateway's own."""
-        ...
+        raise NotImplementedError
 
     def read(self, *, on: bool, why: str) -> None:
         """Stop or go on reading."""
-        ...
+        raise NotImplementedError
 
     def opened(self) -> None:
         """It is a WebSocket from now on."""
-        ...
+        raise NotImplementedError
 
-    def over(self, exchange: Exchange, *, goes_on: bool) -> None:
+    def over(self, exchange: Exchange, goes_on: bool) -> None:
         """The exchange has ended; `goes_on`: another may follow on this connection."""
-        ...
+        raise NotImplementedError
 
 
-class Session(Protocol):
+class Session:
     """What the exchanges of one token on one connection share."""
 
-    journal: Journal
-    label: str
-    """Of its exchanges, in diagnostics."""
-    admitted: Permit
-    destination: HttpDestination
-    restraint: Restraint | None
-    granted: frozenset[str]
-    desk: Desk
-    counting: Counting
+    def __init__(self, journal: Journal, admitted: Permit, destination: HttpDestination, desk: Desk, counting: Counting, label: str) -> None:
+        self.journal = journal
+        self.admitted = admitted
+        self.destination = destination
+        self.connection: HttpConnection = destination.connection
+        self.desk = desk
+        self.counting = counting
+        self.label = label
+        """Of its exchanges, in diagnostics."""
+        self.restraint: Restraint | None = None
+        self.granted: frozenset[str] = NOBODY
+        self.understanding: Understanding = destination.understanding
+        self.heads: Heads = destination.heads
+        self.under_way: set[Exchange] = set()
+        self.used = 0.0
+        """When an exchange of it ended last."""
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
         """What masks the answer to that request."""
-        ...
+        raise NotImplementedError
+
+    def pool(self, relay: HttpRelay) -> Pool:
+        """The connections to where that request goes."""
+        raise NotImplementedError
 
     def service(self, relay: HttpRelay) -> HttpDestination:
         """Where that request goes."""
-        ...
+        raise NotImplementedError
 
     def ready(self) -> bytes | None:
         """What the service is shown, if it can be had at once; None: `fetch` it."""
-        ...
+        raise NotImplementedError
 
     async def fetch(self) -> bytes:
         """What the service is shown."""
-        ...
+        raise NotImplementedError
 
     def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
         """Header lines that go out with that request besides its own: a credential, and who acts."""
-        ...
+        raise NotImplementedError
 
 
-class Exchange:
+class Exchange(Listens):
     """One request and its answer, under way."""
 
     def __init__(
         self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said, loop: asyncio.AbstractEventLoop
     ) -> None:
-        connection = session.destination.connection
         self.relay = relay
         if relay.reader.socket is not None:
             relay.reader.socket.salt = secrets.token_bytes(16)
@@ -133,13 +147,13 @@ class Exchange:
         self._journal = session.journal
         self._log_commands = LogCommands(session.journal)
         self.masker = session.masker(relay)
-        self.line = line = Line(
-            admitted=session.admitted, connection=connection, policies=policies, relay=relay, said=said  # type: ignore[arg-type]  # its own kind of relay
-        )
-        line.restraint, line.granted = session.restraint, session.granted
+        line = Line(session.admitted, session.connection, policies, relay, said, session.granted)  # type: ignore[arg-type]  # its own kind of relay
+        line.restraint = session.restraint
+        self.line = line
         name = session.label
-        self.requests = self._log_commands.lane = Lane(request(line, self.masker), _CARRY_OUT, self._request_over, name, by=self)
-        self._replies = Lane(reply(line, self.masker), _CARRY_OUT, self._reply_over, name, by=self)
+        self.requests = Lane(request(line, self.masker), _CARRY_OUT, self._request_over, name, self)
+        self._log_commands.lane = self.requests
+        self._replies = Lane(reply(line, self.masker), _CARRY_OUT, self._reply_over, name, self)
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
@@ -204,7 +218,7 @@ class Exchange:
         wire, self._sent = self._sent, None
         if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
             link, self._link, self._again = self._link, None, True
-            self.session.service(self.relay).pool.give_back(link, keeps=False)
+            self.session.pool(self.relay).give_back(link, False)
             spawn(self._dispatch_again(wire), self.session.label)
             return
         self._replies.lose()
@@ -297,8 +311,7 @@ class Exchange:
             return None
         self.waits_for_target = True
         shown = self.session.ready()
-        link = self.session.service(self.relay).pool.take() if shown is not None else None
-        if link is not None and shown is not None:
+        if shown is not None and (link := self.session.pool(self.relay).take()) is not None:
             self._attach(link, order.wire, shown)
             return None
         return self.requests.later(self._dispatch(order.wire))
@@ -311,7 +324,7 @@ class Exchange:
             shown = await self.session.fetch()
         link = await destination.open()
         if self.is_over:
-            destination.pool.give_back(link, keeps=not link.is_used)
+            destination.pool.give_back(link, not link.is_used)
             raise ConnectionResetError("the client has gone")
         self._attach(link, wire, shown)
 
@@ -351,10 +364,12 @@ class Exchange:
         out: list[bytes] = []
         for recorded in command.recorded:
             out.append(
-                self._client.framed(relay, recorded, masker.length, is_head=not self._head_sent, has_body=masker.has_body)
+                self._client.framed(relay, recorded, masker.length, not self._head_sent, masker.has_body)
             )
             self._head_sent = True
-        opens, self._opened = relay.is_open and not self._opened, relay.is_open
+        opens = False
+        if relay.reader.socket is not None:
+            opens, self._opened = relay.is_open and not self._opened, relay.is_open
         if relay.is_answered:
             self._closed_outcome = True
             out.append(self._client.ending(relay))
@@ -370,17 +385,17 @@ class Exchange:
         if failure is not None:
             self.fail(failure, by_client=True)
         elif self.relay.is_answered and self.relay.under is None:
-            self._over(keeps=False)
+            self._over(False)
         elif not self.waits_for_target:
             self.fail(ConnectionResetError("the client has gone"))
         elif self.relay.is_answered:
-            self._over(keeps=self.relay.reader.keeps)
+            self._over(self.relay.reader.keeps)
 
     def _reply_over(self, failure: BaseException | None) -> None:
         if failure is not None:
             self.fail(failure)
         else:
-            self._over(keeps=self.relay.reader.keeps and self.relay.is_sent)
+            self._over(self.relay.reader.keeps and self.relay.is_sent)
 
     def fail(self, failure: BaseException, *, by_client: bool = False) -> None:
         """End it: tell the client what can be told, as long as nothing of an answer went out. `by_client`: it came of the request."""
@@ -416,15 +431,15 @@ class Exchange:
             self._close(outcome)
         if not self._head_sent:
             self._client.answer(self.relay.failed(told), bodiless=self.relay.head.method == b"HEAD")
-            self._over(keeps=False, goes_on=False)
+            self._over(False, False)
         elif self.relay.is_open:
             ours, theirs = self.relay.goodbye(told)
             self._client.write(ours)
             if self._link is not None and self._link.transport is not None:
                 self._link.transport.write(theirs)
-            self._over(keeps=False, goes_on=False)
+            self._over(False, False)
         else:
-            self._over(keeps=False, goes_on=None)
+            self._over(False, None)
 
     def _close(self, outcome: Outcome) -> None:
         if self._closed_outcome:
@@ -436,7 +451,7 @@ class Exchange:
             # Recovery will close it as unknown: the log says so then, and the operator hears it now.
             _log.error("the end of a request is not on record", session=self._journal.session, error=str(exc))
 
-    def _over(self, *, keeps: bool, goes_on: bool | None = True) -> None:
+    def _over(self, keeps: bool, goes_on: bool | None = True) -> None:
         """Let go of everything. Runs once. `goes_on` None: the answer broke off, and the client must see that."""
         if self.is_over:
             return
@@ -448,12 +463,12 @@ class Exchange:
         if link is not None:
             if self._crowded and link.transport is not None and link.is_open:
                 link.transport.resume_reading()  # whoever gets it next has a client of their own
-            self.session.service(self.relay).pool.give_back(link, keeps=keeps)
+            self.session.pool(self.relay).give_back(link, keeps)
         if goes_on is None:
             self.broke_off = True
-            self._client.over(self, goes_on=False)
+            self._client.over(self, False)
         else:
-            self._client.over(self, goes_on=goes_on and not self.relay.closes and self.relay.body.is_done)
+            self._client.over(self, goes_on and not self.relay.closes and self.relay.body.is_done)
 
     def is_late(self, now: float) -> bool:
         """Whether the service has been silent, or has taken nothing, for too long. A client that does not read is not its fault."""

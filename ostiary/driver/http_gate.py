@@ -11,7 +11,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import structlog
 
@@ -19,8 +19,9 @@ from ostiary.config.types import HttpListener
 from ostiary.config.words import is_loopback
 from ostiary.driver.admission import Begun, Reception, WhyNot, unrecorded
 from ostiary.driver.http_actor import ActorLines
-from ostiary.driver.http_asker import Linked
+from ostiary.driver.http_asker import Gate, Linked
 from ostiary.driver.http_client import ClientLink
+from ostiary.driver.http_exchange import Session
 from ostiary.driver.http_session import HttpSession
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.spawn import spawn
@@ -39,19 +40,20 @@ from ostiary.protocols.http.paths import Ambiguous, authority_of, read_target
 from ostiary.protocols.http.relay import HttpRelay
 
 _log = structlog.get_logger("ostiary")
+_time: Final = time.time
 
 
-class HttpGate:
+class HttpGate(Gate):
     """One HTTP listener."""
 
     key = "listen.http"
-    speaks_http2 = True
+    offers_http2 = True
 
     def __init__(
         self, reception: Reception, settings: HttpListener, destinations: list[HttpDestination], signer: object
     ) -> None:
+        super().__init__(settings, speaks_http2=self.offers_http2)
         self._reception = reception
-        self.settings = settings
         self._signer = signer
         self._tls = server_tls(self.key, settings, ["h2", "http/1.1"] if self.speaks_http2 else ["http/1.1"])
         self._by_host = {host: each for each in destinations for host in each.connection.hosts}
@@ -68,8 +70,7 @@ class HttpGate:
         self._open = reception.commons.tally(f"open {protocol}")
         self._closing = False
 
-    @property
-    def policies(self) -> Policies:
+    def in_force(self) -> Policies:
         """The policies in force."""
         return self._reception.policies
 
@@ -135,8 +136,9 @@ class HttpGate:
     def destination(self, head: RequestHead) -> HttpDestination:
         """Which service a request is for. Raises `Ambiguous` and `NotAdmitted`."""
         fields = head.fields
-        if fields.service is not None and fields.service[0] == head.target:
-            known: HttpDestination = fields.service[1]
+        service = fields.service
+        if service is not None and service[0] == head.target:
+            known: HttpDestination = service[1]
             return known
         found = self._destination(head)
         fields.service = head.target, found
@@ -164,10 +166,12 @@ class HttpGate:
     def session(self, token: bytes, destination: HttpDestination) -> HttpSession | None:
         """The session of that token there, if it is open."""
         found = self._sessions.get((token, destination.connection.name))
-        if found is not None and found.who.expires <= time.time():
+        if found is None:
+            return None
+        if found.expires <= _time():
             self._end((token, destination.connection.name), found, Reason.EXPIRED_TOKEN.name)
             return None
-        if found is not None and (trouble := found.journal.trouble()) is not None:
+        if found.journal.stream is not None and (trouble := found.journal.trouble()) is not None:
             # Its recording is full, or could not be written: the next session may have room, or a disk that works.
             self._end((token, destination.connection.name), found, unrecorded(trouble).reason.name)
             return None
@@ -243,11 +247,10 @@ class HttpGate:
     async def prepare(self, head: RequestHead, destination: HttpDestination) -> None:
         """Fetch what judging it needs."""
 
-    def relay(self, head: RequestHead, session: HttpSession, fault: str) -> HttpRelay:
+    def relay(self, head: RequestHead, session: Session, fault: str) -> HttpRelay:
         """What reads a request."""
-        destination = session.destination
-        relay = HttpRelay(head, destination.understanding, fault)
-        relay.reader.heads = destination.heads
+        relay = HttpRelay(head, session.understanding, fault)
+        relay.reader.heads = session.heads
         return relay
 
     def failed(self, head: RequestHead | None, why: Exception) -> refusals.Said:

@@ -2,10 +2,14 @@
 cimport cython
 
 
+cdef class Listens:
+    cpdef target_sent(self, bytes data)
+
+
 @cython.final
 cdef class TargetLink:
     cdef public object transport
-    cdef public object taker
+    cdef public Listens taker
     cdef public bint is_used
     cdef public double idle_since
     cdef object _readable
@@ -21,5 +25,6 @@ cdef class Pool:
     cdef double _now(self) except? -1
     @cython.locals(now=double, link=TargetLink)
     cpdef TargetLink take(self)
+    cpdef give_back(self, TargetLink link, bint keeps)
     cpdef drop(self, TargetLink link)
     cpdef wake(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from ostiary.model.errors import NotAdmitted, Reason
 
@@ -14,20 +14,20 @@ KEEP_SECONDS: Final = 20.0
 MAX_WAITING: Final = 1024
 
 
-class Listens(Protocol):
+class Listens:
     """Who hears what a service sends."""
 
     def target_sent(self, data: bytes) -> None:
         """Bytes came."""
-        ...
+        raise NotImplementedError
 
     def target_closed(self) -> None:
         """The service has closed its end."""
-        ...
+        raise NotImplementedError
 
     def target_full(self, *, full: bool) -> None:
         """Too much waits to be sent to the service, or no longer."""
-        ...
+        raise NotImplementedError
 
 
 class TargetLink:
@@ -115,7 +115,7 @@ class Pool:
         now = self._now()
         while self._idle:
             link = self._idle.pop()
-            if link.is_open and now - link.idle_since < KEEP_SECONDS and link.is_silent:
+            if now - link.idle_since < KEEP_SECONDS and link.is_open and link.is_silent:
                 return link
             self.drop(link)
         return None
@@ -134,7 +134,7 @@ class Pool:
                 raise NotAdmitted(Reason.TARGET_UNREACHABLE, "all connections to it are in use") from None
         return link
 
-    def give_back(self, link: TargetLink, *, keeps: bool) -> None:
+    def give_back(self, link: TargetLink, keeps: bool) -> None:
         """An exchange is done with it. `keeps`: nothing lies in it, and the service said that it lives on."""
         link.taker = None
         if keeps and link.is_open:

@@ -3,49 +3,60 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from ostiary.approvals.desk import Desk
 from ostiary.driver.admission import Begun
 from ostiary.driver.http_actor import ActorLines
-from ostiary.driver.http_exchange import Exchange
+from ostiary.driver.http_exchange import Session
+from ostiary.driver.http_pool import Pool
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.lane import Counting
 from ostiary.driver.leases import Lease
+from ostiary.masking.documents import Rules
 from ostiary.masking.http import ReplyMasker
 from ostiary.model.identity import VerifiedIdentity
-from ostiary.model.restraints import Restraint
 from ostiary.protocols.http.relay import HttpRelay
 
+_time: Final = time.time
 
-class HttpSession:
+
+class HttpSession(Session):
     """A token on a connection."""
 
     def __init__(
         self, begun: Begun, destination: HttpDestination, actor: ActorLines | None, now: float, desk: Desk, counting: Counting
     ) -> None:
+        super().__init__(begun.journal, begun.admitted, destination, desk, counting, f"exchange of {begun.session}")
         self.begun = begun
         self.lease: Lease | None = None
-        self.admitted = begun.admitted
         self.who: VerifiedIdentity = begun.admitted.who
-        self.journal = begun.journal
+        self.expires: float = self.who.expires
         self.id = begun.session
-        self.label = f"exchange of {begun.session}"
-        self.destination = destination
         self.used = now
-        self.counting = counting
-        self.restraint: Restraint | None = None
         self.granted = begun.granted
-        self.desk = desk
-        self.under_way: set[Exchange] = set()
         self._actor = actor
+        self._shows = destination.shown
+        self._pool = destination.pool
+        self._rules: Rules | None = None
+        self._released = destination.released
+        self._conceals = destination.shown.told
+        self._detect, self._passes = destination.connection.detect, destination.connection.pass_types
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
         """See `ostiary.driver.http_exchange.Session`."""
         del relay  # what is protected is the same for every request
-        connection = self.destination.connection
-        masker = ReplyMasker(connection.detect, self.destination.rules(), connection.pass_types)
-        masker.conceals = self.destination.shown.told
+        if self._rules is None:
+            self._rules = self.destination.rules()
+        masker = ReplyMasker(self._detect, self._rules, self._passes)
+        masker.conceals = self._conceals
+        masker.released = self._released
         return masker
+
+    def pool(self, relay: HttpRelay) -> Pool:
+        """There is one."""
+        del relay
+        return self._pool
 
     def service(self, relay: HttpRelay) -> HttpDestination:
         """There is one."""
@@ -54,13 +65,13 @@ class HttpSession:
 
     def ready(self) -> bytes | None:
         """The configured credential, if it can be had at once."""
-        return self.destination.shown.ready()
+        return self._shows.ready()
 
     async def fetch(self) -> bytes:
         """The configured credential."""
-        return await self.destination.shown.fetch()
+        return await self._shows.fetch()
 
     def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
         """The credential, and header lines that tell the service who acts, signed."""
         del relay
-        return shown if self._actor is None else shown + self._actor.lines(time.time())
+        return shown if self._actor is None else shown + self._actor.lines(_time())

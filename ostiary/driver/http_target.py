@@ -12,6 +12,7 @@ import structlog
 from ostiary.driver.http_pool import Pool, TargetLink
 from ostiary.driver.targets import Destination, Resolve, means
 from ostiary.masking.documents import Rules
+from ostiary.masking.http import Released
 from ostiary.model.connections import HttpConnection
 from ostiary.model.errors import ConfigError, NotAdmitted, Reason
 from ostiary.protocols.http.messages import Heads
@@ -35,6 +36,7 @@ class HttpDestination(Destination):
         super().__init__(connection)
         self.understanding = Understanding(connection)
         self.heads = Heads()
+        self.released = Released()
         self._resolve = resolve
         self._rules: Rules | None = None
         self.shown = Shown(connection.upstream.credential, resolve)

@@ -57,7 +57,6 @@ class Lane:
         carry_out: Mapping[type, Callable[..., Any]],
         failed: Callable[[BaseException | None], None],
         name: str,
-        *,
         by: object | None = None,
     ) -> None:
         """`name`: of the tasks that it waits for, in diagnostics. `by`: who carries out, where the functions of `carry_out` ask for it first."""
@@ -68,7 +67,8 @@ class Lane:
         """How each kind of command is carried out; PENDING: somebody will call `resume`."""
         self._failed = failed
         self._name = name
-        self.unheard: deque[bytes] = deque()
+        self.unheard: deque[bytes] | None = None
+        """What came while nobody listened; None: never yet."""
         self.unheard_bytes = 0
         self.waits = False
         """It is parked in a Hear command."""
@@ -118,6 +118,8 @@ class Lane:
             self.waits = False
             self.resume(data)
         else:
+            if self.unheard is None:
+                self.unheard = deque()
             self.unheard.append(data)
             self.unheard_bytes += len(data)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.kernel.nets import Wanted
-from ostiary.masking.documents import Counts, Rules, Unmaskable
+from ostiary.masking.counts import Counts
+from ostiary.masking.documents import Rules, Unmaskable
 from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked
 from ostiary.model.connections import Look, ProtectedField
 from ostiary.model.proofs import Masked

@@ -19,6 +19,7 @@ import msgspec
 from ostiary.kernel.detect import Scanner
 from ostiary.kernel.nets import Wanted, names_of
 from ostiary.kernel.substitutes import Substitute
+from ostiary.masking.counts import Counts
 from ostiary.masking.plan import NO_MEANS, Means, text_substitute
 from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.errors import OstiaryError
@@ -47,40 +48,6 @@ _SPACE: Final = frozenset(b" \t\r\n\x1e")
 
 class Unmaskable(OstiaryError):
     """A body must be masked and cannot be: it does not leave. The text says why, and quotes nothing of it."""
-
-
-class Counts:
-    """How much was masked, by data class or detector."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self) -> None:
-        self._found: dict[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, name: str, number: int = 1) -> None:
-        """Count."""
-        if number:
-            self._found[name] = self._found.get(name, 0) + number
-
-    def add_found(self, data: bytes, bits: int | Wanted) -> None:
-        """Count what the detectors find in `data`."""
-        if not bits or not data:
-            return
-        scanner = Scanner(data, bytearray(data), bits)
-        if scanner.scan(0, len(data), 0):
-            for name, number in zip(names_of(bits), scanner.counts, strict=True):
-                self.add(name, number)
-
-    def taken(self) -> tuple[tuple[str, int], ...]:
-        """What was counted since the last call, sorted."""
-        if not self._found:
-            return ()
-        found = tuple(sorted(self._found.items()))
-        self._found.clear()
-        return found
 
 
 class Rule(msgspec.Struct, frozen=True):

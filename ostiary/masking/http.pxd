@@ -2,8 +2,17 @@
 cimport cython
 
 from ostiary.masking.concealed cimport Concealer
+from ostiary.masking.counts cimport Counts
 from ostiary.model.proofs cimport Masked
 from ostiary.model.results cimport ReplyHead
+
+
+@cython.final
+cdef class Released:
+    cdef dict _known
+    @cython.locals(kept=tuple)
+    cpdef Masked find(self, ReplyHead head, tuple how)
+    cpdef keep(self, ReplyHead head, tuple how, Masked masked)
 
 
 cdef class ReplyMasker:
@@ -11,7 +20,9 @@ cdef class ReplyMasker:
     cdef public object _bits
     cdef public object _body
     cdef public Concealer _concealer
-    cdef public object _counts
+    cdef public Counts _counts
+    cdef public bint _looked
+    cdef public Released released
     cdef public object _detect
     cdef public ReplyHead _head
     cdef public object _passes
@@ -25,6 +36,8 @@ cdef class ReplyMasker:
     cdef list _masked(self, part)
     @cython.locals(given=list)
     cdef list _give(self, bytes data, bint final)
-    @cython.locals(head=ReplyHead, lines=list, masking=bint, unpacked=bint, name=bytes, value=bytes, lower=bytes)
+    @cython.locals(head=ReplyHead, how=tuple, released=Released, found=Masked)
     cdef Masked _release(self, bint changed)
+    @cython.locals(lines=list, masking=bint, unpacked=bint, changed=bint, name=bytes, value=bytes, lower=bytes)
+    cdef Masked _written(self, ReplyHead head, tuple how)
     cdef bytes _value(self, bytes name, bytes value)

@@ -34,12 +34,12 @@ from ostiary.kernel.detect import Scanner
 from ostiary.kernel.nets import Wanted, names_of
 from ostiary.kernel.websocket import BINARY, CLOSE, TEXT, frame
 from ostiary.masking.concealed import Concealer
+from ostiary.masking.counts import Counts
 from ostiary.masking.detectors import wanted
 from ostiary.masking.documents import (
     MAX_TOKEN,
     ODD_NUMBER,
     UTF8_MARK,
-    Counts,
     JsonMasker,
     Rules,
     Unmaskable,
@@ -100,6 +100,8 @@ _SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n
 """Where one of these four may begin."""
 
 
+MAX_HEADS: Final = 64
+"""Heads of a service that are kept as they left."""
 MAX_CLEAN: Final = 128
 CLEAN: Final = 1024
 _CLEAN: Final[set[tuple[bytes, int | Wanted]]] = set()
@@ -109,10 +111,37 @@ _REPLACED: Final = frozenset({b"accept-ranges", b"cache-control", b"expires", b"
 """Where masking is on, an answer is one person's, and comes whole."""
 
 
+class Released:
+    """The last heads of one service's answers that left, and as what, where nothing was counted in them: they come again and again."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[ReplyHead, tuple[int | Wanted, Rules, bool, bool], Masked]] = {}
+
+    def find(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool]) -> Masked | None:
+        """As what this very head left. `how`: what was looked for, what is protected, whether the body is another, and whether it was unpacked."""
+        kept = self._known.get(id(head))
+        if kept is None or kept[0] is not head:
+            return None
+        bits, rules, changed, unpacked = kept[1]
+        same = (bits is how[0] or bits == how[0]) and rules is how[1] and changed is how[2] and unpacked is how[3]
+        return kept[2] if same else None
+
+    def keep(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool], masked: Masked) -> None:
+        """Know it from now on, and forget the one that was kept first. The head is kept with it, so its identity is no other's."""
+        if len(self._known) >= MAX_HEADS:
+            del self._known[next(iter(self._known))]
+        self._known[id(head)] = head, how, masked
+
+
 class ReplyMasker:
     """Masks one answer. `length` and `has_body` are known once the first `Masked` was handed out."""
 
-    __slots__ = ("_all", "_bits", "_body", "_concealer", "_counts", "_detect", "_head", "_passes", "_rules", "conceals", "has_body", "length")
+    __slots__ = (
+        "_all", "_bits", "_body", "_concealer", "_counts", "_detect", "_head", "_looked", "_passes", "_rules", "conceals", "has_body", "length",
+        "released",
+    )  # fmt: skip
 
     def __init__(self, detect: Look, rules: Rules, passes: frozenset[str]) -> None:
         """`detect`: detectors; `rules`: protected fields; `passes`: media types that go through as they are."""
@@ -127,21 +156,29 @@ class ReplyMasker:
         self.conceals: Callable[[], tuple[bytes, ...]] = tuple
         """The service's own credential, in its spellings, as soon as it was shown: no answer hands it out."""
         self._concealer: Concealer | None = None
+        """None: there is nothing to conceal, or nobody has asked yet."""
+        self._looked = False
+        """It was asked whether there is."""
+        self.released: Released | None = None
+        """Heads of that service that left before, if they are kept."""
         self.length: int | None = None
         self.has_body = False
 
     def show(self, clear: frozenset[str]) -> None:
         """From now on classes and detectors in `clear` are not masked: the permit shows them. Without this nothing is shown."""
-        self._bits = wanted(self._detect, clear)
-        self._rules = self._all.hidden_from(clear)
+        if clear or self._rules is not self._all:
+            self._bits = wanted(self._detect, clear)
+            self._rules = self._all.hidden_from(clear)
 
     def mask(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
         """Take a part in; what may leave. Raises `Unmaskable`."""
-        concealer = self._concealer
-        if concealer is None:
-            self._concealer = concealer = Concealer(self.conceals())
+        if not self._looked:
+            self._looked = True
+            if told := self.conceals():
+                self._concealer = Concealer(told)
         found = self._masked(part)
-        if not concealer.is_needed:
+        concealer = self._concealer
+        if concealer is None or not concealer.is_needed:
             return found
         made: list[Masked] = []
         for masked in found:
@@ -200,7 +237,7 @@ class ReplyMasker:
         body = self._body
         if body is None:
             raise Unmaskable("a body before its head")
-        out = body.feed(data, final=final)
+        out = data if body is _PASS else body.feed(data, final=final)
         given: list[Masked] = []
         if out is None:
             return given
@@ -220,13 +257,26 @@ class ReplyMasker:
         if head is None:
             raise Unmaskable("a head twice")
         self._head = None
+        how = self._bits, self._rules, changed, isinstance(self._body, _Unpacked)
+        released = self.released
+        if released is None or self._counts or self._rules is not self._all:
+            return self._written(head, how)
+        found = released.find(head, how)
+        if found is None:
+            found = self._written(head, how)
+            if not found.counts:
+                released.keep(head, how, found)
+        return found
+
+    def _written(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool]) -> Masked:
+        """The head, masked. It hangs on nothing but what is given here, and on the kind of masker."""
+        changed, unpacked = how[2], how[3]
         lines: list[bytes] = [_FIRST_LINES.get(head.status) or b"HTTP/1.1 %d Status\r\n" % head.status]
         masking = bool(self._bits or self._rules)
-        unpacked = isinstance(self._body, _Unpacked)
         for name, value in head.headers:
             lower = name.lower()
             if masking or unpacked:
-                told = changed and lower in _DIGESTS and (self.has_body or not self._kept(lower))
+                told = changed and lower in _DIGESTS and (head.has_body or not self._kept(lower))
                 if told or (masking and lower in _REPLACED) or (unpacked and lower == b"content-encoding"):
                     continue
             lines.append(name)

@@ -65,6 +65,7 @@ class Content(enum.Enum):
 
 HTTP_HEAD: Final = Content.HTTP_HEAD
 HTTP_BODY: Final = Content.HTTP_BODY
+SOCKET: Final = Content.SOCKET
 """Those of each answer: an enum's own attribute is a call of Python."""
 
 

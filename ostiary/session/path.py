@@ -61,7 +61,6 @@ class Line:
 
     def __init__(
         self,
-        *,
         admitted: Permit,
         connection: Connection,
         policies: Policies,

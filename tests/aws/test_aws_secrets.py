@@ -12,7 +12,8 @@ from botocore.loaders import Loader
 
 from ostiary.driver.aws_models import access
 from ostiary.masking.aws import WHOLE, AwsReplyMasker
-from ostiary.masking.documents import Counts, JsonMasker, Rules, Unmaskable
+from ostiary.masking.counts import Counts
+from ostiary.masking.documents import JsonMasker, Rules, Unmaskable
 from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.aws.actions import hands_out

@@ -9,6 +9,7 @@ from typing import Any, cast
 import h2.config
 import h2.connection
 
+from ostiary.config.types import HttpListener
 from ostiary.driver.http2_link import CONNECTION_WINDOW, WINDOW, Http2Link
 from ostiary.driver.http_asker import MIN_BODY, Asker, Gate
 from ostiary.driver.http_exchange import Exchange
@@ -22,7 +23,7 @@ class Link(Asker):
     """A client whose body is under way."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Gate, SimpleNamespace(settings=SimpleNamespace(body_seconds=SECONDS))), Said(address="here"), None)
+        super().__init__(Gate(cast(HttpListener, SimpleNamespace(body_seconds=SECONDS)), speaks_http2=True), Said(address="here"), None)
         relay = SimpleNamespace(body=SimpleNamespace(is_done=False))
         self.under_way = cast(Exchange, SimpleNamespace(relay=relay, is_judging=True))
         self.begun = self._silent_since = self._slow_since = asyncio.get_running_loop().time()
@@ -89,10 +90,12 @@ class Pipe:
         return 0
 
 
-class Door:
+class Door(Gate):
     """A listener whose sessions take for ever to open."""
 
-    settings = SimpleNamespace(head_seconds=SECONDS, body_seconds=SECONDS, keep_seconds=SECONDS)
+    def __init__(self) -> None:
+        settings = SimpleNamespace(head_seconds=SECONDS, body_seconds=SECONDS, keep_seconds=SECONDS)
+        super().__init__(cast(HttpListener, settings), speaks_http2=True)
 
     def joined(self, _: object) -> None:
         pass
@@ -118,7 +121,7 @@ def test_a_stream_that_others_leave_no_room_for_is_not_read_and_so_is_not_slow()
 
     async def talk() -> None:
         client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
-        pipe, link = Pipe(), Http2Link(cast(Gate, Door()), Said(address="here:1"), None)
+        pipe, link = Pipe(), Http2Link(Door(), Said(address="here:1"), None)
 
         def exchange() -> None:
             if out := client.data_to_send():

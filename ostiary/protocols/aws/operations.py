@@ -139,7 +139,7 @@ class Asking:
 
     # --- at the head ---
 
-    def judge(self, head: RequestHead, *, socket: bool = False) -> Judged:
+    def judge(self, head: RequestHead, socket: bool = False) -> Judged:
         """What the head says. `socket`: it asks for a WebSocket, which no service of AWS's has here."""
         try:
             if socket:

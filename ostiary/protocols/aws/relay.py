@@ -32,7 +32,7 @@ from ostiary.protocols.http.operations import MAX_JUDGED
 from ostiary.protocols.http.refusals import Said
 from ostiary.protocols.http.relay import MAX_SMALL, Asked, HttpRelay
 from ostiary.protocols.http.results import Part
-from ostiary.protocols.http.states import Event, turn
+from ostiary.protocols.http.states import Event
 from ostiary.protocols.relay import as_it_stands
 
 _SECRETS: Final = re.compile(
@@ -226,7 +226,7 @@ class AwsRelay(HttpRelay):
     def streamed(self, data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         """More of the content, under the intent of its head."""
         self.heard(data)
-        self.phase = turn(self.phase, Event.STREAM)
+        self._goes(Event.STREAM)
         held, self._held = self._held, []
         done = self.body.is_done
         for piece in held:
@@ -258,7 +258,7 @@ class AwsRelay(HttpRelay):
 
     def refuse(self, proof: Denied) -> Iterator[Any]:
         """The gateway's own answer to what was refused, as the service would write it."""
-        self.phase = turn(self.phase, Event.REFUSE)
+        self._goes(Event.REFUSE)
         self.closes = self.closes or not self.body.is_done
         refusal = proof.refusal
         objection = refusal.operation.facts.objection
@@ -273,7 +273,7 @@ class AwsRelay(HttpRelay):
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
-        self.phase = turn(self.phase, Event.END)
+        self._goes(Event.END)
         yield ReplyEnd()
 
 

@@ -67,11 +67,13 @@ def _head(data: bytes | bytearray, limit: int) -> int:
     return -1
 
 
-def read_request(data: bytes | bytearray, last: Fields | None = None) -> RequestHead | None:
+def read_request(data: bytes | bytearray, last: RequestHead | None = None) -> RequestHead | None:
     """The head that `data` begins with; None: more is to come. `RequestHead.raw` says how much of it was read.
 
-    `last`: the fields of another head. Where the block of them is the same to the byte, so are the fields, and they are not read again.
+    `last`: another head that was read here. What is the same to the byte is the same head, or has the same fields, and is not read again.
     """
+    if last is not None and data.startswith(last.raw):
+        return last
     end = _head(data, MAX_HEAD)
     if end < 0:
         newline = data.find(b"\r\n", 0, MAX_LINE)
@@ -84,31 +86,32 @@ def read_request(data: bytes | bytearray, last: Fields | None = None) -> Request
     if line is None or line.end() > MAX_LINE:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, "the request line")
     block = raw[line.end() : -2]
-    fields = last if last is not None and last.block == block else _fields(block)
+    fields = last.fields if last is not None and last.fields.block == block else _fields(block)
     return RequestHead(line[1], line[2], line[3] == b"1", fields.headers, raw, fields)
 
 
 def read_response(data: bytes | bytearray, known: Heads | None = None) -> tuple[ResponseHead, int] | None:
     """The head that `data` begins with, and its length; None: more is to come.
 
-    `known`: heads that were read before. Where the block of fields is the same to the byte as one of theirs, they are not read again.
+    `known`: heads that were read here before. What is the same to the byte as one of theirs is that one, and is not read again.
     """
+    if known is not None and known.last is not None and data.startswith(known.raw):
+        return known.last, len(known.raw)
     end = _head(data, MAX_HEAD)
     if end < 0:
         if data and data[0] != 0x48:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "the status line")
         return None
     raw = bytes(data[:end])
-    line = _STATUS_LINE.match(raw)
-    if line is None:
-        raise PeerMisbehaved(Misdeed.BAD_FIELD, "the status line")
-    block = raw[line.end() : -2]
-    fields = None if known is None else known.find(block)
-    if fields is None:
-        fields = _fields(block)
+    head = None if known is None else known.find(raw)
+    if head is None:
+        line = _STATUS_LINE.match(raw)
+        if line is None:
+            raise PeerMisbehaved(Misdeed.BAD_FIELD, "the status line")
+        head = ResponseHead(int(line[2]), line[1] == b"1", _fields(raw[line.end() : -2]))
         if known is not None:
-            known.keep(fields)
-    return ResponseHead(int(line[2]), line[1] == b"1", fields), end
+            known.keep(raw, head)
+    return head, end
 
 
 def _declared(fields: Fields, minor: int) -> Framing | None:
@@ -158,10 +161,10 @@ class BodyReader:
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
-        self._left = framing.length or 0
-        self._state = "size" if framing.chunked else "rest" if framing.until_close else "data"
+        self._left = self._framing.length or 0
+        self._state = "size" if self._framing.chunked else "rest" if self._framing.until_close else "data"
         self._held = b""
-        self.is_done = framing.is_empty
+        self.is_done = self._framing.is_empty
         self.size = 0
         """Bytes of the body so far."""
 

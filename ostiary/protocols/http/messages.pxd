@@ -4,6 +4,17 @@ cimport cython
 from ostiary.model.nouns cimport Noun
 
 
+cdef class ResponseHead
+
+
+@cython.final
+cdef class Framing(Noun):
+    cdef readonly object length
+    cdef readonly bint chunked
+    cdef readonly bint is_empty
+    cdef readonly bint until_close
+
+
 @cython.final
 cdef class Fields:
     cdef readonly tuple headers
@@ -19,6 +30,9 @@ cdef class Fields:
     cdef public object framing
     cdef public tuple end_to_end
     cdef public tuple placed
+    cdef public tuple reply
+    cdef public tuple judged
+    cdef public tuple operation
     @cython.locals(found=tuple, at=Py_ssize_t, each=bytes)
     cpdef tuple all(self, bytes name)
 
@@ -26,8 +40,10 @@ cdef class Fields:
 @cython.final
 cdef class Heads:
     cdef dict _known
-    cpdef Fields find(self, bytes block)
-    cpdef keep(self, Fields fields)
+    cdef readonly bytes raw
+    cdef readonly ResponseHead last
+    cpdef ResponseHead find(self, bytes raw)
+    cpdef keep(self, bytes raw, ResponseHead head)
 
 
 @cython.final

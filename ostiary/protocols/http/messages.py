@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, Self
 
-import msgspec
-
 from ostiary.model.connections import HttpConnection, HttpUpstream
 from ostiary.model.nouns import Noun
+from ostiary.model.operations import Operation
+from ostiary.model.results import ReplyHead
 from ostiary.model.secrets import Secret
 
 Header = tuple[bytes, bytes]
@@ -33,20 +33,22 @@ PASSING: Final = frozenset({
 
 NOTHING: Final[frozenset[bytes]] = frozenset()
 MAX_KEPT: Final = 8 * 1024
-"""Bytes of fields that are kept from one head to the next."""
+"""Bytes of a head that is kept from one message to the next."""
 MAX_HEADS: Final = 64
-"""Heads of a service whose fields are kept."""
+"""Heads of a service that are kept."""
 
 
 class Fields:
     """The fields of one head, by name, and what was worked out of them.
 
-    Clients say the same fields with each request of a connection. So where a block of them is, byte for byte, the last one
-    (`decode.read_request`), it is this object again, and what is kept here is not worked out anew.
+    Clients say the same fields with each request of a connection, services with each answer. So where a block of them is, byte for byte, the last
+    one (`decode.read_request`), it is this object again, and what is kept here is not worked out anew. What hangs on more than the fields is kept
+    with the bytes of the head that it was worked out of.
     """
 
     __slots__ = (
-        "_names", "asks_no_socket", "block", "end_to_end", "framing", "headers", "host", "options", "passed", "placed", "service", "shown", "token",
+        "_names", "asks_no_socket", "block", "end_to_end", "framing", "headers", "host", "judged", "operation", "options", "passed", "placed", "reply",
+        "service", "shown", "token",
     )  # fmt: skip
 
     def __init__(self, headers: tuple[Header, ...], block: bytes = b"", names: tuple[bytes, ...] | None = None) -> None:
@@ -73,8 +75,14 @@ class Fields:
         """Kept here by whoever reads them in HTTP/1.1: what they say of the body's length, if they say it."""
         self.end_to_end: tuple[Header, ...] | None = None
         """Of an answer: kept here by whoever passes them on."""
-        self.placed: tuple[str, HttpUpstream, tuple[Header, ...]] | None = None
-        """Of an answer: kept here by whoever says where things are: under which path of ours, at which service, and those fields."""
+        self.placed: tuple[str, HttpUpstream, ReplyHead, ReplyHead] | None = None
+        """Of an answer: kept here by whoever says where things are: under which path of ours, at which service, of which head, and that head."""
+        self.reply: tuple[bytes, Framing, ReplyHead] | None = None
+        """Of an answer: kept here by whoever reads it: to which method, how long, and its head as masking sees it."""
+        self.judged: tuple[bytes, Any, Framing, frozenset[bytes], Any] | None = None
+        """Of a request that asks for no WebSocket: kept here by whoever judges it: which bytes, by what, how long, what is not passed on, and what it does."""
+        self.operation: tuple[bytes, Any, Operation] | None = None
+        """Of a request without a body: kept here by whoever shows it to policy: which bytes, judged how, and what policy sees."""
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of the field of that (lower-case) name, in order."""
@@ -90,24 +98,31 @@ class Fields:
 
 
 class Heads:
-    """The fields of the last heads that were read, by the bytes of their block. A service says mostly the same, too."""
+    """The last heads of answers that were read, by their bytes. A service says mostly the same, too."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "last", "raw")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Fields] = {}
+        self._known: dict[bytes, ResponseHead] = {}
+        self.raw = b""
+        """The bytes of the one that was found or kept last, blank line included; empty: there is none."""
+        self.last: ResponseHead | None = None
 
-    def find(self, block: bytes) -> Fields | None:
-        """Those of just this block, if they are known."""
-        return self._known.get(block)
+    def find(self, raw: bytes) -> ResponseHead | None:
+        """The one of just these bytes, if it is known."""
+        found = self._known.get(raw)
+        if found is not None:
+            self.raw, self.last = raw, found
+        return found
 
-    def keep(self, fields: Fields) -> None:
-        """Know them from now on, and forget those that were read first."""
-        if len(fields.block) > MAX_KEPT:
+    def keep(self, raw: bytes, head: ResponseHead) -> None:
+        """Know it from now on, and forget the one that was read first."""
+        if len(raw) > MAX_KEPT:
             return
         if len(self._known) >= MAX_HEADS:
             del self._known[next(iter(self._known))]
-        self._known[fields.block] = fields
+        self._known[raw] = head
+        self.raw, self.last = raw, head
 
 
 class RequestHead(Noun):
@@ -144,18 +159,18 @@ class ResponseHead(Noun):
         self.fields: Final = fields
 
 
-class Framing(msgspec.Struct, frozen=True):
+class Framing(Noun):
     """How long a body is: RFC 9112, 6.3."""
 
-    length: int | None
-    """Bytes; None: not known beforehand."""
-    chunked: bool
-    until_close: bool
+    __slots__ = ("chunked", "is_empty", "length", "until_close")
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no body at all."""
-        return self.length == 0
+    def __init__(self, length: int | None, *, chunked: bool, until_close: bool) -> None:
+        self.length: Final = length
+        """Bytes; None: not known beforehand."""
+        self.chunked: Final = chunked
+        self.until_close: Final = until_close
+        self.is_empty: Final = length == 0
+        """There is no body at all."""
 
 
 EMPTY: Final = Framing(0, chunked=False, until_close=False)

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ostiary.model.connections import CredentialKind, HttpConnection, HttpRoute
+from ostiary.model.nouns import Noun
 from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
 from ostiary.protocols.http import encode
 from ostiary.protocols.http.messages import CONNECTION_OPTIONS, HOP_BY_HOP, Fields, Header, RequestHead
@@ -57,18 +58,21 @@ _GRAPHQL_PATH: Final = re.compile(r"graphi?ql", re.IGNORECASE)
 _GRAPHQL_TEXT: Final = re.compile(r"\s*+(?:#[^\r\n]*+\s*+)*+(?:\{|query\b|mutation\b|subscription\b|fragment\b)")
 
 
-class Judged(msgspec.Struct, frozen=True):
+class Judged(Noun):
     """What a request head says, once."""
 
-    target: Target | None
-    facts: Facts
-    """Of the request, its body left aside."""
-    wants_body: bool
-    """What it does may hang on its body: that is read first."""
-    below: str = ""
-    """The path of ours under which it came in, if it did."""
-    place: bytes = b""
-    """The target as the service is asked for it."""
+    __slots__ = ("below", "facts", "place", "target", "wants_body")
+
+    def __init__(self, target: Target | None, facts: Facts, *, wants_body: bool, below: str = "", place: bytes = b"") -> None:
+        self.target: Final = target
+        self.facts: Final = facts
+        """Of the request, its body left aside."""
+        self.wants_body: Final = wants_body
+        """What it does may hang on its body: that is read first."""
+        self.below: Final = below
+        """The path of ours under which it came in, if it did."""
+        self.place: Final = place
+        """The target as the service is asked for it."""
 
 
 class Route:
@@ -107,18 +111,18 @@ class Understanding:
         self._routes = tuple(Route(route) for route in connection.routes)
         self._known: dict[tuple[bytes, bytes, bool], Judged] = {}
 
-    def judge(self, head: RequestHead, *, socket: bool = False) -> Judged:
+    def judge(self, head: RequestHead, socket: bool = False) -> Judged:
         """Say what a request does, as far as its head tells. `socket`: it asks for a WebSocket."""
         key = (head.method, head.target, socket)
         found = self._known.get(key)
         if found is None:
-            found = self._judge(head, socket=socket)
+            found = self._judge(head, socket)
             if len(self._known) >= MAX_CACHED:
                 del self._known[next(iter(self._known))]
             self._known[key] = found
         return found
 
-    def _judge(self, head: RequestHead, *, socket: bool) -> Judged:
+    def _judge(self, head: RequestHead, socket: bool) -> Judged:
         method = head.method.decode("ascii")
         try:
             target = read_target(head.target)
@@ -267,15 +271,16 @@ def is_identity(name: bytes) -> bool:
     return plain not in _KEPT and _IDENTITY.fullmatch(plain) is not None
 
 
-def lines_passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], *, reading: bool) -> bytes:
+def lines_passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], reading: bool) -> bytes:
     """As `passed_on`, behind the service's own `Host`, as lines; kept with the fields, as what it hangs on stays the same from request to request."""
     fields = head.fields
     kept = fields.passed
-    if kept is None or kept[0] is not connection or kept[1] is not reading:
-        host = (b"Host", connection.upstream.host_header.encode())
-        lines = encode.field_lines([host, *passed_on(head, connection, named, reading=reading)])
-        fields.passed = kept = connection, reading, lines
-    return kept[2]
+    if kept is not None and kept[0] is connection and bool(kept[1]) == reading:
+        return kept[2]
+    host = (b"Host", connection.upstream.host_header.encode())
+    lines = encode.field_lines([host, *passed_on(head, connection, named, reading=reading)])
+    fields.passed = connection, reading, lines
+    return lines
 
 
 def passed_on(head: RequestHead, connection: HttpConnection, named: frozenset[bytes], *, reading: bool) -> list[Header]:

@@ -6,8 +6,12 @@ from ostiary.model.operations cimport Operation
 from ostiary.model.proofs cimport Intended, Masked, Outcome, Recorded
 from ostiary.model.results cimport ReplyHead
 from ostiary.protocols.http.decode cimport BodyReader, request_framing
-from ostiary.protocols.http.messages cimport Fields, RequestHead
+from ostiary.protocols.http.encode cimport request_head
+from ostiary.protocols.http.login cimport recorded_head
+from ostiary.protocols.http.messages cimport Fields, Framing, RequestHead
+from ostiary.protocols.http.operations cimport Judged, lines_passed_on, named_hop_by_hop
 from ostiary.protocols.http.results cimport ReplyReader
+from ostiary.protocols.http.states cimport turn
 
 
 cdef class HttpRelay:
@@ -18,8 +22,9 @@ cdef class HttpRelay:
     cdef public ReplyReader reader
     cdef public bytes rest
     cdef public bint closes
-    cdef public object _judged
-    cdef public object _framing
+    cdef public bint is_answered
+    cdef public Judged _judged
+    cdef public Framing _framing
     cdef public object _named
     cdef public list _held
     cdef public object _ticket
@@ -31,9 +36,15 @@ cdef class HttpRelay:
     cdef public object _room
     cdef public object bug
     cdef public BodyReader body
+    @cython.locals(fields=Fields, kept=tuple)
+    cpdef _read(self, RequestHead head, understanding)
+    cpdef _goes(self, event)
     cpdef Operation operation(self)
+    @cython.locals(fields=Fields, kept=tuple, judged=Judged, plain=bint)
     cpdef Operation _operation(self)
     cpdef _facts(self)
+    @cython.locals(framing=Framing, head=RequestHead)
+    cpdef bytes _wire(self, bytes body, bint lasting=*)
     cpdef Order order(self, Intended proof)
     cpdef results(self, bytes data)
     cpdef _turned(self, parts)
@@ -41,5 +52,7 @@ cdef class HttpRelay:
     @cython.locals(fields=Fields, kept=tuple, found=ReplyHead)
     cpdef ReplyHead _placed(self, ReplyHead part)
     cpdef masked(self, Masked masked)
+    @cython.locals(lines=list)
+    cpdef bytes framed(self, Recorded recorded, length, bint is_head, bint has_body)
     cpdef Outcome outcome(self, status=*, error=*)
     cpdef bytes ending(self)

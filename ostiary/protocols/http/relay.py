@@ -16,7 +16,7 @@ from ostiary.model.decisions import NeedsApproval, Permit
 from ostiary.model.duties import Duties
 from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved
 from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
-from ostiary.model.proofs import Content, Denied, Intended, Masked, Outcome, Recorded
+from ostiary.model.proofs import HTTP_HEAD, SOCKET, Denied, Intended, Masked, Outcome, Recorded
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import BodyReader, request_framing
@@ -85,13 +85,12 @@ class HttpRelay:
         """Bytes of a body that the head which went out has room for; None: it is chunked."""
         self.bug: Exception | None = None
         """What went wrong in the gateway itself while it judged the request: it is refused."""
+        self.is_answered = False
+        """The answer is whole."""
         try:
             if fault:
                 raise Ambiguous(fault)  # noqa: TRY301 - the same way out as for the faults that are found here
-            self._framing = request_framing(head)
-            self._named = named_hop_by_hop(head.fields)
-            self._socket = socket_of(head, self._framing, self.connection.max_message_bytes)
-            self._judged = understanding.judge(head, socket=self._socket is not None)
+            self._socket = self._read(head, understanding)
         except (PeerMisbehaved, Ambiguous) as exc:
             self._judged = _unreadable(head, str(exc))
             self._framing, self.closes, self._socket = EMPTY, True, None
@@ -104,6 +103,29 @@ class HttpRelay:
         self.body = BodyReader(self._framing)
         if self._framing.length is not None and self._framing.length > self.connection.max_request_bytes:
             self._too_large()
+
+    def _read(self, head: RequestHead, understanding: Understanding) -> Socket | None:
+        """What the head says, and the WebSocket that it asks for. Of the very head that was read last, by the same understanding, that is known.
+
+        Raises `PeerMisbehaved` and `Ambiguous`.
+        """
+        fields = head.fields
+        kept = fields.judged
+        if kept is not None and kept[0] is head.raw and kept[1] is understanding:
+            self._framing, self._named, self._judged = kept[2], kept[3], kept[4]
+            return None
+        self._framing = request_framing(head)
+        self._named = named_hop_by_hop(fields)
+        socket = socket_of(head, self._framing, self.connection.max_message_bytes)
+        self._judged = understanding.judge(head, socket is not None)
+        if socket is None and isinstance(understanding, Understanding):
+            fields.judged = head.raw, understanding, self._framing, self._named, self._judged
+        return socket
+
+    def _goes(self, event: Event) -> None:
+        """It is at its next phase. Raises `PeerMisbehaved` where it is not the time for that."""
+        self.phase = turn(self.phase, event)
+        self.is_answered = self.phase is ANSWERED
 
     def _unjudged(self, bug: Exception) -> Judged:
         """Judging failed: the request is refused on record, as one that nobody could read."""
@@ -186,13 +208,22 @@ class HttpRelay:
             return Operation(self._judged.facts, recorded_head(self.head), None, b"")
 
     def _operation(self) -> Operation:
+        fields, judged = self.head.fields, self._judged
+        kept = fields.operation
+        plain = self._framing.is_empty and self._socket is None and not self._held
+        if plain and kept is not None and kept[0] is self.head.raw and kept[1] is judged:
+            self._room = 0
+            return kept[2]
         facts = self._facts()
         wire = b""
         body = b"".join(self._held)
         if facts.objection is None:
             wire = self._wire(body)
         small = body if len(body) <= MAX_SMALL or self.body.is_done else body[:MAX_SMALL]
-        return Operation(facts, recorded_head(self.head) + small, None, wire)
+        made = Operation(facts, recorded_head(self.head) + small, None, wire)
+        if plain and wire:
+            fields.operation = self.head.raw, judged, made
+        return made
 
     def _facts(self) -> Facts:
         if not self._judged.wants_body or self._framing.is_empty:
@@ -219,7 +250,7 @@ class HttpRelay:
         """The refusal that follows names a question: the request can be repeated."""
         self._ticket = ticket
 
-    def _wire(self, body: bytes, *, lasting: bool = False) -> bytes:
+    def _wire(self, body: bytes, lasting: bool = False) -> bytes:
         """What goes to the service: written from what was judged. `lasting`: without what a client writes anew each time."""
         head = self.head
         if not self._judged.place:
@@ -229,7 +260,7 @@ class HttpRelay:
             kept = [each for each in passed_on(head, self.connection, self._named, reading=reading) if each[0].lower() not in PASSING]
             fields = encode.field_lines([(b"Host", self.connection.upstream.host_header.encode()), *kept])
         else:
-            fields = lines_passed_on(head, self.connection, self._named, reading=reading)
+            fields = lines_passed_on(head, self.connection, self._named, reading)
         if self._socket is not None:
             fields += encode.field_lines(self._socket.headers)
         framing = self._framing
@@ -241,20 +272,20 @@ class HttpRelay:
 
     def order(self, proof: Intended) -> Order:
         """What goes to the service under that proof: the very bytes that were judged."""
-        self.phase = turn(self.phase, SEND)
+        self._goes(SEND)
         self.under = proof
         self._held.clear()
         return Order((proof,), proof.permit.operation.wire)
 
     def refuse(self, proof: Denied) -> Iterator[Part]:
         """The gateway's own answer to what was refused."""
-        self.phase = turn(self.phase, Event.REFUSE)
+        self._goes(Event.REFUSE)
         self.closes = self.closes or not self.body.is_done
         said = refusals.refused(proof.refusal, proof.entry, self._ticket)
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
-        self.phase = turn(self.phase, END)
+        self._goes(END)
         yield ReplyEnd()
 
     def failed(self, error: Exception) -> refusals.Said:
@@ -283,12 +314,12 @@ class HttpRelay:
     def streamed(self, data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         """More of the body, under the intent of its head: (what is recorded, what is sent, whether the body ends with it)."""
         if self._socket is not None:
-            self.phase = turn(self.phase, Event.STREAM)
+            self._goes(Event.STREAM)
             for said, wire in self._socket.from_client(data):
                 yield said, wire, False
             return
         self.heard(data)
-        self.phase = turn(self.phase, Event.STREAM)
+        self._goes(Event.STREAM)
         held, self._held = self._held, []
         chunked = self._framing.chunked
         for number, piece in enumerate(held, 1):
@@ -321,9 +352,9 @@ class HttpRelay:
 
     def _turn(self, part: Part) -> Part:
         if isinstance(part, ReplyHead):
-            self.phase = turn(self.phase, HEAD)
+            self._goes(HEAD)
             return self._placed(part)
-        self.phase = turn(self.phase, END if isinstance(part, ReplyEnd) else BODY)
+        self._goes(END if isinstance(part, ReplyEnd) else BODY)
         return part
 
     def _placed(self, part: ReplyHead) -> ReplyHead:
@@ -334,27 +365,23 @@ class HttpRelay:
         if fields is None or fields.end_to_end is not part.headers:
             return placed(part, below, upstream)
         kept = fields.placed
-        if kept is not None and kept[0] == below and kept[1] is upstream:
-            return part.with_headers(kept[2])
+        if kept is not None and kept[2] is part and kept[0] == below and kept[1] is upstream:
+            return kept[3]
         found = placed(part, below, upstream)
-        fields.placed = below, upstream, found.headers
+        fields.placed = below, upstream, part, found
         return found
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the answer is whole."""
-        return self.phase is ANSWERED
 
     def masked(self, masked: Masked) -> None:
         """Count what masking did."""
-        for name, number in masked.counts:
-            self._counts[name] = self._counts.get(name, 0) + number
-        if masked.content is Content.SOCKET:
+        if masked.counts:
+            for name, number in masked.counts:
+                self._counts[name] = self._counts.get(name, 0) + number
+        if masked.content is SOCKET:
             self._messages += 1
-        if masked.content is not Content.HTTP_HEAD:
+        if masked.content is not HTTP_HEAD:
             self._sent += len(masked.frames)
 
-    def framed(self, recorded: Recorded, length: int | None, *, is_head: bool, has_body: bool) -> bytes:
+    def framed(self, recorded: Recorded, length: int | None, is_head: bool, has_body: bool) -> bytes:
         """What the client's connection carries: framing is this hop's own, so it comes last. RFC 9112, 6 and 9.3."""
         if not is_head:
             return encode.chunk(recorded.frames) if self._chunked and recorded.frames else recorded.frames
@@ -369,7 +396,7 @@ class HttpRelay:
                 self.closes = True
         elif length is not None:
             lines.append(b"Content-Length: %d\r\n" % length)
-        if self.closes or (not self.body.is_done and self.phase is ANSWERED):
+        if self.closes or (self.is_answered and not self.body.is_done):
             lines.append(b"Connection: close\r\n")
         elif not self.head.minor:
             lines.append(b"Connection: keep-alive\r\n")

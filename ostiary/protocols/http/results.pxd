@@ -2,8 +2,8 @@
 cimport cython
 
 from ostiary.model.results cimport ReplyHead
-from ostiary.protocols.http.decode cimport BodyReader, read_response
-from ostiary.protocols.http.messages cimport Fields, Heads, ResponseHead
+from ostiary.protocols.http.decode cimport BodyReader, read_response, response_framing
+from ostiary.protocols.http.messages cimport Fields, Framing, Heads, ResponseHead
 
 
 @cython.final
@@ -18,10 +18,11 @@ cdef class ReplyReader:
     cdef readonly bint keeps
     cdef public object socket
     cdef readonly int status
-    @cython.locals(parts=list, body=BodyReader, head=ResponseHead, size=Py_ssize_t, found=tuple)
+    @cython.locals(parts=list, body=BodyReader, head=ResponseHead, framing=Framing, size=Py_ssize_t, found=tuple)
     cpdef feed(self, bytes data)
-    cdef ReplyHead _begin(self, ResponseHead head, framing)
-    cdef _length(self, ResponseHead head, framing)
+    @cython.locals(kept=tuple, found=ReplyHead, made=ReplyHead)
+    cdef ReplyHead _begin(self, ResponseHead head, Framing framing)
+    cdef _length(self, ResponseHead head, Framing framing)
 
 
 cpdef bint persists(ResponseHead head) except *

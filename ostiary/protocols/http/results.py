@@ -92,13 +92,20 @@ class ReplyReader:
         self.status = head.status
         self.fields = head.fields
         self.keeps = persists(head) and not framing.until_close
-        return ReplyHead(
+        kept = self.fields.reply
+        if kept is not None and kept[0] == self._method and kept[1] is framing:
+            found: ReplyHead = kept[2]
+            if found.status == head.status:
+                return found
+        made = ReplyHead(
             head.status,
             end_to_end(head),
             not framing.is_empty,
             self._length(head, framing),
             self._method in (b"GET", b"HEAD"),
         )
+        self.fields.reply = self._method, framing, made
+        return made
 
     def _length(self, head: ResponseHead, framing: Framing) -> int | None:
         """What the client may be told of the body's length: nothing of one that cannot be there (RFC 9110, 8.6)."""

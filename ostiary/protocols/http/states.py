@@ -63,14 +63,14 @@ TURNS: Final[dict[tuple[Phase, Event], Phase]] = {
 }
 
 
-_EVENTS: Final = 8
-_FLAT: Final = [TURNS.get((phase, event)) for phase in range(max(Phase) + 1) for event in range(_EVENTS)]  # type: ignore[arg-type]  # whatever is not in it is None
+_FLAT: Final = [TURNS.get((phase, event)) for phase in range(max(Phase) + 1) for event in range(8)]  # type: ignore[arg-type]  # whatever is not in it is None
 """The table, by `phase * 8 + event`."""
 
 
 def turn(phase: Phase, event: Event) -> Phase:
     """What `phase` becomes. Raises `PeerMisbehaved` (OUT_OF_TURN) for what the table does not have."""
-    following: Phase | None = _FLAT[phase * _EVENTS + event]
+    row, column = phase, event
+    following: Phase | None = _FLAT[row * 8 + column]
     if following is None:
         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{event.name} in {phase.name}")
     return following

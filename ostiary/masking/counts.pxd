@@ -1,0 +1,8 @@
+# Types of counts.py for the compiled line.
+cimport cython
+
+
+@cython.final
+cdef class Counts:
+    cdef dict _found
+    cpdef tuple taken(self)
