@@ -76,10 +76,6 @@ class Upstream(Protocol):
         """That channel is over."""
         ...
 
-    def stirred(self) -> None:
-        """Something came from either side."""
-        ...
-
 
 class Came:
     """Bytes of one side, of one stream."""
@@ -198,7 +194,7 @@ class ChannelDriver:
             self._carry_on("client")
         if self._finished:
             return
-        self._session.stirred()
+        self._turn.stirred_at = self._loop.time()
         self._requests.hear(wire)
         if self._requests.unheard_bytes > MAX_UNHEARD:
             self.hold("client", "unheard", on=True)
@@ -209,7 +205,7 @@ class ChannelDriver:
             self._carry_on("target")
         if self._finished:
             return
-        self._session.stirred()
+        self._turn.stirred_at = self._loop.time()
         if self._early is not None:
             self._early.append(wire)  # at most a window of it: it is read again only by a client
             return
@@ -334,8 +330,7 @@ class ChannelDriver:
             return self._requests.later(self._open(wire))
         data = alone(wire)
         if data is not None:
-            if not self.target.is_closing():
-                write(self.target, data)
+            write(self.target, data)
         else:
             for message in m.decode(wire):
                 self._do(message)
@@ -349,8 +344,7 @@ class ChannelDriver:
             return
         match message:
             case m.Data(data):
-                if not target.is_closing():
-                    write(target, data)
+                write(target, data)
             case m.Eof():
                 target.write_eof()
             case m.Close():
@@ -437,7 +431,7 @@ class ChannelDriver:
                 waits.append(each.frames)
             else:
                 flows.append(data)
-        if flows and not self.client.is_closing():
+        if flows:
             write_all(self.client, flows)
         for message in m.decode(b"".join(waits)):
             self._tell(message)
@@ -452,11 +446,10 @@ class ChannelDriver:
             return
         match message:
             case m.Data(data, code):
-                if not client.is_closing():  # it has the end of output already, or is closed: nothing can follow
-                    if code:
-                        client.write(data, STDERR)
-                    else:
-                        write(client, data)
+                if not code:
+                    write(client, data)
+                elif not client.is_closing():  # it has the end of output already, or is closed: nothing can follow
+                    client.write(data, STDERR)
             case m.Eof():
                 client.write_eof()
             case m.Request("exit-status", body):

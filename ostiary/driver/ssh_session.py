@@ -101,7 +101,7 @@ class SshSession:
         self._loop = asyncio.get_running_loop()
         self._lease: Lease | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._stirred_at = self._loop.time()
+        turn.stirred_at = self._loop.time()
         self._opened_channels = 0
         self._back = Back(self.forward)
         self._has_asked = False
@@ -179,12 +179,8 @@ class SshSession:
         if self._house.settings.idle_seconds:
             self._idle_timer = self._loop.call_later(self._house.settings.idle_seconds, self._is_it_idle)
 
-    def stirred(self) -> None:
-        """Something came from either side."""
-        self._stirred_at = self._loop.time()
-
     def _is_it_idle(self) -> None:
-        left = self._stirred_at + self._house.settings.idle_seconds - self._loop.time()
+        left = self._turn.stirred_at + self._house.settings.idle_seconds - self._loop.time()
         if left <= 0 and not any(channel.asking.is_waiting for channel in self._channels):
             self.cut(NotAdmitted(Reason.IDLE))
         else:

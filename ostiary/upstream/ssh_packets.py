@@ -295,7 +295,7 @@ _padding: Final = Padding()
 
 
 def write(channel: Any, data: bytes | memoryview) -> None:
-    """What `channel.write(data)` does, in one step where nothing is in the way."""
+    """What `channel.write(data)` does, in one step where nothing is in the way. On a channel that has its end of output already, or is closed, nothing can follow."""
     write_all(channel, [data])
 
 
@@ -322,8 +322,9 @@ def write_all(channel: Any, pieces: list[bytes | memoryview]) -> None:
             state["_transport"].writelines(sent)
         if at == size:
             return
-    for each in pieces:
-        channel.write(each)
+    if not channel.is_closing():
+        for each in pieces:
+            channel.write(each)
 
 
 def _cut_off(pieces: list[bytes | memoryview], size: int) -> list[bytes | memoryview]:

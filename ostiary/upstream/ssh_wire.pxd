@@ -8,6 +8,7 @@ cdef class Turn:
     cdef public bint is_on
     cdef public list wires
     cdef public list _later
+    cdef public double stirred_at
     cpdef later(self, carry_on)
     cpdef end(self)
 

@@ -30,13 +30,15 @@ other side, for who writes much may read nothing meanwhile."""
 class Turn:
     """What came in one read of a socket, or what could be read once the other side took something: it is taken in as a whole, then it is carried on."""
 
-    __slots__ = ("_later", "is_on", "wires")
+    __slots__ = ("_later", "is_on", "stirred_at", "wires")
 
     def __init__(self) -> None:
         self.is_on = False
         self.wires: list[Wire] = []
         """The sockets of the session: the client's, and the target's once it is dialled."""
         self._later: list[Callable[[], None]] = []
+        self.stirred_at = 0.0
+        """When something came on a channel last, by the loop's clock."""
 
     def later(self, carry_on: Callable[[], None]) -> None:
         """Have it called when all of it was taken in."""

@@ -70,6 +70,9 @@ class PayloadStream:
         self._known: dict[bytes, tuple[PayloadRef, int]] = {}
         self._known_bytes = 0
         self._again: list[tuple[bytes, int, int]] = []
+        self._entry = ""
+        """What was appended to last, and as bytes: much of one stretch follows another."""
+        self._raw_entry = form.NO_ENTRY
         self._failure: form.StreamFailed | None = None
         self.trouble: form.PayloadError | None = None
         """Why something could not be kept: the session has to end."""
@@ -141,7 +144,9 @@ class PayloadStream:
         No reference is made: the head covers it. Raises as `write` does.
         """
         self._check_alive()
-        raw_entry = form.uuid_bytes(entry)
+        if entry != self._entry:
+            self._raw_entry, self._entry = form.uuid_bytes(entry), entry
+        raw_entry = self._raw_entry
         size = len(data)
         needed = size + form.RECORD.size * (2 + size // _PIECE) + 20 * (1 + size // _PIECE) + self._size
         if needed > self._quota:

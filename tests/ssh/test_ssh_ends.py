@@ -165,7 +165,7 @@ class World:
         journal = Journal(self.log.writer, SessionEntries(self.log.encoder, facts), self.log.ids, open_stream=lambda: self.stream)
         self.said: list[str] = []
         made: Any = SimpleNamespace
-        session = made(stirred=lambda: None, met=lambda _: None, left=lambda _: None, connection=lambda: self, reach=self.reach, cut=lambda failure: self.said.append(str(failure)))
+        session = made(met=lambda _: None, left=lambda _: None, connection=lambda: self, reach=self.reach, cut=lambda failure: self.said.append(str(failure)))
         line = Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=relay)
         asking = made(leave=lambda: None, call_off=lambda _: False)
         self.turn = Turn()

@@ -387,6 +387,9 @@ class Files:
         look, front = (LOOK, front) if self._detects else (0, 0)
         wanted = min(asking.length, self._max_read - front - look)
         before = min(asking.offset, front)
+        if not before and not look and wanted == asking.length:
+            self._send(asking, _Waiting(asking, None, file, 0, wanted))
+            return
         wider = msgspec.structs.replace(asking, offset=asking.offset - before, length=before + wanted + look)
         self._send(wider, _Waiting(asking, None, file, before, wanted))
 
