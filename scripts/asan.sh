@@ -14,7 +14,7 @@ git ls-files -z -- ostiary tests fuzz setup.py pyproject.toml README.md | xargs 
 cd "$place"
 echo "== building with -fsanitize=address"
 OSTIARY_REQUIRE_COMPILED=1 OSTIARY_CFLAGS="-O1 -g -fsanitize=address -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address" \
-    "$python" setup.py -q build_ext --inplace >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
+    "$python" setup.py -q build_ext --inplace -j "$(nproc)" >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
 checked() {
     LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:halt_on_error=1:allocator_may_return_null=1 PYTHONMALLOC=malloc \
         PYTHONPATH=$place OSTIARY_REQUIRE_COMPILED=1 "$python" "$@"
