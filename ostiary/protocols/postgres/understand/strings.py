@@ -6,10 +6,10 @@ What a statement does mostly hangs on what it names, not on the values that it c
 `WHERE 'a' = 'a'`), whoever judges it reads them. So before it is judged each string in its tree is replaced by one that notes being read. A
 list of the places that read strings would have to be kept whole by hand, and a place forgotten there would let a statement through as
 another one. An object that is no `str` cannot be read in any way but those below: another is an AttributeError or TypeError, and the
-statement is refused as one that the gateway failed to judge.
+statement is refused as one that the gateway failed to judge. The one way around is to ask whether a value is a `str` before it was made one.
 
-Only strings that stand in the text as such count (`extract(year FROM …)` has one in the tree that is a word in the text), and only in
-statements that leave nothing of their text behind for later.
+Only strings that stand in the text as such count, each where it begins (`extract(year FROM …)` has one in the tree that is a word in the text,
+and the grammar makes some of its own, which stand nowhere), and only in statements that leave nothing of their text behind for later.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ class Strings:
 
     def __init__(self, text: bytes, statements: tuple[Statement, ...]) -> None:
         self.are_read = False
-        self._count = 0
+        self._begin: set[int] = set()
         self._may_differ = all(each.kind in KINDS for each in statements)
         if _APOSTROPHE in text:
             for statement in statements:
                 for kind, node in nodes(statement.node):
                     if kind == "A_Const" and "sval" in node:
                         node["sval"] = {"sval": Unread(str(node["sval"].get("sval", "")), self)}
-                        self._count += text[node.get("location", 0)] == _APOSTROPHE
+                        at = node.get("location", 0)
+                        if at >= 0 and text[at] == _APOSTROPHE:
+                            self._begin.add(at)
 
     @property
     def unread(self) -> int:
         """How many there are; -1: what was found hangs on what they say, or may."""
-        return self._count if self._may_differ and not self.are_read else -1
+        return len(self._begin) if self._may_differ and not self.are_read else -1
 
 
 class Unread:
