@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -27,21 +28,26 @@ MOST = 64
 MARKS = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def two(moto: str) -> Iterator[Account]:
-    """Deletes are asked for, and nobody waits for the answer: who asked comes again."""
-    with account(moto, APPROVALS, workers=2, approval_seconds=0.0) as made:
+@contextlib.contextmanager
+def both(moto: str, seconds: float) -> Iterator[Account]:
+    """Two workers; a delete is asked for, and its answer waited for so long."""
+    with account(moto, APPROVALS, workers=2, approval_seconds=seconds) as made:
         made.direct("s3").create_bucket(Bucket="both")
         takes_changes()
         yield made
 
 
 @pytest.fixture(scope="module")
+def two(moto: str) -> Iterator[Account]:
+    """Nobody waits for the answer: who asked comes again."""
+    with both(moto, 0.0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def held(moto: str) -> Iterator[Account]:
     """Deletes wait for a yes."""
-    with account(moto, APPROVALS, workers=2, approval_seconds=60.0) as made:
-        made.direct("s3").create_bucket(Bucket="both")
-        takes_changes()
+    with both(moto, 60.0) as made:
         yield made
 
 

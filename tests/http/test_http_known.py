@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,19 +36,21 @@ REQUESTS = st.tuples(st.sampled_from([b"GET /a HTTP/1.1\r\n", b"GET /a HTTP/1.0\
 ANSWERS = st.tuples(st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 Fine\r\n", b"HTTP/1.0 404 No\r\n", b"HTTP/1.1 204 \r\n", b"H"]), FIELDS, TAILS)
 
 
+def unless_refused(read: Callable[..., Any], *given: Any) -> Any:
+    """What a reader makes of it; None: it refused it, or it was not whole."""
+    try:
+        return read(*given)
+    except PeerMisbehaved:
+        return None
+
+
 @given(st.lists(REQUESTS, max_size=5))
 def test_a_request_is_read_the_same_whatever_was_read_before_it(said: list[tuple[bytes, bytes, bytes]]) -> None:
     last: RequestHead | None = None
     for line, fields, tail in said:
         data = line + fields + b"\r\n" + tail
-        try:
-            alone = read_request(data)
-        except PeerMisbehaved:
-            alone = None
-        try:
-            behind = read_request(bytearray(data), last)
-        except PeerMisbehaved:
-            behind = None
+        alone = unless_refused(read_request, data)
+        behind = unless_refused(read_request, bytearray(data), last)
         assert (alone is None) == (behind is None)
         if alone is not None and behind is not None:
             assert [alone.method, alone.target, alone.minor, alone.headers, alone.raw] == [
@@ -60,14 +65,8 @@ def test_an_answer_is_read_the_same_whatever_was_read_before_it(said: list[tuple
     known = Heads()
     for line, fields, tail in said:
         data = line + fields + b"\r\n" + tail
-        try:
-            alone = read_response(data)
-        except PeerMisbehaved:
-            alone = None
-        try:
-            behind = read_response(data, known)
-        except PeerMisbehaved:
-            behind = None
+        alone = unless_refused(read_response, data)
+        behind = unless_refused(read_response, data, known)
         assert (alone is None) == (behind is None)
         if alone is not None and behind is not None:
             assert alone[1] == behind[1]

@@ -35,14 +35,19 @@ NUMBERS = st.one_of(
 )
 
 
+def assert_fresh(snapshot: Snapshot, protected: ProtectedColumns, frame: str, *filled: list[str]) -> None:
+    """The cache says of a frame, filled one way after another, what a fresh look says."""
+    view, cache = View(snapshot.search_path), FactsCache()
+    for values in filled:
+        sql = frame.format(*values).encode()
+        assert cache.facts_for(sql, view, snapshot, protected) == study(sql, view, snapshot, protected).facts
+
+
 @given(st.sampled_from(FRAMES), st.lists(NUMBERS, min_size=3, max_size=3), st.lists(NUMBERS, min_size=3, max_size=3))
 def test_what_the_cache_says_is_what_a_fresh_look_says(
     snapshot: Snapshot, protected: ProtectedColumns, frame: str, some: list[str], others: list[str]
 ) -> None:
-    view, cache = View(snapshot.search_path), FactsCache()
-    for numbers in (some, others):
-        sql = frame.format(*numbers).encode()
-        assert cache.facts_for(sql, view, snapshot, protected) == study(sql, view, snapshot, protected).facts
+    assert_fresh(snapshot, protected, frame, some, others)
 
 
 STRING_FRAMES = [
@@ -110,10 +115,7 @@ STRINGS = st.one_of(
 def test_what_the_cache_says_of_another_string_is_what_a_fresh_look_says(
     snapshot: Snapshot, protected: ProtectedColumns, frame: str, some: list[str], others: list[str]
 ) -> None:
-    view, cache = View(snapshot.search_path), FactsCache()
-    for strings in (some, others):
-        sql = frame.format(*strings).encode()
-        assert cache.facts_for(sql, view, snapshot, protected) == study(sql, view, snapshot, protected).facts
+    assert_fresh(snapshot, protected, frame, some, others)
 
 
 @pytest.mark.parametrize("frame", [
