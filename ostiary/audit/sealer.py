@@ -20,7 +20,8 @@ read back from the tiles, and must have the root that was signed.
 
 A checkpoint is due `--interval` seconds after there is something new, or when the writer asks; after `--entries` new entries already
 a quarter of the interval after the last one. (Without that pause, 20,000 entries a second are twenty checkpoints a second, and each
-costs a dozen syncs.)
+costs a dozen syncs.) One that only the number calls for ends with a whole tile: partial tiles that the next quarter of the interval
+replaces are not made. What it leaves out is due as if it had come by itself.
 Exit codes: 0 the writer has gone and all is sealed; 1 refused: the log is not the one that was signed; 2 misconfigured.
 """
 
@@ -136,7 +137,7 @@ class Sealer:
         if durable < self.size:
             raise Damaged(durable, f"the log ends here, but {self.size} entries were signed")
         while self.size < durable:
-            files = self._extend(min(durable, self.size + _MAX_STEP))
+            files = self._extend(min(durable, (self.size + _MAX_STEP) // WIDTH * WIDTH))
             _patiently(lambda: self._tiles.publish(files), "tiles")  # noqa: B023 - called before the next round
             note = self._cosigned(self._signed())
             _patiently(lambda: self._tiles.append_note(note), "checkpoints")  # noqa: B023 - as above
@@ -177,6 +178,7 @@ class Sealer:
 
     def _extend(self, stop: int) -> list[tuple[str, bytes]]:
         files: list[tuple[str, bytes]] = []
+        before = self.size
         for entries in self._wal.batches(stop):
             for entry in entries[max(0, self._open.index - self.size) :]:
                 self._open.see(entry)
@@ -186,7 +188,8 @@ class Sealer:
                 if not tile.level:
                     files.append((tile_path("entries", tile.number), bundle(self._bundle[:WIDTH])))
                     del self._bundle[:WIDTH]
-        files += [tile_file(tile) for tile in self._tree.partial()]
+        # A row that did not grow is on the disk as it is.
+        files += [tile_file(tile) for tile in self._tree.partial() if before >> 8 * tile.level != self.size >> 8 * tile.level]
         if self._bundle:
             files.append((tile_path("entries", self.size // WIDTH, len(self._bundle)), bundle(self._bundle)))
         return files
@@ -279,9 +282,14 @@ def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: in
     """Seal as the writer goes on, until it has gone. Raises `Damaged`, `LogFailed`."""
     link.say(sealer.size)
     due: float | None = None
-    last = 0.0
+    """When all that is new has to be signed."""
+    many: float | None = None
+    """When whole tiles of it have to."""
+    last = whole_at = 0.0
+    whole = 0
     while True:
-        pauses = [] if due is None else [max(0.0, due - time.monotonic())]
+        times = [at for at in (due, many) if at is not None]
+        pauses = [max(0.0, min(times) - time.monotonic())] if times else []
         link.listen(min([*pauses, *([_AGAIN_SECONDS] if lag.is_short else [])], default=None))
         if lag.is_short and not link.gone and link.durable == sealer.size:
             sealer.ask_again()
@@ -289,20 +297,27 @@ def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: in
                 link.say(sealer.size)
         now = time.monotonic()
         news = 0 if link.fence < 0 else link.durable - sealer.size
+        if link.durable // WIDTH > whole:
+            whole, whole_at = link.durable // WIDTH, now
         if news and due is None:
             due = now + interval
         if link.asked and news:
             due = min(due or now, max(now, last + _ASKED_SECONDS))
-        if news >= entries:
-            due = min(due or now, max(now, last + interval * _PAUSE))
-        ready = due is not None and now >= due
-        if news < 0 or (news and (ready or link.gone)):
+        many = last + interval * _PAUSE if news >= entries else None
+        goal = sealer.size
+        if news < 0 or (news and ((due is not None and now >= due) or link.gone)):
+            goal = link.durable
+        elif many is not None and now >= many:
+            goal = whole * WIDTH if whole * WIDTH > sealer.size else link.durable
+        if goal != sealer.size:
             _check_fence(folder, link)
-            for size in sealer.seal(link.durable):
+            for size in sealer.seal(goal):
                 if not lag.is_over:
                     link.say(size)
-            due, last, link.asked = None, time.monotonic(), False
-        elif not news:
+            last, many = time.monotonic(), None
+            # What is left came after the last whole tile.
+            due = whole_at + interval if sealer.size < link.durable else None
+        if not news or sealer.size == link.durable:
             due, link.asked = None, False
         if link.gone:
             return

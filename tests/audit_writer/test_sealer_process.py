@@ -6,13 +6,14 @@ import asyncio
 import signal
 import socket
 import subprocess
+from unittest import mock
 
 import pytest
 
 from ostiary.audit.keys import ensure_origin, init_state, instance_id, load_signer, read_origin
 from ostiary.audit.note import Verifier, last_note, read_checkpoint
 from ostiary.audit.recovery import last_checkpoint
-from ostiary.audit.sealer import seal_once, start_sealer
+from ostiary.audit.sealer import Sealer, seal_once, start_sealer
 from ostiary.audit.tiles import TileFolder
 from ostiary.audit.tree import Frontier, leaf_hash
 from ostiary.audit.wal import frames, segments
@@ -99,14 +100,20 @@ def test_a_killed_sealer_is_followed_by_another_on_the_same_socket(house, link):
     assert checked(house) == 1201
 
 
-def filled(house, count=700):
-    async def fill():
+def fill(house, count):
+    """Write so many entries more, which nobody signs."""
+
+    async def write():
         log = house.open()
-        for n in range(count - 1):
+        for n in range(count):
             await log.writer.wait_durable(log.writer.append(b'{"n":%d}' % n))
         await log.writer.close()
 
-    run(fill())
+    run(write())
+
+
+def filled(house, count=700):
+    fill(house, count - 1)  # the log begins with an anchor
     assert seal_once(house.origin) == 0
     assert checked(house) == count
 
@@ -216,20 +223,58 @@ def test_the_sealer_refuses_a_key_that_others_may_read(house):
 def test_partial_tiles_go_once_their_full_tile_is_there(house):
     filled(house, 200)
     assert list((house.origin.folder / "log").rglob("*.p"))
-    filled_more(house, 56)
+    fill(house, 56)
+    assert seal_once(house.origin) == 0
     names = {str(path.relative_to(house.origin.folder / "log")) for path in (house.origin.folder / "log").rglob("*.p")}
     assert names == {"tile/1/000.p"}
 
 
-def filled_more(house, count):
-    async def fill():
-        log = house.open()
-        for n in range(count):
-            await log.writer.wait_durable(log.writer.append(b'{"n":%d}' % n))
-        await log.writer.close()
+def test_a_row_of_the_tree_that_did_not_grow_is_not_written_again(house):
+    filled(house, 300)
+    fill(house, 10)
+    sealer = Sealer(house.origin.folder, load_signer(house.origin.key_file))
+    written, publish = [], TileFolder.publish
 
-    run(fill())
-    assert seal_once(house.origin) == 0
+    def noted(folder, files):
+        written.extend(name for name, _ in files)
+        publish(folder, files)
+
+    with mock.patch.object(TileFolder, "publish", noted):
+        assert list(sealer.seal(310)) == [310]
+    assert written == ["tile/0/001.p/54", "tile/entries/001.p/54", "checkpoint"]
+    assert checked(house) == 310
+
+
+def sealing(house, link, durable: int, **options) -> tuple[list[int], list[str]]:
+    """A sealer that is told of so many entries: which sizes it says it signed, and what partial tiles there were after the first."""
+    ours, theirs = link
+    ours.settimeout(20)
+    child = start_sealer(house.origin, theirs.fileno(), **options)
+    theirs.close()
+    ours.send(MESSAGE.pack(b"D", durable, 99))
+    sizes, partials = [], None
+    while not sizes or sizes[-1] < durable:
+        sizes.append(MESSAGE.unpack(ours.recv(64))[1])
+        if sizes[-1] and partials is None:
+            partials = sorted(str(path.parent.relative_to(house.origin.folder / "log")) for path in house.origin.folder.rglob("*.p/*"))
+    ours.close()
+    assert child.wait(20) == 0
+    return sizes, partials
+
+
+def test_a_checkpoint_for_the_number_alone_ends_with_a_whole_tile_and_the_rest_is_signed_in_its_time(house, link):
+    fill(house, 999)
+    sizes, partials = sealing(house, link, 1000, interval=2.0, entries=500)
+    assert sizes == [0, 768, 1000]
+    assert partials == ["tile/1/000.p"]
+    assert checked(house) == 1000
+
+
+def test_fewer_entries_than_a_tile_are_signed_for_their_number_too(house, link):
+    fill(house, 199)
+    sizes, _ = sealing(house, link, 200, interval=60.0, entries=100)
+    assert sizes == [0, 200]
+    assert checked(house) == 200
 
 
 def test_init_makes_private_keys_and_never_makes_them_again(tmp_path):
