@@ -19,8 +19,8 @@ all of them know stale.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any, Final
 
 from ostiary.catalogue.read import Known, Link, look
@@ -52,6 +52,9 @@ class Catalogue:
         self._link: Link | None = None
         self._lock = asyncio.Lock()
         self._known: Known | None = None
+        self._snapshot: Snapshot | None = None
+        """That of what is known."""
+        self._limit = connection.catalogue_seconds
         self._looked = 0.0
         self._generation = 0
         self._read_generation = -1
@@ -71,14 +74,13 @@ class Catalogue:
         """The snapshot, or None where it may be stale: then await `refresh`."""
         if self._read_generation != (self._generation if self._shared is None else self._shared.total):
             return None
-        age = time.monotonic() - self._looked
-        limit = self._connection.catalogue_seconds
-        if age > limit:
+        age = monotonic() - self._looked
+        if age > self._limit:
             return None
-        if age > limit / 2 and not self._looking and self._spawn is not None:
+        if age > self._limit / 2 and not self._looking and self._spawn is not None:
             self._looking = True
             self._spawn(self._look_ahead(), f"catalogue of {self._connection.name}")
-        return None if self._known is None else self._known.snapshot
+        return self._snapshot
 
     def invalidate(self) -> None:
         """DDL ran: what is known may be wrong."""
@@ -107,8 +109,7 @@ class Catalogue:
                 ) from error
 
     def _is_fresh(self) -> bool:
-        limit = self._connection.catalogue_seconds
-        return self._read_generation == self._now() and time.monotonic() - self._looked <= limit / 2
+        return self._read_generation == self._now() and monotonic() - self._looked <= self._limit / 2
 
     async def _read_somehow(self) -> Snapshot:
         """A link that was kept may have died unnoticed: then once more, over a new one."""
@@ -121,9 +122,9 @@ class Catalogue:
 
     async def _read(self) -> Snapshot:
         for _ in range(MAX_READINGS):
-            generation, began = self._now(), time.monotonic()
+            generation, began = self._now(), monotonic()
             known = await look(await self._linked(), self._known)
-            self._known, self._looked, self._read_generation = known, began, generation
+            self._known, self._snapshot, self._looked, self._read_generation = known, known.snapshot, began, generation
             if generation == self._now():
                 return known.snapshot
         raise TimeoutError

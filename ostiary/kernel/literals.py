@@ -24,8 +24,8 @@ STRING: Final = b"\0'\0"
 _PLAIN, _WORD, _DIGIT, _DASH, _SLASH, _QUOTE, _NAME, _NEVER = range(8)
 _OPENS_COMMENT: Final = 0x2A
 _AMPERSAND: Final = 0x26
-_APOSTROPHE: Final = b"'"
-_QUOTATION: Final = b'"'
+_APOSTROPHE: Final = 0x27
+_BACKSLASH: Final = 0x5C
 
 
 def _sorts() -> bytes:
@@ -45,56 +45,72 @@ def _sorts() -> bytes:
 _SORTS: Final = _sorts()
 
 
+_ROOM: Final = bytearray(2 * LONGEST)
+"""Where a key is put together: one is never longer than half as much again as its text, `''` being the shortest string."""
+
+
 def plain_key(text: bytes) -> bytes | None:
     """Return the text with its plain numbers and strings taken out, or None where that is not plainly safe."""
     end = len(text)
     if end > LONGEST:
         return None
-    pieces: list[bytes] = []
-    kept = at = 0
+    # Compiled, these are pointers: whatever is read lies below `end`, and the room is twice as large as the longest text.
+    raw, sorts, room = text, _SORTS, _ROOM
+    kept = at = size = 0
     while at < end:
-        sort = _SORTS[text[at]]
+        sort = sorts[raw[at]]
         begin = at
         at += 1
         if sort == _PLAIN:
             continue
-        if sort in (_QUOTE, _NAME):
+        if sort in (_WORD, _DIGIT):
+            at = _run(text, at, sort == _DIGIT)
+            if at < 0:
+                at = -at
+                continue
+        elif sort in (_QUOTE, _NAME):
             at = _quoted(text, begin, sort)
             if at < 0:
                 return None
             if sort == _NAME:
                 continue
-            pieces += (text[kept:begin], _APOSTROPHE)
-        elif sort in (_WORD, _DIGIT):
-            at = _run(text, at, sort == _DIGIT)
-            if at < 0:
-                at = -at
-                continue
-            if at - begin > LONGEST_NUMBER:
-                continue
-            pieces.append(text[kept:begin])
         elif _is_unsafe(text, at, sort):
             return None
         else:
             continue
+        while kept < begin:
+            room[size] = raw[kept]
+            size += 1
+            kept += 1
+        room[size] = 0
+        size += 1
+        if raw[begin] == _APOSTROPHE:
+            room[size] = _APOSTROPHE
+            room[size + 1] = 0
+            size += 2
         kept = at
     if not kept:
         return text
-    pieces.append(text[kept:])
-    return b"\0".join(pieces)
+    while kept < end:
+        room[size] = raw[kept]
+        size += 1
+        kept += 1
+    return b"" + room[:size]  # uncompiled, a slice of it is no bytes yet
 
 
 def _run(text: bytes, at: int, is_number: bool) -> int:
-    """Where a run of letters and digits ends; negative: it is no number."""
+    """Where a run of letters and digits ends, whose first stands before `at`; negative: it is no number, or none that is surely int4."""
+    raw, sorts = text, _SORTS
+    begin = at - 1
     end = len(text)
     while at < end:
-        sort = _SORTS[text[at]]
+        sort = sorts[raw[at]]
         if sort == _WORD:
             is_number = False
         elif sort != _DIGIT:
             break
         at += 1
-    return at if is_number else -at
+    return at if is_number and at - begin <= LONGEST_NUMBER else -at
 
 
 def _is_unsafe(text: bytes, at: int, sort: int) -> bool:
@@ -109,22 +125,26 @@ def _quoted(text: bytes, at: int, sort: int) -> int:
     begin = at
     if begin and (text[begin - 1] == _AMPERSAND or (sort == _QUOTE and _SORTS[text[begin - 1]] in (_WORD, _DIGIT))):
         return -1  # a prefix; and U&"" has its UESCAPE, a string that changes a name
-    quote = _APOSTROPHE if sort == _QUOTE else _QUOTATION
-    at = text.find(quote, at + 1)
-    while at >= 0:
+    end = len(text)
+    quote = text[begin]
+    is_ascii = True
+    at += 1
+    while at < end:
+        byte = text[at]
         at += 1
-        if text[at : at + 1] != quote:
-            return at if _is_plain(text[begin:at]) else -1
-        at = text.find(quote, at + 1)
+        if byte == quote:
+            if at == end or text[at] != quote:
+                return at if is_ascii or _is_text(text[begin:at]) else -1
+            at += 1
+        elif byte in (_BACKSLASH, 0):  # it means something else elsewhere
+            return -1
+        elif byte >= 0x80:
+            is_ascii = False
     return -1
 
 
-def _is_plain(part: bytes) -> bool:
-    """Whether it is UTF-8, as all is that was judged, and holds nothing that means something else elsewhere."""
-    if b"\\" in part or b"\0" in part:
-        return False
-    if part.isascii():
-        return True
+def _is_text(part: bytes) -> bool:
+    """Whether it is UTF-8, as all is that was judged."""
     try:
         part.decode()
     except UnicodeDecodeError:

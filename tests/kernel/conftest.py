@@ -12,8 +12,8 @@ import pytest
 
 import ostiary.kernel
 
-NAMES = ("detect", "values", "rows", "copies", "entries")
-COMPILED = ("detect", "rows", "copies", "entries")
+NAMES = ("detect", "values", "rows", "copies", "entries", "literals")
+COMPILED = ("detect", "rows", "copies", "entries", "literals")
 FOLDER = Path(ostiary.kernel.__file__).parent
 
 

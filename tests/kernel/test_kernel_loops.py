@@ -42,7 +42,7 @@ TOUCHING: dict[str, dict[str, int]] = {
         "_classes": 3, "_walk": 9, "check_rows": 16,
     },
     "literals": {
-        "_sorts": 4, "plain_key": 7, "_run": 1, "_quoted": 3,
+        "_sorts": 4, "plain_key": 3, "_quoted": 3,
     },
     "rows": {
         "copy_rows": 2, "row": 7, "substitute": 2, "is_hidden": 3, "mend_json": 7, "redact": 4, "is_number": 1, "characters": 2,

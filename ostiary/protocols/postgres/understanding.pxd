@@ -2,6 +2,7 @@
 cimport cython
 
 from ostiary.protocols.postgres.understand.judge cimport FactsCache, Understood, World
+from ostiary.protocols.postgres.understand.view cimport View
 
 
 @cython.final
@@ -20,9 +21,13 @@ cdef class Understanding:
     cdef public bint _is_newer
     cdef public Knowledge _knowledge
     cdef public object _snapshot
-    cdef public object _view
+    cdef public View _view
+    cdef public long long _version
+    cdef public tuple _paths
+    cdef public bytes _digest
+    cdef public tuple _types
     cdef public World _world
-    @cython.locals(world=World)
-    cpdef Understood look(self, bytes sql, snapshot, parameter_types=*)
+    @cython.locals(view=View, cache=FactsCache, version=cython.longlong, paths=tuple, digest=bytes)
+    cpdef Understood look(self, bytes sql, snapshot, tuple parameter_types=*)
     cpdef renew(self, snapshot, bint at_rest)
     cpdef ready(self, bint in_block, bint failed, bint has_failed=*, bint is_last=*)

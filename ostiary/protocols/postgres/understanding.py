@@ -69,14 +69,18 @@ class Knowledge:
 class Understanding:
     """One session's."""
 
-    __slots__ = ("_in_block", "_is_newer", "_knowledge", "_snapshot", "_view", "_world")
+    __slots__ = ("_digest", "_in_block", "_is_newer", "_knowledge", "_paths", "_snapshot", "_types", "_version", "_view", "_world")
 
     def __init__(self, knowledge: Knowledge, snapshot: Snapshot) -> None:
         self._knowledge = knowledge
         self._snapshot = snapshot
         self._view = ops.View(snapshot.search_path)
-        self._world = ops.World(snapshot.version, self._view.paths, self._view.digest, ())
-        """Of the last statement: the next one's is nearly always the same."""
+        self._version = snapshot.version
+        self._paths = self._view.paths
+        self._digest = self._view.known()
+        self._types: tuple[int, ...] = ()
+        self._world = knowledge.cache.world(ops.World(self._version, self._paths, self._digest, self._types))
+        """Of the last statement, with the very objects that it was made of: the next one's is nearly always the same."""
         self._in_block = False
         self._is_newer = False
         """The snapshot is newer than what the view holds of this session's own doing."""
@@ -107,20 +111,18 @@ class Understanding:
 
     def look(self, sql: bytes, snapshot: Snapshot, parameter_types: tuple[int, ...] = ()) -> ops.Understood:
         """What `sql` would do, sent now."""
-        world = self._world
-        view = self._view
-        paths, digest = view.paths, view.digest
+        view, cache = self._view, self._knowledge.cache
+        version, paths, digest = snapshot.version, view.paths, view.known()
         if not (
-            world.version == snapshot.version
-            and world.paths is paths
-            and world.digest is digest
-            and world.parameter_types is parameter_types
+            version == self._version
+            and paths is self._paths
+            and digest is self._digest
+            and (parameter_types is self._types or parameter_types == self._types)
         ):
-            world = self._world = self._knowledge.cache.world(
-                ops.World(snapshot.version, paths, digest, parameter_types)
-            )
-        return self._knowledge.cache.look(
-            sql, view, snapshot, self._knowledge.protected(snapshot), parameter_types, world
+            self._version, self._paths, self._digest, self._types = version, paths, digest, parameter_types
+            self._world = cache.world(ops.World(version, paths, digest, parameter_types))
+        return cache.look(
+            sql, view, snapshot, self._knowledge.protected(snapshot), parameter_types, self._world
         )
 
     def rewrite(

@@ -28,6 +28,7 @@ MAX_MEANINGS: Final = 16
 """Of one name. A client that redefines it faster than the server answers is waited for by nobody: it becomes opaque."""
 MAX_MODES: Final = 32
 """Settings and modes of transactions of one session that are told apart."""
+NO_MODES: Final[frozenset[str]] = frozenset()
 MAX_NAMES: Final = 4_096
 LONGEST_KEPT: Final = 64 << 10
 """Bytes of a prepared statement's text that are kept."""
@@ -105,9 +106,9 @@ class View:
         """Roles that SET ROLE may have put the session into, since it began."""
         self.blind = False
         """More was made than is remembered: every statement is opaque."""
-        self.modes: frozenset[str] = frozenset()
+        self.modes = NO_MODES
         """Modes of transactions, and settings by which values are read, that were named since the session began: `isolation=serializable`."""
-        self.modes_inside: frozenset[str] = frozenset()
+        self.modes_inside = NO_MODES
         """The same, for the transaction at hand."""
         self.in_transaction = False
         """A transaction block is open, or may be."""
@@ -119,6 +120,10 @@ class View:
     @property
     def digest(self) -> bytes:
         """Over all that names in a statement may mean because of this session; empty when nothing."""
+        return self.known()
+
+    def known(self) -> bytes:
+        """`digest`, for who asks with every statement."""
         if self._digest is None:
             self._digest = self._make_digest()
         return self._digest
@@ -182,8 +187,8 @@ class View:
 
     def block(self, *, is_open: bool, has_failed: bool = False) -> None:
         """ReadyForQuery said how things stand: `I`, `T` or `E`. Of one that another statement went out behind, only `T` and `E` count."""
-        inside = self.modes_inside if is_open else frozenset[str]()
-        if (self.in_transaction, self.has_failed, self.modes_inside) != (is_open, has_failed, inside):
+        inside = self.modes_inside if is_open else NO_MODES
+        if self.in_transaction != is_open or self.has_failed != has_failed or self.modes_inside != inside:
             self.in_transaction, self.has_failed, self.modes_inside, self._digest = is_open, has_failed, inside, None
 
     def settle(self) -> None:
