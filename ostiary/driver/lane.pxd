@@ -1,7 +1,11 @@
 # Types of lane.py for the compiled line.
+cimport cython
+
 from ostiary.audit.journal cimport Journal, Written
 from ostiary.model cimport commands as c
+from ostiary.model.proofs cimport Intended, Masked, Recorded
 from ostiary.recording.recorder cimport Recorder
+from ostiary.session.world cimport World
 
 
 cdef class Lane:
@@ -23,8 +27,17 @@ cdef class Lane:
     cpdef listen(self)
 
 
-cdef class LogCommands:
+cdef class LogWorld(World):
     cdef public Journal _journal
     cdef public Recorder _recorder
     cdef public Written _under_way
     cdef public Lane lane
+    @cython.locals(written=Written)
+    cpdef tuple write(self, tuple decisions)
+    cpdef Recorded record(self, Masked masked, Intended under)
+    cpdef conclude(self, tuple outcomes)
+    cpdef give_up(self)
+
+
+cdef class LogCommands:
+    cdef public LogWorld world

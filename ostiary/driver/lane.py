@@ -1,4 +1,4 @@
-"""What the drivers of all protocols share: one direction of the path, driven, and the commands that put things on record.
+"""What the drivers of all protocols share: one direction of the path, driven, and the part of its world that puts things on record.
 
 Theory of operation
 -------------------
@@ -18,9 +18,12 @@ from typing import Any, Final
 from ostiary.audit.journal import Journal, Written
 from ostiary.driver.spawn import spawn
 from ostiary.model import commands as c
+from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import LogFailed, OstiaryError
 from ostiary.model.events import PayloadKind
+from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
 from ostiary.recording.recorder import Recorder
+from ostiary.session.world import World
 from ostiary.vault.payloads import PayloadStream
 
 MAX_UNHEARD: Final = 1 << 20
@@ -155,10 +158,8 @@ class Lane:
             self.resume(reply)
 
 
-class LogCommands:
-    """Carries out the commands that put things on record, over one journal: in every protocol alike."""
-
-    __slots__ = ("_journal", "_recorder", "_under_way", "lane")
+class LogWorld(World):
+    """What of a path's world puts things on record, over one journal: in every protocol alike."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -168,16 +169,20 @@ class LogCommands:
         self.lane: Lane | None = None
         """Of the requests: it waits for the disk. Set before the first command."""
 
-    def make_durable(self, command: c.MakeDurable) -> Any:
-        """The proofs of what was decided: at once, or with `strict` when the disk has it."""
+    def write(self, decisions: tuple[Permit | Refusal, ...]) -> tuple[Intended | Denied, ...] | None:
+        """See `World.write`."""
         journal = self._journal
-        written = journal.write(command.decisions)
+        written = journal.write(decisions)
         if self._recorder.stream is None and journal.is_full:
             self._recorder.stream = journal.stream
         if journal.is_durable(written):
             return journal.proofs(written)
         self._under_way = written
         journal.when_durable(written, self._durable)
+        return None
+
+    def park(self, _command: c.AwaitDurable | c.AwaitRun) -> Pending:
+        """What is waited for is under way, and resumes the lane."""
         return PENDING
 
     def _durable(self, problem: LogFailed | None) -> None:
@@ -205,18 +210,15 @@ class LogCommands:
             stream.append(PayloadKind.COPY_IN, command.under.entry, self._journal.elapsed_us(), command.data)
         return self._later(_synced(stream)) if command.ends and self._journal.strict else None
 
-    def record(self, command: c.Record) -> Any:
-        """Put into the recording what is to be sent."""
+    def record(self, masked: Masked, under: Intended | None) -> Recorded:
+        """See `World.record`."""
         if self._recorder.stream is None:
-            return self._recorder.record(command.masked, 0, "")
-        under = command.under
-        return self._recorder.record(
-            command.masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry
-        )
+            return self._recorder.record(masked, 0, "")
+        return self._recorder.record(masked, self._journal.elapsed_us(), NO_OPERATION if under is None else under.entry)
 
-    def close(self, command: c.Close) -> None:
-        """Put on record how operations ended."""
-        self._journal.outcomes(command.outcomes)
+    def conclude(self, outcomes: tuple[Outcome, ...]) -> None:
+        """See `World.conclude`."""
+        self._journal.outcomes(outcomes)
 
     def give_up(self) -> None:
         """It is over: what is not durable yet will never be run."""
@@ -227,6 +229,45 @@ class LogCommands:
         lane = self.lane
         assert lane is not None  # noqa: S101 - set by whoever made both
         return lane.later(waiting)
+
+
+class LogCommands:
+    """As `LogWorld`, where each is a command still."""
+
+    __slots__ = ("world",)
+
+    def __init__(self, journal: Journal) -> None:
+        self.world = LogWorld(journal)
+
+    @property
+    def lane(self) -> Lane | None:
+        """Of the requests."""
+        return self.world.lane
+
+    @lane.setter
+    def lane(self, lane: Lane) -> None:
+        self.world.lane = lane
+
+    def make_durable(self, command: c.MakeDurable) -> Any:
+        """The proofs of what was decided: at once, or with `strict` when the disk has it."""
+        proofs = self.world.write(command.decisions)
+        return PENDING if proofs is None else proofs
+
+    def keep(self, command: c.Keep) -> Any:
+        """Put into the recording what is streamed in."""
+        return self.world.keep(command)
+
+    def record(self, command: c.Record) -> Any:
+        """Put into the recording what is to be sent."""
+        return self.world.record(command.masked, command.under)
+
+    def close(self, command: c.Close) -> None:
+        """Put on record how operations ended."""
+        self.world.conclude(command.outcomes)
+
+    def give_up(self) -> None:
+        """It is over: what is not durable yet will never be run."""
+        self.world.give_up()
 
 
 async def _synced(stream: PayloadStream) -> None:

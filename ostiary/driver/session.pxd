@@ -1,19 +1,17 @@
 # Types of session.py for the compiled line.
 cimport cython
 
-from ostiary.audit.journal cimport Journal
-from ostiary.driver.lane cimport Lane, LogCommands
+from ostiary.driver.lane cimport Lane, LogWorld
 from ostiary.model cimport commands as c
-from ostiary.model.proofs cimport Intended, Recorded
+from ostiary.model.commands cimport Order
+from ostiary.model.proofs cimport Intended
 from ostiary.protocols.postgres.relay cimport PostgresRelay
 
 
-cdef class SessionDriver:
+cdef class SessionDriver(LogWorld):
     cdef public object line
     cdef public object who
     cdef public PostgresRelay _relay
-    cdef public Journal _journal
-    cdef public LogCommands _log_commands
     cdef public object _catalogue
     cdef public object _desk
     cdef public bint _has_asked
@@ -34,5 +32,10 @@ cdef class SessionDriver:
     cdef public double _heard_at
     cdef public Lane _requests
     cdef public Lane _replies
+    cpdef known(self)
+    cpdef clock(self)
+    cpdef bint run(self, Order order) except *
+    cpdef outdate(self)
+    cpdef send(self, tuple recorded)
     @cython.locals(lane=Lane)
     cpdef heard(self, side, bytes data)

@@ -24,11 +24,14 @@ from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal
 from ostiary.catalogue import Catalogue
 from ostiary.driver.admission import unrecorded
-from ostiary.driver.lane import MAX_UNHEARD, PENDING, Counting, Lane, LogCommands, Pending
+from ostiary.driver.lane import MAX_UNHEARD, PENDING, Counting, Lane, LogWorld, Pending
 from ostiary.model import commands as c
 from ostiary.model.approvals import Reply
+from ostiary.model.catalogue import Snapshot
+from ostiary.model.commands import Order
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason, Side
 from ostiary.model.identity import VerifiedIdentity
+from ostiary.model.proofs import Recorded
 from ostiary.protocols.postgres import encode, refusals
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.session.path import Line, replies, requests
@@ -76,8 +79,8 @@ class Peer(asyncio.Protocol):
         self._session.crowded(self.side, full=False)
 
 
-class SessionDriver:
-    """One session between a client and a target, from the first statement to `session.end`."""
+class SessionDriver(LogWorld):
+    """One session between a client and a target, from the first statement to `session.end`, and the world of its path."""
 
     def __init__(
         self,
@@ -92,11 +95,10 @@ class SessionDriver:
         counting: Counting,
     ) -> None:
         """`desk` asks people; `cancel` asks the target to stop what it is doing; `ended` is called once, at the end."""
+        super().__init__(journal)
         self.line = line
         self.who: VerifiedIdentity = line.who
         self._relay = relay
-        self._journal = journal
-        self._log_commands = LogCommands(journal)
         self._catalogue = catalogue
         self._desk = desk
         self._has_asked = False
@@ -123,22 +125,16 @@ class SessionDriver:
             c.HearClient: self._hear_client,
             c.HearTarget: self._hear_target,
             c.LookUp: self._look_up,
-            c.Clock: self._clock,
             c.Settle: self._settle,
             c.AskHuman: self._ask,
             c.AwaitAnswer: self._await_answer,
-            c.MakeDurable: self._log_commands.make_durable,
-            c.Keep: self._log_commands.keep,
-            c.Run: self._run,
-            c.Record: self._log_commands.record,
-            c.Close: self._log_commands.close,
-            c.Outdate: self._outdate,
-            c.Send: self._send,
+            c.AwaitDurable: self.park,
+            c.Keep: self.keep,
             **counting,
         }
         name = f"session {journal.session}"
-        self._requests = self._log_commands.lane = Lane(requests(line), carry_out, self._requests_over, name)
-        self._replies = Lane(replies(line), carry_out, self._replies_over, name)
+        self._requests = self.lane = Lane(requests(line, self), carry_out, self._requests_over, name)
+        self._replies = Lane(replies(line, self), carry_out, self._replies_over, name)
 
     def begin(self, client: asyncio.Transport, target: Target, early: bytes) -> None:
         """Take over both sockets. `early`: what the client sent beyond its login.
@@ -246,13 +242,18 @@ class SessionDriver:
             self._pause(TARGET, "unheard", on=False)
         return heard
 
+    def known(self) -> Snapshot | None:
+        """See `World.known`."""
+        return self._catalogue.current()
+
     def _look_up(self, command: c.LookUp) -> Any:
         snapshot = None if command.afresh else self._catalogue.current()
         if snapshot is not None:
             return snapshot
         return self._requests.later(self._catalogue.refresh(time.monotonic() if command.afresh else 0.0))
 
-    def _clock(self, _command: c.Clock) -> int:
+    def clock(self) -> int:
+        """See `World.clock`."""
         return int(time.time())
 
     def _settle(self, _command: c.Settle) -> Any:
@@ -293,19 +294,22 @@ class SessionDriver:
         self._desk.call_off(self._question, "it was called off")
         return True
 
-    def _run(self, command: c.Run) -> None:
+    def run(self, order: Order) -> bool:
+        """See `World.run`."""
         target = self._target
         if target is not None and not target.is_closing():
-            target.write(command.order.wire)
+            target.write(order.wire)
+        return True
 
-    def _outdate(self, _command: c.Outdate) -> None:
+    def outdate(self) -> None:
+        """See `World.outdate`."""
         self._catalogue.invalidate()
 
-    def _send(self, command: c.Send) -> None:
+    def send(self, recorded: tuple[Recorded, ...]) -> None:
+        """See `World.send`."""
         client = self._client
         if client is None or client.is_closing():
             return
-        recorded = command.recorded
         if len(recorded) == 1:
             client.write(recorded[0].frames)
         else:
@@ -361,7 +365,7 @@ class SessionDriver:
         if self._has_asked:
             self._desk.leave(self._journal.session)
         try:
-            self._log_commands.give_up()
+            self.give_up()
             outcomes = self._relay.abandon()
             if outcomes:
                 self._journal.outcomes(outcomes)

@@ -1,8 +1,9 @@
 # Types of ssh_channel.py for the compiled line.
 cimport cython
 
-from ostiary.audit.journal cimport Journal
-from ostiary.driver.lane cimport Lane, LogCommands
+from ostiary.driver.lane cimport Lane, LogWorld
+from ostiary.model.commands cimport Order
+from ostiary.model.proofs cimport Intended, Masked, Recorded
 from ostiary.protocols.ssh.messages cimport alone, data_head
 from ostiary.recording.recorder cimport Recorder
 from ostiary.upstream.ssh_packets cimport write, write_all
@@ -15,15 +16,13 @@ cdef class Came:
     cdef public long long size
 
 
-cdef class ChannelDriver:
+cdef class ChannelDriver(LogWorld):
     cdef public Turn _turn
     cdef public dict _came
     cdef public object line
     cdef public object asking
     cdef public object _relay
-    cdef public Journal _journal
     cdef public object _session
-    cdef public LogCommands _log_commands
     cdef public Recorder _nothing
     cdef public object _loop
     cdef public object client
@@ -40,6 +39,12 @@ cdef class ChannelDriver:
     cdef public object opened
     cdef public Lane _requests
     cdef public Lane _replies
+    cpdef known(self)
+    cpdef clock(self)
+    cpdef bint run(self, Order order) except *
+    cpdef Recorded record(self, Masked masked, Intended under)
+    cpdef outdate(self)
+    cpdef send(self, tuple recorded)
     @cython.locals(waits=Came, wire=bytes)
     cpdef came(self, side, data, code)
     cpdef heard(self, bytes wire)

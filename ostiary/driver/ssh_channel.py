@@ -18,14 +18,16 @@ import asyncssh
 import structlog
 
 from ostiary.audit.journal import Journal
-from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
+from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogWorld
 from ostiary.driver.ssh_question import Asking
 from ostiary.driver.ssh_sides import ClientSide, TargetSide
 from ostiary.masking.mask import mask
 from ostiary.model import commands as c
-from ostiary.model.catalogue import NO_CATALOGUE
+from ostiary.model.catalogue import NO_CATALOGUE, Snapshot
+from ostiary.model.commands import Order
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, Reason
 from ostiary.model.events import PayloadKind
+from ostiary.model.proofs import Intended, Masked, Recorded
 from ostiary.protocols.ssh import messages as m
 from ostiary.protocols.ssh import refusals
 from ostiary.protocols.ssh.forwards import INBOUND, LISTENERS, ForwardRelay
@@ -88,8 +90,8 @@ class Came:
         self.size = 0
 
 
-class ChannelDriver:
-    """Carries out the commands of one channel."""
+class ChannelDriver(LogWorld):
+    """Carries out the commands of one channel: the world of its path."""
 
     def __init__(
         self,
@@ -102,15 +104,14 @@ class ChannelDriver:
         counting: Counting,
         turn: Turn,
     ) -> None:
+        super().__init__(journal)
         self._turn = turn
         self._came: dict[str, Came] = {}
         """By the side: bytes that were taken in, and not carried on yet."""
         self.line = line
         self.asking = asking
         self._relay = relay
-        self._journal = journal
         self._session = session
-        self._log_commands = LogCommands(journal)
         self._nothing = Recorder(None)
         self._loop = asyncio.get_running_loop()
         self.client: Any = None
@@ -134,22 +135,17 @@ class ChannelDriver:
             c.HearClient: self._hear_client,
             c.HearTarget: lambda _: self._replies.listen(),
             c.LookUp: lambda _: NO_CATALOGUE,
-            c.Clock: lambda _: int(time.time()),
             **counting,
             c.Settle: lambda _: None,
             c.AskHuman: lambda command: self._requests.later(self.asking.ask(command)),
             c.AwaitAnswer: lambda command: self._requests.later(self.asking.wait(command)),
-            c.MakeDurable: self._log_commands.make_durable,
-            c.Keep: self._log_commands.keep,
-            c.Run: self._run,
-            c.Record: self._record,
-            c.Close: self._log_commands.close,
-            c.Outdate: lambda _: None,
-            c.Send: self._send,
+            c.AwaitDurable: self.park,
+            c.AwaitRun: self.park,
+            c.Keep: self.keep,
         }
         name = f"channel of {journal.session}"
-        self._requests = self._log_commands.lane = Lane(requests(line), carry_out, self._requests_over, name)
-        self._replies = Lane(replies(line), carry_out, self._replies_over, name)
+        self._requests = self.lane = Lane(requests(line, self), carry_out, self._requests_over, name)
+        self._replies = Lane(replies(line, self), carry_out, self._replies_over, name)
         self._requests.resume(None)
         self._replies.resume(None)
 
@@ -309,8 +305,20 @@ class ChannelDriver:
             self.hold("client", "unheard", on=False)
         return heard
 
-    def _record(self, command: c.Record) -> Any:
-        return self._nothing.record(command.masked, 0, "") if self._relay.is_bulk else self._log_commands.record(command)
+    def known(self) -> Snapshot | None:
+        """See `World.known`."""
+        return NO_CATALOGUE
+
+    def clock(self) -> int:
+        """See `World.clock`."""
+        return int(time.time())
+
+    def outdate(self) -> None:
+        """See `World.outdate`. There is no catalogue here."""
+
+    def record(self, masked: Masked, under: Intended | None) -> Recorded:
+        """See `World.record`."""
+        return self._nothing.record(masked, 0, "") if self._relay.is_bulk else LogWorld.record(self, masked, under)
 
     def _note(self) -> None:
         """Put on record what is to be known of the client's terminal."""
@@ -320,14 +328,16 @@ class ChannelDriver:
                 noted = mask(under.permit.grounds.clear, batch, self.line.connection.detect)
                 stream.append(PayloadKind.TERMINAL, under.entry, self._journal.elapsed_us(), noted.frames)
 
-    def _run(self, command: c.Run) -> Any:
+    def run(self, order: Order) -> bool:
+        """See `World.run`."""
         self._note()
-        wire = command.order.wire
+        wire = order.wire
         if self._came_in and not self._has_met:
             self._unsaid.append(wire)  # it is held, and can say no more than that it will say nothing
-            return None
+            return True
         if self.target is None:
-            return self._requests.later(self._open(wire))
+            self._requests.later(self._open(wire))
+            return False
         data = alone(wire)
         if data is not None:
             write(self.target, data)
@@ -336,7 +346,7 @@ class ChannelDriver:
                 self._do(message)
         if self._relay.settle():
             self._note()
-        return None
+        return True
 
     def _do(self, message: m.Message) -> None:
         target = self.target
@@ -419,13 +429,14 @@ class ChannelDriver:
                 **asked,
             )
 
-    def _send(self, command: c.Send) -> None:
+    def send(self, recorded: tuple[Recorded, ...]) -> None:
+        """See `World.send`."""
         self._note()
         waits: list[bytes] = []
         """Of a message, whose end may stand in the next."""
         flows: list[bytes | memoryview] = []
         """What goes out together."""
-        for each in command.recorded:
+        for each in recorded:
             data = None if waits or self.client is None else alone(each.frames)
             if data is None:
                 waits.append(each.frames)
@@ -518,7 +529,7 @@ class ChannelDriver:
             self._pause.cancel()
         if not self.opened.done():
             self.opened.set_result(False)
-        for put in (self._log_commands.give_up, lambda: self._journal.outcomes(self._relay.abandon()), self._note):
+        for put in (self.give_up, lambda: self._journal.outcomes(self._relay.abandon()), self._note):
             try:
                 put()
             except Exception as exc:  # noqa: BLE001 - whatever one of them fails of, the others are put on record

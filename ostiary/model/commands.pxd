@@ -77,6 +77,16 @@ cdef class MakeDurable(Command):
 
 
 @cython.final
+cdef class AwaitDurable(Command):
+    pass
+
+
+@cython.final
+cdef class AwaitRun(Command):
+    pass
+
+
+@cython.final
 cdef class Keep(Command):
     cdef readonly Intended under
     cdef readonly object data

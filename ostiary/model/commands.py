@@ -183,6 +183,26 @@ class MakeDurable(Command):
         return (yield self)
 
 
+class AwaitDurable(Command):
+    """Wait until the batch of intents and denials that was written last is durable: the proofs of it. Fails the session if it does not become so."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Self, tuple[Intended | Denied, ...], tuple[Intended | Denied, ...]]:
+        """Hand it to whoever drives the coroutine; what they send back is the reply."""
+        return (yield self)
+
+
+class AwaitRun(Command):
+    """Wait until what was to be sent upstream is on its way: a connection, or a channel, is opened for it first."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Self, None, None]:
+        """Hand it to whoever drives the coroutine; what they send back is the reply."""
+        return (yield self)
+
+
 class Keep(Command):
     """Put what a client streams in (COPY FROM STDIN) into the recording before the target hears it."""
 

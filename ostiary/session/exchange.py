@@ -91,7 +91,7 @@ async def considered(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
         decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
         decision = obeyed(line, relay, decision, now)
         if isinstance(decision, Permit) and is_held(line):
-            decision = await held(line, decision, None, alone=True)
+            decision = await held(line, decision, None, await Clock(), alone=True)
         if not isinstance(decision, NeedsApproval):
             return decision
         if relay.is_whole:
@@ -149,7 +149,7 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
             still = obeyed(line, relay, decision, 0)
             if not isinstance(still, Permit) or still.operation is not decision.operation:
                 return unanswered(question, "policy demands another call by now than was approved")
-            now_held = await held(line, decision, None, alone=True)
+            now_held = await held(line, decision, None, await Clock(), alone=True)
             return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
         case Refusal():
             return decision

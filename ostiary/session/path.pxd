@@ -3,7 +3,7 @@ cimport cython
 
 from ostiary.masking.mask cimport mask
 from ostiary.model.commands cimport (
-    AskHuman, AwaitAnswer, Clock, Close, Count, HearClient, HearTarget, Hold, Keep, LookUp, MakeDurable, Order, Outdate, Record, Run, Send, Settle, Take,
+    AskHuman, AwaitAnswer, AwaitDurable, AwaitRun, Count, HearClient, HearTarget, Hold, Keep, LookUp, Order, Settle, Take,
 )
 from ostiary.model.decisions cimport NeedsApproval, Permit, Refusal
 from ostiary.model.operations cimport Operation
@@ -11,6 +11,7 @@ from ostiary.model.proofs cimport Batch, Intended, Masked, Recorded
 from ostiary.policy.decide cimport decide_unasked
 from ostiary.policy.policies cimport Policies
 from ostiary.protocols.relay cimport Ask
+from ostiary.session.world cimport World
 
 
 cdef class Line:

@@ -5,7 +5,8 @@ everything that happens before a target hears of something; `replies` is everyth
 
 What keeps the promises is the types: `Run` takes an `Order`, which is made from `Intended` alone; `Send` takes `Recorded`,
 which is made from `Masked`, which is made from a batch. Leaving out a hop does not type-check (`tests/house/wrong_path.py`).
-Calls are pure; whatever touches the world is an awaited command, carried out by `ostiary.driver`.
+What touches the world is asked of it, and `ostiary.driver` carries it out: what may take its time is an awaited command, what is done
+at once a call of `World`. All other calls are pure.
 """
 
 from __future__ import annotations
@@ -17,19 +18,14 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import (
     AskHuman,
     AwaitAnswer,
-    Clock,
-    Close,
+    AwaitDurable,
+    AwaitRun,
     Count,
     HearClient,
     HearTarget,
     Hold,
     Keep,
     LookUp,
-    MakeDurable,
-    Outdate,
-    Record,
-    Run,
-    Send,
     Settle,
     Take,
 )
@@ -48,6 +44,7 @@ from ostiary.policy.policies import Policies
 from ostiary.policy.restrained import restrained
 from ostiary.policy.unanswered import prepared, unanswered
 from ostiary.protocols.relay import Ask, Relay
+from ostiary.session.world import World
 
 INSIDE: Final = "nobody waits inside a transaction: end it, and repeat the statement once approval {} is given"
 
@@ -91,29 +88,32 @@ class Line:
         """Budgets and alerts that restrain this session; None: none does."""
 
 
-async def requests(line: Line) -> None:
+async def requests(line: Line, world: World) -> None:
     """From the client to the target."""
     relay = line.relay
     while (data := await HearClient()) is not None:
         decisions: list[Permit | Refusal] = []
         ask: Ask
-        for ask in relay.asks(data, await LookUp()):
-            now = await Clock() if line.policies.reads_clock else 0
+        snapshot = world.known()
+        if snapshot is None:
+            snapshot = await LookUp()
+        for ask in relay.asks(data, snapshot):
+            now = world.clock() if line.policies.reads_clock else 0
             decision = decide_unasked(
                 line.policies, line.who, ask.operation, line.connection, now, line.said, line.granted
             )
             if isinstance(decision, Permit) and ask.takes_effect:
-                decision = await held(line, decision, relay.place(), alone=not decisions) if is_held(line) else decision
+                decision = await held(line, decision, relay.place(), world.clock(), alone=not decisions) if is_held(line) else decision
             if isinstance(decision, NeedsApproval):
                 if relay.is_complete:
-                    await send_on(line, decisions)
+                    await send_on(line, world, decisions)
                     decisions = []
-                decision = await approved(line, ask, decision)
+                decision = await approved(line, world, ask, decision)
             if isinstance(decision, Permit) and (line.demands is not None or is_bound(decision)):
-                decision = obeyed(line, ask, decision, await LookUp(), await Clock() if line.policies.reads_clock else 0)
+                decision = obeyed(line, ask, decision, await LookUp(), world.clock() if line.policies.reads_clock else 0)
             if relay.decided(ask, decision):
                 decisions.append(decision)
-        await send_on(line, decisions)
+        await send_on(line, world, decisions)
 
 
 def obeyed(line: Line, ask: Ask, permit: Permit, snapshot: Snapshot, now: int) -> Permit | Refusal:
@@ -148,19 +148,22 @@ def obey(relay: Relay, permit: Permit, snapshot: Snapshot) -> Operation | Object
     return permit.operation if duties is None else relay.obey(permit, duties, snapshot)
 
 
-async def send_on(line: Line, decisions: list[Permit | Refusal]) -> None:
+async def send_on(line: Line, world: World, decisions: list[Permit | Refusal]) -> None:
     """What was decided becomes durable, and then goes out: permits to the target, refusals to the client."""
     relay = line.relay
-    order = relay.order(await MakeDurable(tuple(decisions)) if decisions else ())
+    proofs = world.write(tuple(decisions)) if decisions else ()
+    if proofs is None:
+        proofs = await AwaitDurable()
+    order = relay.order(proofs)
     for piece in relay.streamed():
         await Keep(piece.under, piece.data, piece.ends)
-    if order.wire:
-        await Run(order)
+    if order.wire and not world.run(order):
+        await AwaitRun()
     for batch in relay.answers():
-        await Send((await Record(mask(line.admitted.grounds.clear, batch, line.connection.detect), None),))
+        world.send((world.record(mask(line.admitted.grounds.clear, batch, line.connection.detect), None),))
 
 
-async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Refusal:
+async def approved(line: Line, world: World, ask: Ask, question: NeedsApproval) -> Permit | Refusal:
     """What policy says once the humans whom it wants asked have answered, of what the operation means by then."""
     relay = line.relay
     if not ask.takes_effect:
@@ -174,7 +177,7 @@ async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Re
         if relay.is_inside and not line.waits_inside:
             return unanswered(question, INSIDE.format(ticket.id), ticket.hint)
         notice = mask(line.admitted.grounds.clear, relay.notice(ticket.notice, ticket.hint), line.connection.detect)
-        await Send((await Record(notice, None),))
+        world.send((world.record(notice, None),))
         reply = await AwaitAnswer(ticket, line.waits_inside if relay.is_inside else None)
         if reply.answer is None:
             return unanswered(question, reply.why_not)
@@ -184,11 +187,11 @@ async def approved(line: Line, ask: Ask, question: NeedsApproval) -> Permit | Re
         return unanswered(question, "what it would do has changed since it was asked; ask again")
     decision = decide(
         line.policies, line.who, question.operation, line.connection, approved_by=answer.groups, approval=answer.id,
-        now=await Clock(), said=line.said, granted=line.granted,
+        now=world.clock(), said=line.said, granted=line.granted,
     )  # fmt: skip
     match decision:
         case Permit():
-            now_held = await held(line, decision, relay.place(), alone=True)
+            now_held = await held(line, decision, relay.place(), world.clock(), alone=True)
             return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
         case Refusal():
             return decision
@@ -203,10 +206,9 @@ def is_held(line: Line) -> bool:
     return line.restraint is not None or bool(line.bounds)
 
 
-async def held(line: Line, permit: Permit, place: Place | None, *, alone: bool) -> Permit | Refusal | NeedsApproval:
+async def held(line: Line, permit: Permit, place: Place | None, now: int, *, alone: bool) -> Permit | Refusal | NeedsApproval:
     """What a permit is worth once what it costs is counted; `alone`: nothing was decided with it that has not been sent."""
     if line.restraint is not None:
-        now = await Clock()
         decision = await Hold(line.restraint, permit, now) if line.restraint.is_shared else restrained(line.restraint, permit, now)
         if not isinstance(decision, Permit):
             return decision
@@ -228,7 +230,7 @@ async def took(line: Line, rows: int, changed: int, size: int) -> None:
         raise NotAdmitted(Reason.BUDGET_SPENT, said(line.who, missing))
 
 
-async def replies(line: Line) -> None:
+async def replies(line: Line, world: World) -> None:
     """From the target to the client."""
     relay = line.relay
     detect = line.connection.detect
@@ -242,11 +244,11 @@ async def replies(line: Line) -> None:
             relay.masked(masked)
             if is_held(line):
                 await took(line, relay.flowed(), relay.changed(), len(masked.frames))
-            recorded.append(await Record(masked, under))
+            recorded.append(world.record(masked, under))
         outcomes = relay.outcomes()
         if outcomes:
-            await Close(outcomes)
+            world.conclude(outcomes)
         if relay.outdated():
-            await Outdate()
+            world.outdate()
         if recorded:
-            await Send(tuple(recorded))
+            world.send(tuple(recorded))

@@ -9,42 +9,43 @@ from typing import assert_never
 
 from ostiary.masking import mask
 from ostiary.model.approvals import Answer
-from ostiary.model.commands import AskHuman, Keep, MakeDurable, Order, Record, Run, Send
+from ostiary.model.commands import AskHuman, Keep, Order
 from ostiary.model.decisions import Decision, NeedsApproval, Permit, Refusal
 from ostiary.model.operations import Operation
 from ostiary.model.proofs import Batch, Intended, Masked
+from ostiary.session.world import World
 
 
-async def skips_masking(batch: Batch, under: Intended) -> None:
-    await Record(batch, under)  # what the target sent, as it sent it
+def skips_masking(world: World, batch: Batch, under: Intended) -> None:
+    world.record(batch, under)  # what the target sent, as it sent it
 
 
-async def skips_recording(batch: Batch) -> None:
-    await Send((mask(frozenset(), batch, frozenset()),))  # masked, and on no record
+def skips_recording(world: World, batch: Batch) -> None:
+    world.send((mask(frozenset(), batch, frozenset()),))  # masked, and on no record
 
 
-async def sends_what_the_target_sent(batch: Batch) -> None:
-    await Send((batch,))
+def sends_what_the_target_sent(world: World, batch: Batch) -> None:
+    world.send((batch,))
 
 
-async def skips_the_log(permit: Permit) -> None:
-    await Run(Order((permit,), permit.operation.wire))  # permitted, and nothing says so yet
+def skips_the_log(world: World, permit: Permit) -> None:
+    world.run(Order((permit,), permit.operation.wire))  # permitted, and nothing says so yet
 
 
-async def skips_policy(operation: Operation) -> None:
-    await MakeDurable((operation,))  # nobody decided
+def skips_policy(world: World, operation: Operation) -> None:
+    world.write((operation,))  # nobody decided
 
 
-async def runs_bytes(wire: bytes) -> None:
-    await Run(wire)  # whose are they?
+def runs_bytes(world: World, wire: bytes) -> None:
+    world.run(wire)  # whose are they?
 
 
 async def streams_under_a_permit(permit: Permit, data: bytes) -> None:
     await Keep(permit, data)  # the intent is not durable
 
 
-async def runs_what_was_not_approved(question: NeedsApproval) -> None:
-    await MakeDurable((question,))
+def runs_what_was_not_approved(world: World, question: NeedsApproval) -> None:
+    world.write((question,))
 
 
 async def forgets_the_humans(decision: Decision) -> None:
@@ -65,5 +66,5 @@ async def takes_a_ticket_for_an_answer(question: NeedsApproval) -> None:
     del answer
 
 
-async def mistakes_masked_for_recorded(masked: Masked) -> None:
-    await Send((masked,))
+def mistakes_masked_for_recorded(world: World, masked: Masked) -> None:
+    world.send((masked,))

@@ -11,10 +11,10 @@ from ostiary.masking import plan as plans
 from ostiary.model import commands as c
 from ostiary.model.catalogue import Column, Relation, Snapshot
 from ostiary.model.connections import Durability, PostgresConnection, PostgresUpstream, Protected, Recording, Strategy
-from ostiary.model.decisions import Permit
+from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import PeerMisbehaved
 from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
-from ostiary.model.proofs import Denied, Intended, Recorded
+from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
 from ostiary.policy.decide import connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.protocols.postgres import encode, refusals
@@ -22,6 +22,7 @@ from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.relay import PostgresRelay
 from ostiary.protocols.postgres.understanding import Knowledge, Understanding
 from ostiary.session.path import Line, replies, requests
+from ostiary.session.world import World
 from ostiary.testing.playbook import Playbook
 
 assert masking  # the path masks with the real thing
@@ -65,8 +66,8 @@ CONNECTION = PostgresConnection(
 )  # fmt: skip
 
 
-class Session:
-    """Both lines of one session over one relay."""
+class Session(World):
+    """Both lines of one session over one relay, and the world that they ask."""
 
     def __init__(self) -> None:
         policies = Policies.load({"policy.cedar": POLICY})
@@ -76,18 +77,40 @@ class Session:
             Understanding(Knowledge(CONNECTION.protect), SNAPSHOT), detect=CONNECTION.detect, plans=plans
         )
         line = Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=self.relay)
-        self.requests = Playbook(requests(line))
-        self.replies = Playbook(replies(line))
+        self.requests = Playbook(requests(line, self))
+        self.replies = Playbook(replies(line, self))
         self.sent = b""
         self.told = b""
         self.order: list[str] = []
 
-    def durable(self, command: c.MakeDurable) -> tuple[Intended | Denied, ...]:
-        self.order += ["intent" if isinstance(d, Permit) else "deny" for d in command.decisions]
+    def known(self) -> Snapshot | None:
+        return SNAPSHOT
+
+    def write(self, decisions: tuple[Permit | Refusal, ...]) -> tuple[Intended | Denied, ...] | None:
+        self.order += ["intent" if isinstance(d, Permit) else "deny" for d in decisions]
         return tuple(
             Intended(d, f"entry-{n}", 0) if isinstance(d, Permit) else Denied(d, f"entry-{n}")
-            for n, d in enumerate(command.decisions)
+            for n, d in enumerate(decisions)
         )
+
+    def run(self, order: c.Order) -> bool:
+        self.order.append("run")
+        self.sent += order.wire
+        return True
+
+    def record(self, masked: Masked, under: Intended | None) -> Recorded:
+        self.order.append("record")
+        return Recorded(masked.frames)
+
+    def conclude(self, outcomes: tuple[Outcome, ...]) -> None:
+        self.order += [f"outcome {outcome.status} {outcome.tag}".strip() for outcome in outcomes]
+
+    def outdate(self) -> None:
+        self.order.append("outdated")
+
+    def send(self, recorded: tuple[Recorded, ...]) -> None:
+        self.order.append("send")
+        self.told += b"".join(each.frames for each in recorded)
 
     def client(self, *messages: m.Frontend) -> None:
         """Let the client say something, and the world do all that the path asks for."""
@@ -100,29 +123,7 @@ class Session:
 
     def _drive(self, line: Playbook, hear: type, data: bytes) -> None:
         line.expect(hear, then=data)
-        while not isinstance(line.asked, hear):
-            line.expect(type(line.asked), then=self._world)
-
-    def _world(self, command: c.Command) -> object:
-        match command:
-            case c.LookUp():
-                return SNAPSHOT
-            case c.MakeDurable():
-                return self.durable(command)
-            case c.Run():
-                self.order.append("run")
-                self.sent += command.order.wire
-            case c.Record():
-                self.order.append("record")
-                return Recorded(command.masked.frames)
-            case c.Close():
-                self.order += [f"outcome {outcome.status} {outcome.tag}".strip() for outcome in command.outcomes]
-            case c.Outdate():
-                self.order.append("outdated")
-            case c.Send():
-                self.order.append("send")
-                self.told += b"".join(each.frames for each in command.recorded)
-        return None
+        assert isinstance(line.asked, hear)
 
     def heard(self) -> bytes:
         """What the target was sent since the last call."""
