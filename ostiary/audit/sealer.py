@@ -39,14 +39,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ostiary.audit.consistency import subtrees
 from ostiary.audit.cosignature import WitnessPolicy
 from ostiary.audit.keys import Origin, load_signer
 from ostiary.audit.note import Checkpoint, Signer, Verifier, last_note, read_checkpoint
 from ostiary.audit.recovery import end_of_wal, pruned
-from ostiary.audit.tiles import TileFolder, tile_file, tile_path
+from ostiary.audit.tiles import Publication, TileFolder, tile_file, tile_path
 from ostiary.audit.tree import EMPTY_ROOT, WIDTH, leaf_hash, leaf_hashes
 from ostiary.audit.unfinished import Unfinished
 from ostiary.audit.wal import Damaged, WalReader, segments
@@ -55,6 +55,7 @@ from ostiary.audit.writer import MESSAGE
 from ostiary.kernel.entries import bundle
 from ostiary.model.errors import ConfigError, LogFailed
 
+_T = TypeVar("_T")
 INTERVAL_SECONDS: Final = 1.0
 MAX_UNSIGNED: Final = 1024
 """Entries after which a checkpoint is due."""
@@ -137,12 +138,12 @@ class Sealer:
         if durable < self.size:
             raise Damaged(durable, f"the log ends here, but {self.size} entries were signed")
         while self.size < durable:
-            files = self._extend(min(durable, (self.size + _MAX_STEP) // WIDTH * WIDTH))
-            _patiently(lambda: self._tiles.publish(files), "tiles")  # noqa: B023 - called before the next round
+            stop = min(durable, (self.size + _MAX_STEP) // WIDTH * WIDTH)
+            full = _patiently(lambda: self._extend(stop), "tiles")  # noqa: B023 - called before the next round
             note = self._cosigned(self._signed())
             _patiently(lambda: self._tiles.append_note(note), "checkpoints")  # noqa: B023 - as above
             _patiently(lambda: self._tiles.publish([("checkpoint", note.encode())]), "checkpoint")  # noqa: B023 - as above
-            self._tiles.forget_partials(name for name, _ in files if ".p/" not in name)
+            self._tiles.forget_partials(full)
             if self._open.index >= self._saved + _SAVE_ENTRIES:
                 self.save()
             yield self.size
@@ -176,23 +177,32 @@ class Sealer:
         if self._witnesses is not None:
             self._witnesses.check_start(self._signed(), entries)
 
-    def _extend(self, stop: int) -> list[tuple[str, bytes]]:
-        files: list[tuple[str, bytes]] = []
-        before = self.size
-        for entries in self._wal.batches(stop):
-            for entry in entries[max(0, self._open.index - self.size) :]:
-                self._open.see(entry)
-            self._bundle += entries
-            for tile in self._tree.extend(leaf_hashes(entries)):
-                files.append(tile_file(tile))
-                if not tile.level:
-                    files.append((tile_path("entries", tile.number), bundle(self._bundle[:WIDTH])))
-                    del self._bundle[:WIDTH]
-        # A row that did not grow is on the disk as it is.
-        files += [tile_file(tile) for tile in self._tree.partial() if before >> 8 * tile.level != self.size >> 8 * tile.level]
-        if self._bundle:
-            files.append((tile_path("entries", self.size // WIDTH, len(self._bundle)), bundle(self._bundle)))
-        return files
+    def _extend(self, stop: int) -> list[str]:
+        """Publish the tiles of a tree of `stop` entries; returns the names of those that are full now. Where it raises, nothing has changed."""
+        tree, bundled, wal = self._tree.copy(), list(self._bundle), self._wal.copy()
+        full: list[str] = []
+        with Publication(self._tiles) as publication:
+            for entries in wal.batches(stop):
+                self._open.see_all(entries[max(0, self._open.index - tree.size) :])
+                bundled += entries
+                # Written while it is at hand: of a long backlog no more than one read is in memory.
+                for tile in tree.extend(leaf_hashes(entries)):
+                    files = [tile_file(tile)]
+                    if not tile.level:
+                        files.append((tile_path("entries", tile.number), bundle(bundled[:WIDTH])))
+                        del bundled[:WIDTH]
+                    for name, data in files:
+                        publication.add(name, data)
+                        full.append(name)
+            for tile in tree.partial():
+                # A row that did not grow is on the disk as it is.
+                if self.size >> 8 * tile.level != tree.size >> 8 * tile.level:
+                    publication.add(*tile_file(tile))
+            if bundled:
+                publication.add(tile_path("entries", tree.size // WIDTH, len(bundled)), bundle(bundled))
+            publication.finish()
+        self._tree, self._bundle, self._wal = tree, bundled, wal
+        return full
 
     def save(self) -> None:
         """Note what is open at this point, so that recovery need not read everything before."""
@@ -201,12 +211,12 @@ class Sealer:
             self._open.save(self._folder / "low")
 
 
-def _patiently(publish: Callable[[], None], what: str) -> None:
+def _patiently(publish: Callable[[], _T], what: str) -> _T:
     """Try until the disk has room: the writer refuses meanwhile, and nothing may be published out of order."""
     told = False
     while True:
         try:
-            publish()
+            return publish()
         except OSError as problem:
             if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
@@ -214,8 +224,6 @@ def _patiently(publish: Callable[[], None], what: str) -> None:
                 print(f"sealer: no room for {what}", file=sys.stderr, flush=True)  # noqa: T201 - a process's own log
                 told = True
             time.sleep(_RETRY_SECONDS)
-        else:
-            return
 
 
 class Link:

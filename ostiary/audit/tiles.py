@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from ostiary.audit.tree import WIDTH, Frontier, Tile
 from ostiary.audit.wal import Damaged, sync_folder
@@ -48,47 +48,42 @@ class TileFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._known: set[Path] = set()
+        self._known: set[str] = set()
+        self._temporary = f".tmp-{os.getpid()}-"
         self._made = 0
         self._pool = ThreadPoolExecutor(_SYNCS, "tiles")
 
-    def publish(self, files: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write files so that each is whole and durable when this returns. Existing ones are replaced."""
-        renames: list[tuple[Path, Path]] = []
-        fds: list[int] = []
-        try:
+        with Publication(self) as publication:
             for name, data in files:
-                path = self.folder / name
-                self._ensure(path.parent)
-                self._made += 1
-                made = path.parent / f".tmp-{os.getpid()}-{self._made}"
-                renames.append((made, path))
-                fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                fds.append(fd)
-                _write_all(fd, data)
-            # Side by side, because then the file system's journal commits once for many.
-            for _ in self._pool.map(_sync_all, [fds[part::_SYNCS] for part in range(min(_SYNCS, len(fds)))]):
-                pass
-        except BaseException:
-            for made, _ in renames:
-                made.unlink(missing_ok=True)
-            raise
-        finally:
-            for fd in fds:
-                os.close(fd)
-        for made, path in renames:
-            made.rename(path)
-        for _ in self._pool.map(sync_folder, {path.parent for _, path in renames}):
-            pass
+                publication.add(name, data)
+            publication.finish()
+
+    def place(self, name: str) -> tuple[str, str]:
+        """Name the file that is written for `name`, and the one that it becomes. Their folder is there when this returns."""
+        path = f"{self.folder}/{name}"
+        folder = path.rpartition("/")[0]
+        if folder not in self._known:
+            self._ensure(Path(folder))
+        self._made += 1
+        return f"{folder}/{self._temporary}{self._made}", path
 
     def _ensure(self, folder: Path) -> None:
-        if folder in self._known:
+        if str(folder) in self._known:
             return
         if not folder.is_dir():
             self._ensure(folder.parent)
             folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(folder.parent)
-        self._known.add(folder)
+        self._known.add(str(folder))
+
+    def sync(self, fds: Sequence[int], folders: Iterable[str] = ()) -> None:
+        """Make files and folders durable: side by side, because then the file system's journal commits once for many."""
+        for _ in self._pool.map(_sync_all, [fds[part::_SYNCS] for part in range(min(_SYNCS, len(fds)))]):
+            pass
+        for _ in self._pool.map(sync_folder, folders):
+            pass
 
     def append_note(self, note: str) -> None:
         """Add a checkpoint to the list of all that were ever published, durably."""
@@ -103,8 +98,9 @@ class TileFolder:
     def forget_partials(self, full: Iterable[str]) -> None:
         """Remove the partial tiles of tiles that are full now: tlog-tiles, "Partial Tiles"."""
         for name in full:
-            partials = self.folder / f"{name}.p"
-            shutil.rmtree(partials, ignore_errors=True)
+            partials = f"{self.folder}/{name}.p"
+            if os.path.lexists(partials):
+                shutil.rmtree(partials, ignore_errors=True)
             self._known.discard(partials)
 
     def sweep(self) -> None:
@@ -155,6 +151,40 @@ class TileFolder:
             return Frontier.restored(size, rows)
         except ValueError as problem:
             raise Damaged(size, str(problem)) from None
+
+
+class Publication:
+    """Files on their way into a `TileFolder`: seen by nobody before `finish`. As a context: what did not come so far is removed."""
+
+    def __init__(self, folder: TileFolder) -> None:
+        self._folder = folder
+        self._fds: list[int] = []
+        self._renames: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, name: str, data: bytes) -> None:
+        """Write a file. An existing one will be replaced."""
+        made, path = self._folder.place(name)
+        self._renames.append((made, path))
+        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fds.append(fd)
+        _write_all(fd, data)
+
+    def finish(self) -> None:
+        """Make all that was written durable, then give each file its name, durably too."""
+        self._folder.sync(self._fds)
+        for made, path in self._renames:
+            os.rename(made, path)  # noqa: PTH104 - names are strings here: there are two hundred a second
+        self._folder.sync((), {path.rpartition("/")[0] for _, path in self._renames})
+        self._renames = []
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        for made, _path in self._renames:
+            Path(made).unlink(missing_ok=True)
 
 
 def tile_file(tile: Tile) -> tuple[str, bytes]:

@@ -32,6 +32,13 @@ class Unfinished:
         self.index += 1
         see(entry, self.intents, self.sessions)
 
+    def see_all(self, entries: list[bytes]) -> None:
+        """Take account of the next entries."""
+        self.index += len(entries)
+        intents, sessions = self.intents, self.sessions
+        for entry in entries:
+            see(entry, intents, sessions)
+
     def save(self, path: Path) -> None:
         """Write it down, so that recovery need not start at the beginning."""
         replace(path, msgspec.json.encode(_Saved(self.index, self.intents, self.sessions)))

@@ -25,7 +25,6 @@ _REF: Final = b'"ref":"'
 _AFTER_REF: Final = b'","result":'
 _SESSION: Final = b'"session":"'
 _AFTER_SESSION: Final = b'",'
-_HEX: Final = b"0123456789abcdef-"
 _UUID: Final = 36
 _LONGEST: Final = 0xFFFF
 
@@ -100,10 +99,13 @@ def see(entry: bytes, intents: dict[str, str], sessions: dict[str, str]) -> None
 
 def _uuid(entry: bytes, at: int, before: bytes) -> str | None:
     """The UUID at `at`, if it is one and `before` stands before it."""
-    if at < len(before) or not entry.startswith(before, at - len(before)):
+    if at < len(before) or at + _UUID > len(entry) or not entry.startswith(before, at - len(before)):
         return None
-    name = entry[at : at + _UUID]
-    return None if name.translate(None, _HEX) or len(name) < _UUID else name.decode("ascii")
+    for i in range(at, at + _UUID):
+        byte = entry[i]
+        if not (48 <= byte <= 57 or 97 <= byte <= 102 or byte == 45):
+            return None
+    return entry[at : at + _UUID].decode("ascii")
 
 
 def _named(entry: bytes, at: int, before: bytes, after: bytes) -> str | None:

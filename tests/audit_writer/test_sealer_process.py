@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from ostiary.audit.keys import ensure_origin, init_state, instance_id, load_sign
 from ostiary.audit.note import Verifier, last_note, read_checkpoint
 from ostiary.audit.recovery import last_checkpoint
 from ostiary.audit.sealer import Sealer, seal_once, start_sealer
-from ostiary.audit.tiles import TileFolder
+from ostiary.audit.tiles import Publication, TileFolder
 from ostiary.audit.tree import Frontier, leaf_hash
 from ostiary.audit.wal import frames, segments
 from ostiary.audit.writer import MESSAGE
@@ -233,16 +234,44 @@ def test_a_row_of_the_tree_that_did_not_grow_is_not_written_again(house):
     filled(house, 300)
     fill(house, 10)
     sealer = Sealer(house.origin.folder, load_signer(house.origin.key_file))
-    written, publish = [], TileFolder.publish
+    written, add = [], Publication.add
 
-    def noted(folder, files):
-        written.extend(name for name, _ in files)
-        publish(folder, files)
+    def noted(publication, name, data):
+        written.append(name)
+        add(publication, name, data)
 
-    with mock.patch.object(TileFolder, "publish", noted):
+    with mock.patch.object(Publication, "add", noted):
         assert list(sealer.seal(310)) == [310]
     assert written == ["tile/0/001.p/54", "tile/entries/001.p/54", "checkpoint"]
     assert checked(house) == 310
+
+
+def test_what_the_disk_had_no_room_for_is_published_from_the_beginning_once_it_has(house):
+    fill(house, 599)
+    sealer = Sealer(house.origin.folder, load_signer(house.origin.key_file))
+    failing = iter([errno.ENOSPC])
+    written, add, sync = [], Publication.add, TileFolder.sync
+
+    def noted(publication, name, data):
+        if name == "tile/entries/001" and len(written) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(name)
+        add(publication, name, data)
+
+    def synced(folder, fds, folders=()):
+        for code in failing:
+            raise OSError(code, "No space left on device")
+        sync(folder, fds, folders)
+
+    with (
+        mock.patch.object(Publication, "add", noted), mock.patch.object(TileFolder, "sync", synced), mock.patch("time.sleep"),
+    ):  # fmt: skip
+        assert list(sealer.seal(600)) == [600]
+    whole = ["tile/0/000", "tile/entries/000", "tile/0/001", "tile/entries/001"]
+    once = [*whole, "tile/0/002.p/88", "tile/1/000.p/2", "tile/entries/002.p/88"]
+    assert written == [*whole[:3], *once, *once, "checkpoint"]
+    assert not list(house.origin.folder.rglob(".tmp-*"))
+    assert checked(house) == 600
 
 
 def sealing(house, link, durable: int, **options) -> tuple[list[int], list[str]]:

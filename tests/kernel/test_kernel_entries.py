@@ -39,7 +39,7 @@ def test_a_flipped_bit_a_cut_or_zeroes_end_it_there(kernel, entries, data):
     flipped[at] ^= 1 << data.draw(st.integers(0, 7))
     for spoilt in (bytes(flipped), bytes(buf[:at]), bytes(buf[:at]) + bytes(len(buf) - at)):
         found, stop = kernel.entries.cut(spoilt, 0, 100, LARGEST)
-        if spoilt == bytes(buf):
+        if spoilt[: end + size] == buf[: end + size]:
             continue
         assert found[:whole] == entries[:whole]
         assert (len(found), stop) == (whole, end)

@@ -33,7 +33,7 @@ TOUCHING: dict[str, dict[str, int]] = {
         "private_key": 1, "tokens": 5, "word": 4, "token": 6, "aws_key_id": 1, "aws_secret": 1, "jwt": 2,
     },
     "entries": {
-        "cut": 5, "bundle": 6, "see": 17, "_named": 5,
+        "cut": 5, "bundle": 6, "see": 17, "_uuid": 2, "_named": 5,
     },
     "fields": {
         "_walk": 12,
