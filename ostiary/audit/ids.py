@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Final
 
+from ostiary.audit import inline
+
 _COUNTER_BITS: Final = 48
-_HEX: Final = tuple(f"{byte:02x}" for byte in range(256))
-_now: Final = time.time_ns
+_POOL: Final = 4000
+_NOISE: Final = 10
+"""Random bytes of a millisecond."""
 
 
 class Ids:
@@ -17,36 +19,55 @@ class Ids:
 
     RFC 9562, 6.2, method 2: within a millisecond the last 48 bits count up from a random start (its top bit clear, so there
     is room for 2^47 ids); the 26 random bits before them are drawn anew each millisecond.
+
+    The random bytes are drawn many at a time, and each is used once. No copy of them uses them again: a process that makes ids is
+    started, not forked (`ostiary.app.orders`), and makes its `Ids` when it opens its log.
     """
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
         self._random = random
+        self._pool = b""
+        self._drawn = 0
+        """How much of the pool is used."""
         self._millis = -1
-        self._stem = ""
-        """What stands before the counter."""
-        self._prefix = ""
-        """The stem and the upper four bytes of the counter, which stay the same for 65,536 ids."""
         self._counter = 0
+        self._text = bytearray(b"00000000-0000-7000-8000-000000000000")
+        """The id that was made last."""
 
     def next(self, now: int | None = None) -> str:
         """Make the next id. `now` is nanoseconds since 1970 (the wall clock, when left out)."""
-        millis = (_now() if now is None else now) // 1_000_000
+        return self.at(inline.now() if now is None else now)
+
+    def at(self, now: int) -> str:
+        """Make the next id at a time that the caller has looked at."""
+        millis = now // 1_000_000
         if millis > self._millis:
             self._turn(millis)
         else:
             self._counter += 1
             if self._counter >> _COUNTER_BITS:
                 self._turn(self._millis + 1)
-            elif not self._counter & 0xFFFF:
-                self._prefix = f"{self._stem}{self._counter >> 16:08x}"
-        return f"{self._prefix}{_HEX[self._counter >> 8 & 0xFF]}{_HEX[self._counter & 0xFF]}"
+        self._write(24, 12, self._counter)
+        return self._text[:36].decode("ascii")
 
     def _turn(self, millis: int) -> None:
-        noise = int.from_bytes(self._random(10), "big")
+        if self._drawn + _NOISE > len(self._pool):
+            self._pool = self._random(_POOL)
+            self._drawn = 0
+        noise, at = self._pool, self._drawn
+        self._drawn = at + _NOISE
         self._millis = millis
-        self._counter = noise & ((1 << (_COUNTER_BITS - 1)) - 1)
-        stamp = f"{millis & 0xFFFFFFFFFFFF:012x}"
-        rand_a = (noise >> 48) & 0xFFF
-        variant = 0x8000 | ((noise >> 60) & 0x3FFF)
-        self._stem = f"{stamp[:8]}-{stamp[8:]}-7{rand_a:03x}-{variant:04x}-"
-        self._prefix = f"{self._stem}{self._counter >> 16:08x}"
+        self._counter = noise[at] & 0x7F
+        for more in range(at + 1, at + 6):
+            self._counter = self._counter << 8 | noise[more]
+        self._write(0, 8, millis >> 16)
+        self._write(9, 4, millis)
+        self._write(15, 3, noise[at + 6] << 8 | noise[at + 7])
+        self._write(19, 4, 0x8000 | (noise[at + 8] << 8 | noise[at + 9]) & 0x3FFF)
+
+    def _write(self, at: int, digits: int, value: int) -> None:
+        """Write the last `digits` hexadecimal digits of a number."""
+        for place in range(at + digits - 1, at - 1, -1):
+            digit = value & 0xF
+            self._text[place] = digit + (48 if digit < 10 else 87)
+            value >>= 4

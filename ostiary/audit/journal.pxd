@@ -1,13 +1,12 @@
 # Types of journal.py for the compiled line.
 cimport cython
 
+from ostiary.audit cimport inline
 from ostiary.audit.entries cimport SessionEntries
 from ostiary.audit.ids cimport Ids
 from ostiary.audit.writer cimport Writer
 from ostiary.model.decisions cimport Permit, Refusal
 from ostiary.model.proofs cimport Denied, Intended, Outcome
-
-cdef object _now, _clock
 
 
 @cython.final
@@ -38,4 +37,4 @@ cdef class Journal:
     @cython.locals(now=cython.longlong, mono=cython.longlong, outcome=Outcome)
     cpdef outcomes(self, tuple outcomes)
     @cython.locals(keeps=bint, stored=list)
-    cpdef list _store(self, tuple decisions)
+    cpdef list _store(self, tuple decisions, long long now)

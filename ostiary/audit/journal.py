@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
+from ostiary.audit import inline
 from ostiary.audit.entries import SessionEntries
 from ostiary.audit.ids import Ids
 from ostiary.audit.writer import Durable, Writer
@@ -27,9 +27,6 @@ from ostiary.model.events import NOTHING_KEPT, Kept, PayloadKind
 from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
-
-_now: Final = time.time_ns
-_clock: Final = time.monotonic_ns
 
 Stored = tuple[Permit | Refusal, str, Kept]
 """A decision, the id its entry will have, and where its payloads are."""
@@ -85,11 +82,10 @@ class Journal:
 
     def write(self, decisions: tuple[Permit | Refusal, ...]) -> Written:
         """Put decisions on their way. Raises `LogFailed`, and the stream's errors: then nothing of them may run."""
-        now = _now()
-        mono = _clock()
+        now, mono = inline.now(), inline.clock()
         entries: list[bytes] = []
         proofs: list[Intended | Denied] = []
-        for stored in self._store(decisions):
+        for stored in self._store(decisions, now):
             decision, entry_id, kept = stored
             if isinstance(decision, Permit):
                 entries.append(self._entries.intent(decision, entry_id, now, mono, kept))
@@ -141,10 +137,9 @@ class Journal:
 
     def outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Append outcomes."""
-        now = _now()
-        mono = _clock()
+        now, mono = inline.now(), inline.clock()
         for outcome in outcomes:
-            self._writer.append(self._entries.outcome(outcome, self._ids.next(now), now, mono), True)
+            self._writer.append(self._entries.outcome(outcome, self._ids.at(now), now, mono), True)
 
     def end(self, status: str) -> None:
         """Close the recording and append `session.end`. `status`: `ended`, or the name of a reason.
@@ -176,22 +171,22 @@ class Journal:
         if self.strict and self.stream is not None:
             self._writer.beside(self.stream.loose())
 
-    def _store(self, decisions: tuple[Permit | Refusal, ...]) -> list[Stored]:
+    def _store(self, decisions: tuple[Permit | Refusal, ...], now: int) -> list[Stored]:
         """Give each decision its entry's id, and put what is kept of it into the payload stream."""
         keeps = self.is_full
         for decision in decisions:
             keeps = keeps or not isinstance(decision, Permit)
         if keeps:
-            return self._keep(decisions)
+            return self._keep(decisions, now)
         stored: list[Stored] = []
         for decision in decisions:
-            stored.append((decision, self._ids.next(), NOTHING_KEPT))  # noqa: PERF401 - no closure: it is typed where it is compiled
+            stored.append((decision, self._ids.at(now), NOTHING_KEPT))  # noqa: PERF401 - no closure: it is typed where it is compiled
         return stored
 
-    def _keep(self, decisions: tuple[Permit | Refusal, ...]) -> list[Stored]:
+    def _keep(self, decisions: tuple[Permit | Refusal, ...], now: int) -> list[Stored]:
         """Put statements and parameters into the payload stream, where they are kept; one chunk for all."""
         t_us = self.elapsed_us()
-        ids = [self._ids.next() for _ in decisions]
+        ids = [self._ids.at(now) for _ in decisions]
         items: list[Item] = []
         places: list[tuple[int, int, int]] = []
         for decision, entry_id in zip(decisions, ids, strict=True):

@@ -1,9 +1,19 @@
 # Types of tail.py for the compiled line.
 cimport cython
 
-cdef object _checksum, _pack
+from ostiary.audit cimport inline
+
+cdef object _checksum
 cdef bytes _STOP
 cdef long long _DATA
+
+
+cdef class Ring:
+    cdef unsigned char[::1] _bytes
+    cdef long long _size
+    @cython.locals(at=cython.longlong, size=cython.longlong, first=cython.longlong)
+    cpdef put(self, long long position, bytes piece)
+    cpdef let_go(self)
 
 
 @cython.final
@@ -12,12 +22,17 @@ cdef class Tail:
     cdef public int _fd
     cdef public object _memory
     cdef public object _view
+    cdef public Ring ring
     cdef public long long size
     cdef public long long _mask
     cdef public int _slot
-    cdef public tuple head
+    cdef unsigned char[8] _header
+    cdef public long long _begun
+    cdef public long long _index
+    cdef public long long _position
     cdef public long long _drained
     cdef public long long room
-    @cython.locals(position=cython.longlong, index=cython.longlong, length=cython.longlong, after=cython.longlong, at=cython.longlong,
-                   stop=cython.longlong)
+    @cython.locals(position=cython.longlong, index=cython.longlong, length=cython.longlong, after=cython.longlong, checksum=cython.longlong,
+                   byte=int)
     cpdef Py_ssize_t append(self, bytes entry, long long reserve=*) except? -2
+    cpdef long long used(self)

@@ -13,8 +13,9 @@ Rules that hold:
 * After the last frame stand eight zero bytes, the *stop*. A frame is made in this order: entry, new stop behind it, and only then
   its header over the old stop. A process killed anywhere in between leaves the old stop, or a header whose checksum fails.
   Frames of an earlier lap are therefore never reached.
-* One producer (the event loop's thread), one consumer (the writer's thread), both in one process; they share two attributes,
-  `head` and the drained position, each replaced as a whole.
+  What a store is made of goes through a call that no compiler sees through (`Ring.put`), so that none moves one before another.
+* One producer (the event loop's thread), one consumer (the writer's thread), both in one process. They share the head and the drained
+  position. The latter is one number. The head is two, and the consumer reads them anew until no append began in between.
 * What was drained is on the disk: its position and number are kept twice, with a checksum each, written in turns, so one
   of them always holds. Recovery starts at the newer one.
 
@@ -36,6 +37,7 @@ from typing import Final
 
 import google_crc32c
 
+from ostiary.audit import inline
 from ostiary.audit.entries import MAX_ENTRY
 from ostiary.model.errors import ConfigError, LogFailed
 
@@ -56,7 +58,6 @@ _SLOTS: Final = (128, 192)
 _STOP: Final = bytes(FRAME.size)
 _TMPFS: Final = 0x01021994
 _checksum: Final = google_crc32c.value
-_pack: Final = FRAME.pack
 
 
 def tail_path(tail_dir: Path, origin: str) -> Path:
@@ -78,6 +79,28 @@ def is_tmpfs(folder: Path) -> bool:
     return kind in {"tmpfs", "ramfs"}
 
 
+class Ring:
+    """The bytes of a ring: positions count from the beginning of time and go round."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._bytes = memory
+        self._size = len(memory)
+
+    def put(self, position: int, piece: bytes) -> None:
+        """Store a piece, round the end if it has to. It must not be longer than the ring."""
+        at = position & (self._size - 1)
+        size = len(piece)
+        first = min(size, self._size - at)
+        inline.put(self._bytes, at, piece, 0, first)
+        if first < size:
+            inline.put(self._bytes, 0, piece, first, size - first)
+
+    def let_go(self) -> None:
+        """Use the memory no more, so that it can be closed."""
+        self._bytes = memoryview(bytearray())
+        self._size = 0
+
+
 class Tail:
     """The ring. Made by `open_tail`; `append` belongs to the loop, `pending` and `drained` to the writer's thread."""
 
@@ -86,44 +109,49 @@ class Tail:
         self._fd = fd
         self._memory = memory
         self._view = memoryview(memory)
+        self.ring = Ring(self._view[_DATA:])
         self.size = len(memory) - _DATA
         self._mask = self.size - 1
         self._slot = 0
-        self.head = (position, count)
-        """Where the next frame goes, and the index it will have."""
+        self._header = bytearray(FRAME.size)
+        """Of the frame that is made, until it is stored."""
+        self._begun = self._index = count
+        """Indexes that the next frame will have: of those that were begun, and of those that are there."""
+        self._position = position
+        """Where the next frame goes."""
         self._drained = position
         self.room = self.size - FRAME.size
         """Bytes that may stand between the drained position and the head, stop not counted."""
 
     def append(self, entry: bytes, reserve: int = 0) -> int:
         """Put `entry` into the ring and return its index, or -1 when fewer than `reserve` bytes would be left free."""
-        position, index = self.head
-        length = len(entry)
+        position, index, length = self._position, self._index, len(entry)
         after = position + length + 8
         if after - self._drained + reserve > self.room:
             return -1
-        memory = self._memory
-        at = _DATA + (position & self._mask)
-        stop = at + length + 8
-        if stop + 8 <= _DATA + self.size:
-            memory[at + 8 : stop + 8] = entry + _STOP
-            memory[at : at + 8] = _pack(length, _checksum(entry))
-        else:
-            self._wrap(position + 8, entry + _STOP)
-            self._wrap(position, _pack(length, _checksum(entry)))
-        self.head = (after, index + 1)
+        checksum = _checksum(entry)
+        self.ring.put(position + 8, entry)
+        self.ring.put(after, _STOP)
+        for byte in range(4):
+            self._header[byte] = length >> 8 * byte & 0xFF
+            self._header[byte + 4] = checksum >> 8 * byte & 0xFF
+        self.ring.put(position, inline.taken(self._header, 8))
+        self._begun = index + 1
+        self._position = after
+        self._index = index + 1
         return index
 
-    def _wrap(self, position: int, data: bytes) -> None:
-        start = position & self._mask
-        first = min(len(data), self.size - start)
-        self._memory[_DATA + start : _DATA + start + first] = data[:first]
-        self._memory[_DATA : _DATA + len(data) - first] = data[first:]
-
     @property
+    def head(self) -> tuple[int, int]:
+        """Where the next frame goes, and the index it will have. Also for the thread: never a position of one append with the index of another."""
+        while True:
+            index, position = self._index, self._position
+            if self._begun == index:
+                return position, index
+
     def used(self) -> int:
         """Bytes that are not drained yet."""
-        return self.head[0] - self._drained
+        return self._position - self._drained
 
     def pending(self) -> tuple[list[memoryview], int, int]:
         """Slices of all that is not drained, in order, with the position and the index behind it. Release the slices."""
@@ -146,6 +174,7 @@ class Tail:
 
     def close(self, *, remove: bool) -> None:
         """Let go of the ring. `remove` only when it is drained: else it is what recovery needs."""
+        self.ring.let_go()
         self._view.release()
         self._memory.close()
         if remove:

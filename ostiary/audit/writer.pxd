@@ -1,6 +1,7 @@
 # Types of writer.py for the compiled line.
 cimport cython
 
+from ostiary.audit cimport inline
 from ostiary.audit.tail cimport Tail
 
 
@@ -13,7 +14,7 @@ cdef class Writer:
     cdef public object _beside
     cdef public double _patience
     cdef public double _stall
-    cdef public object _unsigned
+    cdef public double _unsigned
     cdef public long long _fence
     cdef public object _read_fence
     cdef public double _fence_seen_at
@@ -45,3 +46,7 @@ cdef class Writer:
     @cython.locals(index=cython.longlong)
     cpdef Py_ssize_t append_all(self, list entries) except? -2
     cpdef _wake(self)
+    @cython.locals(now=double, full=double, busy=double)
+    cdef _refuse(self)
+    @cython.locals(since=double)
+    cpdef bint _is_unsigned(self, double now) except -1

@@ -34,6 +34,7 @@ import contextlib
 import enum
 import errno
 import logging
+import math
 import queue
 import socket
 import struct
@@ -44,6 +45,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ostiary.audit import inline
 from ostiary.audit.redo import Redo
 from ostiary.audit.tail import Tail
 from ostiary.audit.wal import Segments, SyncFailed
@@ -119,7 +121,7 @@ class Writer:
         """What has to be on the disk before the entries that are appended next."""
         self._patience = patience
         self._stall = stall
-        self._unsigned = unsigned
+        self._unsigned = math.inf if unsigned is None else unsigned
         self._fence = fence
         self._read_fence = read_fence
         self._fence_seen_at = 0.0
@@ -178,13 +180,13 @@ class Writer:
         if self._nap is None:
             if self._loop is not None:
                 self._nap = self._loop.call_later(NAP_SECONDS, self._napped)
-        elif self._tail.used > self._plenty:
+        elif self._tail.used() > self._plenty:
             self._wake()
         return index
 
     def append_all(self, entries: list[bytes]) -> int:
         """Append several entries, or none of them, and return the last one's index. Raises as `append` does."""
-        if sum(map(len, entries)) + 8 * len(entries) + self._reserve > self._tail.room - self._tail.used:
+        if sum(map(len, entries)) + 8 * len(entries) + self._reserve > self._tail.room - self._tail.used():
             self._wake()
             raise LogBusy("the log's tail is full: the disk is slower than what comes in")
         index = -1
@@ -236,7 +238,7 @@ class Writer:
         """Wait until `append` has room again. Raises `LogFailed` when it has none in `timeout` seconds."""
         deadline = time.monotonic() + timeout
         enough = self._reserve + (self._tail.size >> 4)
-        while self._tail.room - self._tail.used < enough:
+        while self._tail.room - self._tail.used() < enough:
             if self._failure is not None:
                 raise self._failure
             if time.monotonic() > deadline:
@@ -266,7 +268,7 @@ class Writer:
         while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no Event
             await asyncio.sleep(0.001)
         ended = not self._thread.is_alive()
-        clean = ended and failed is None and self._failure is closed and not self._tail.used
+        clean = ended and failed is None and self._failure is closed and not self._tail.used()
         self._release()
         self._fail_waiters(self._failure)
         await self._last_seal(deadline)
@@ -349,7 +351,7 @@ class Writer:
         """Raise if something has been wrong for too long."""
         if self._failure is not None:
             raise self._failure
-        now = time.monotonic()
+        now = inline.clock() / 1e9
         full, busy = self._full_since, self._busy_since
         if full and now - full > self._patience:
             raise LogFailed("the disk that holds the audit log is full")
@@ -360,7 +362,7 @@ class Writer:
 
     def _is_unsigned(self, now: float) -> bool:
         since = self._unsigned_since
-        return self._unsigned is not None and bool(since) and now - since > self._unsigned
+        return since > 0 and now - since > self._unsigned
 
     def _wake(self) -> None:
         if not self._rung:
@@ -369,7 +371,7 @@ class Writer:
 
     def _napped(self) -> None:
         self._nap = None
-        if self._tail.used:
+        if self._tail.used():
             self._wake()
 
     def _release(self) -> None:
@@ -403,7 +405,7 @@ class Writer:
         self._housekeeper = self._the_loop.call_later(_HOUSEKEEPING_SECONDS, self._keep_house)
         if self.durable > self._announced:
             self._announce(b"D")
-        if self._unsigned is not None:
+        if self._unsigned < math.inf:
             if self.signed >= self.durable:
                 self._unsigned_since = 0.0
             elif not self._unsigned_since:
@@ -455,7 +457,7 @@ class Writer:
             self._bell.get()
         # First this, then the look at the ring: an entry that came before it is seen, and one that comes after it rings again.
         self._rung = False
-        if not self._tail.used:
+        if not self._tail.used():
             return not self._closing
         self._check_fence()
         slices, position, index = self._tail.pending()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 
 import pytest
 from hypothesis import given
@@ -252,6 +253,34 @@ def test_ids_grow_and_never_repeat_even_when_the_clock_goes_back():
     ]
     assert made == sorted(set(made))
     assert all(one[14] == "7" and one[19] in "89ab" and len(one) == 36 for one in made)
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20), st.randoms(use_true_random=False))
+def test_an_id_holds_its_time_and_random_bits_that_were_used_once(times, dice):
+    drawn = []
+
+    def random(size):
+        drawn.append(dice.randbytes(size))
+        return drawn[-1]
+
+    ids, latest, turns, counter = Ids(random), -1, 0, 0
+    for now in times:
+        made = ids.next(now)
+        if now // 1_000_000 > latest:
+            latest = now // 1_000_000
+            noise, turns = drawn[0][10 * turns : 10 * turns + 10], turns + 1
+            counter = int.from_bytes(noise[:6], "big") & ((1 << 47) - 1)
+        else:
+            counter += 1
+        shaped = 7 << 76 | (int.from_bytes(noise[6:8], "big") & 0xFFF) << 64 | 2 << 62 | (int.from_bytes(noise[8:], "big") & 0x3FFF) << 48
+        assert made == str(uuid.UUID(int=(latest & (1 << 48) - 1) << 80 | shaped | counter))
+
+
+def test_ids_go_on_growing_when_the_random_bytes_are_used_up():
+    ids = Ids()
+    made = [ids.next(millisecond * 1_000_000) for millisecond in range(5000)]
+    assert made == sorted(set(made))
+    assert len({one[-12:] for one in made}) == len({one[14:23] + one[-12:] for one in made}) == 5000
 
 
 def test_ids_go_on_growing_when_a_millisecond_has_no_more():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.audit.tail import FRAME, SMALLEST, TailFile, tail_path
+from ostiary.audit.tail import FRAME, SMALLEST, Ring, TailFile, tail_path
 from ostiary.audit.wal import frames
 from ostiary.model.errors import ConfigError, LogFailed
 
@@ -51,7 +51,7 @@ def test_what_was_not_drained_is_found_again_across_every_wrap(folder, steps, fi
             entry = (b"%d." % number + b"x" * size)[:size]
             index = tail.append(entry)
             if index < 0:
-                assert tail.used + size + 2 * FRAME.size > tail.size
+                assert tail.used() + size + 2 * FRAME.size > tail.size
             else:
                 held.append(entry)
                 assert index == drained + len(held) - 1
@@ -91,10 +91,25 @@ class Stores:
         return self.memory[where]
 
 
+class Dying(Ring):
+    """A ring that dies before its nth store, or in the middle of it."""
+
+    def __init__(self, memory, after, part):
+        super().__init__(memory)
+        self.after, self.part = after, part
+
+    def put(self, position, piece):
+        self.after -= 1
+        if self.after < 0:
+            super().put(position, piece[: int(len(piece) * self.part)])
+            raise Killed
+        super().put(position, piece)
+
+
 @pytest.mark.parametrize("where", [0, SMALLEST - 500, SMALLEST - 107, SMALLEST - 100, SMALLEST - 3])
 @pytest.mark.parametrize("part", [0, 0.3, 0.9])
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4])
-def test_a_crash_at_any_store_leaves_what_was_acknowledged_and_no_more(tmp_path, monkeypatch, where, part, after):
+def test_a_crash_at_any_store_leaves_what_was_acknowledged_and_no_more(tmp_path, where, part, after):
     tail = begin(tmp_path)
     filler = 0
     while tail.head[0] < where:  # go round once before, so that old frames lie under the new ones
@@ -109,24 +124,15 @@ def test_a_crash_at_any_store_leaves_what_was_acknowledged_and_no_more(tmp_path,
     for entry in acknowledged:
         tail.append(entry)
 
-    def put_header(memory, at, *values):
-        memory[at : at + FRAME.size] = FRAME.pack(*values)
-
-    class Packing:
-        size = FRAME.size
-        pack = staticmethod(FRAME.pack)
-        pack_into = staticmethod(put_header)
-
-    monkeypatch.setattr("ostiary.audit.tail.FRAME", Packing)
-    memory = tail._memory
-    tail._memory = Stores(memory, after, part)
+    ring = tail.ring
+    tail.ring = Dying(tail._view[4096 :], after, part)
     try:
         tail.append(b"third" * 100)
         acknowledged.append(b"third" * 100)
     except Killed:
         pass
-    tail._memory = memory
-    monkeypatch.undo()
+    tail.ring.let_go()
+    tail.ring = ring
     die(tail)
     index, entries = left(tmp_path)
     assert index == filler
@@ -221,3 +227,18 @@ def test_rubbish_behind_the_last_frame_is_never_an_entry(folder, rubbish, at):
     _, entries = left(folder, name="rubbish")
     tail_path(folder, "rubbish").unlink()
     assert entries == [b"one"] or (at < len(stop) and entries[0] == b"one")
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 100])
+def test_a_frame_is_whole_wherever_the_ring_ends_in_it(tmp_path, size):
+    for start in range(SMALLEST - size - 2 * FRAME.size, SMALLEST + 1):
+        tail = begin(tmp_path)
+        while (missing := start - tail.head[0]) > 0:
+            tail.append(b"o" * (4000 if missing > 8000 else min(4000, missing - FRAME.size)))
+            tail.drained(*tail.head)
+        assert tail.head[0] == start
+        entry = bytes(range(100, 100 + size))
+        tail.append(entry)
+        tail.append(entry[::-1])
+        die(tail)
+        assert left(tmp_path)[1] == [entry, entry[::-1]]
