@@ -98,6 +98,8 @@ class Segments:
         self._limit = segment_bytes
         self._fd = -1
         self._path = folder
+        self._is: tuple[int, int] = (0, 0)
+        """Device and number of the file, which stay what they are while it is open."""
         self._offset = 0
 
     def resume(self, path: Path, offset: int) -> None:
@@ -105,7 +107,8 @@ class Segments:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._path = path
         self._offset = offset
-        size = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        self._is, size = (found.st_dev, found.st_ino), found.st_size
         if size > offset:
             # Whatever stands behind the last frame is no entry: it must not look like one later.
             os.ftruncate(self._fd, offset)
@@ -129,11 +132,13 @@ class Segments:
 
     def check(self) -> None:
         """Raise `LogFailed` when the file is not the one that stands in the log's folder: what nobody will find is no record."""
+        if self._fd < 0:
+            return
         try:
-            there = self._fd < 0 or os.path.samestat(self._path.stat(), os.fstat(self._fd))
+            found = self._path.stat()
         except FileNotFoundError:
-            there = False
-        if not there:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._is:
             raise LogFailed("the log's file was removed, or another put in its place, while it was written")
 
     def _put(self, slices: list[memoryview], size: int) -> None:
@@ -156,6 +161,7 @@ class Segments:
             _reserve(fd, max(self._limit, size), size)
             self._sync(fd)
             sync_folder(self._folder)
+            found = os.fstat(fd)
         except BaseException:
             path.unlink(missing_ok=True)
             os.close(fd)
@@ -163,6 +169,7 @@ class Segments:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._path, self._offset = fd, path, 0
+        self._is = (found.st_dev, found.st_ino)
 
     @staticmethod
     def _sync(fd: int) -> None:

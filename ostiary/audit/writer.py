@@ -65,7 +65,7 @@ LAST_SEAL_SECONDS: Final = 3.0
 """How long closing waits for the sealer's last signature."""
 _RETRY_SECONDS: Final = 0.1
 _HOUSEKEEPING_SECONDS: Final = 0.25
-_ANNOUNCE_ENTRIES: Final = 512
+_ANNOUNCE_ENTRIES: Final = 1024
 _ANNOUNCE_SECONDS: Final = 0.1
 
 MESSAGE: Final = struct.Struct("<cQQ")

@@ -11,13 +11,15 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from ostiary.app.common import record
+from ostiary.audit import log as log_module
 from ostiary.audit.entries import SessionEntries
 from ostiary.audit.journal import Journal
-from ostiary.audit.keys import ensure_origin
+from ostiary.audit.keys import ensure_origin, replace
 from ostiary.audit.wal import frames, segments
 from ostiary.audit.writer import Health, LogBusy
 from ostiary.model.decisions import Permit
@@ -102,6 +104,23 @@ def test_a_writer_that_another_one_fenced_off_appends_no_more(house):
         assert len(stored(house)) == kept
 
     run(fenced())
+
+
+def test_a_fence_is_seen_however_it_changes_and_read_only_then(house):
+    path = house.origin.folder / "fence"
+    path.write_text("7\n")
+    fence = log_module._Fence(house.origin.folder)
+    with mock.patch.object(log_module, "read_fence", wraps=log_module.read_fence) as reading:
+        assert [fence.number(), fence.number(), reading.call_count] == [7, 7, 1]
+        replace(path, b"8\n")
+        assert [fence.number(), fence.number(), reading.call_count] == [8, 8, 2]
+        time.sleep(0.02)  # a clock of files may stand still so long
+        path.write_text("9\n")
+        assert [fence.number(), reading.call_count] == [9, 3]
+        path.unlink()
+        assert fence.number() == 0
+        path.write_text("10\n")
+        assert fence.number() == 10
 
 
 def test_a_session_whose_start_found_no_place_has_no_end_either(house, monkeypatch):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from unittest import mock
 
+import pytest
+
+from ostiary.app.children import MALLOC, Child
 from ostiary.app.orders import Orders, Post, Prepare, Prepared, Ready, Take, hear, say, written
 from ostiary.app.policies import read_policies
 from ostiary.policy.policies import Policies
@@ -31,3 +36,13 @@ def test_a_child_goes_on_when_it_is_woken_for_nothing_and_prepares_what_came_bef
             assert [each.digest for each in taken] == expected
         above.close()
         assert not post.heed()
+
+
+def test_a_child_keeps_the_memory_that_it_freed_but_for_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
+    child = Child("worker")
+    with mock.patch("subprocess.Popen") as started:
+        child.start(-1, -1)
+    child.link.close()
+    assert started.call_args.kwargs["env"] == {**MALLOC, **os.environ}
+    assert started.call_args.kwargs["env"]["MALLOC_TOP_PAD_"] == "4096"
