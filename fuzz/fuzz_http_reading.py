@@ -112,12 +112,11 @@ def response(data: bytes) -> None:
     """A head is read, or is misbehaviour; and so is its body."""
     for raw in (data, b"HTTP/1.1 200 OK\r\n" + data):
         try:
-            found = read_response(raw)
-            if found is None:
+            head = read_response(raw)
+            if head is None:
                 continue
-            head, end = found
             reader = BodyReader(response_framing(head, b"GET"))
-            pieces, rest = reader.feed(raw[end:])
+            pieces, rest = reader.feed(raw[head.size :])
         except PeerMisbehaved:
             continue
         hold(sum(map(len, pieces)) == reader.size, "a byte of the body is not counted")

@@ -97,6 +97,7 @@ class Stream(Asker):
             self._malformed(exc.raw, str(exc))
             return
         self._chunked = any(name == b"Transfer-Encoding" for name, _ in head.headers)
+        self._silent_since = self._loop.time()
         self._arrived(head)
 
     def heard(self, data: bytes, cost: int) -> None:

@@ -30,7 +30,8 @@ class ActorLines:
         self._connection = connection
         self._key = key
         self._lines = b""
-        self._until = 0.0
+        self.until = 0.0
+        """Seconds since 1970; what was signed last is shown until then."""
 
     @classmethod
     def made(cls, begun: Begun, connection: HttpConnection, key: object) -> ActorLines | None:
@@ -39,9 +40,9 @@ class ActorLines:
 
     def lines(self, now: float) -> bytes:
         """The header lines, as of `now` in seconds since 1970."""
-        if now >= self._until:
+        if now >= self.until:
             self._lines = self._signed(int(now))
-            self._until = now + ANEW_SECONDS
+            self.until = now + ANEW_SECONDS
         return self._lines
 
     def _signed(self, now: int) -> bytes:

@@ -12,7 +12,7 @@ cdef class Gate:
     cdef public bint speaks_http2
     cpdef Policies in_force(self)
     cpdef destination(self, RequestHead head)
-    cpdef Session session(self, bytes token, destination)
+    cpdef Session session(self, bytes token, destination, Session last=*)
     cpdef token(self, RequestHead head)
     cpdef bint is_ready(self, RequestHead head) except *
     cpdef HttpRelay relay(self, RequestHead head, Session session, str fault)
@@ -25,6 +25,7 @@ cdef class Asker(Client):
     cdef public object _certificate
     cdef public Exchange _exchange
     cdef public tuple _last
+    cdef public Session _session
     cdef public RequestHead _head
     cdef public bint _opening
     cdef public bint _ends
@@ -34,6 +35,8 @@ cdef class Asker(Client):
     cdef public long long _slow_bytes
     cpdef _begin(self, Exchange exchange)
     cpdef _arrived(self, RequestHead head)
+    @cython.locals(gate=Gate, key=bytes, session=Session)
+    cpdef _admit(self, RequestHead head, destination, str fault)
     cpdef bytes _place(self, token)
     @cython.locals(relay=HttpRelay, exchange=Exchange)
     cpdef _start(self, RequestHead head, Session session, str fault)

@@ -57,8 +57,8 @@ class Gate:
         """Which service a request is for. Raises `Ambiguous` and `NotAdmitted`."""
         raise NotImplementedError
 
-    def session(self, token: bytes, destination: HttpDestination) -> Session | None:
-        """The session of that token there, if it is open."""
+    def session(self, token: bytes, destination: HttpDestination, last: Session | None = None) -> Session | None:
+        """The session of that token there, if it is open. `last`: one that was found before, and may be it."""
         raise NotImplementedError
 
     async def begin(self, key: bytes, claims: Claims, destination: HttpDestination) -> Session:
@@ -115,6 +115,8 @@ class Asker(Client):
         self._exchange: Exchange | None = None
         self._last: tuple[Secret, bytes] | None = None
         """The token that was shown last, and what stands for a login by it from here."""
+        self._session: Session | None = None
+        """Of the request before."""
         self._head: RequestHead | None = None
         """Of the request that came last."""
         self._opening = False
@@ -155,7 +157,7 @@ class Asker(Client):
         """A whole head is here."""
         self._head = head
         try:
-            self._admit(head, self._gate.destination(head))
+            self._admit(head, self._gate.destination(head), "")
         except Ambiguous as exc:
             self._malformed(head.raw, str(exc))
         except NotAdmitted as exc:
@@ -163,13 +165,18 @@ class Asker(Client):
         except Exception:  # noqa: BLE001 - a request that nobody could read is refused, and on record
             self._undone(_host_of(head))
 
-    def _admit(self, head: RequestHead, destination: HttpDestination, fault: str = "") -> None:
-        token = glimpsed_token(head.raw) if fault else self._gate.token(head)
+    def _admit(self, head: RequestHead, destination: HttpDestination, fault: str) -> None:
+        gate = self._gate
+        token = glimpsed_token(head.raw) if fault else gate.token(head)
         key = self._place(token)
-        session = self._gate.session(key, destination)
-        if session is not None and self._gate.is_ready(head):
+        self._session = session = gate.session(key, destination, self._session)
+        if session is not None and gate.is_ready(head):
             self._start(head, session, fault)
-            return
+        else:
+            self._open(head, destination, fault, token, key)
+
+    def _open(self, head: RequestHead, destination: HttpDestination, fault: str, token: Secret, key: bytes) -> None:
+        """Open the session that a request is for, and let the request in then."""
         claims = Claims(connection=destination.connection.name, token=token, said=self._said, certificate=self._certificate)
         self._opening = True
 
@@ -186,6 +193,7 @@ class Asker(Client):
             else:
                 self._opening = False
                 if not self.is_gone:
+                    self._silent_since = self._loop.time()
                     self._start(head, session, fault)
 
         spawn(open_it(), f"session of {self._said.address}")
@@ -210,10 +218,11 @@ class Asker(Client):
         self._turn_away(connection, NotAdmitted(Reason.MALFORMED, "the gateway cannot read this request"))
 
     def _start(self, head: RequestHead, session: Session, fault: str) -> None:
+        """Let a request in. `_silent_since` is now."""
         relay = self._gate.relay(head, session, fault)
         exchange = Exchange(self, session, relay, self._gate.in_force(), self._said, self._loop)
         self._exchange = exchange
-        self._silent_since = self._slow_since = self._loop.time()
+        self._slow_since = self._silent_since
         self._slow_bytes = 0
         session.under_way.add(exchange)
         self._begin(exchange)

@@ -9,7 +9,7 @@ from ostiary.protocols.http.messages cimport RequestHead
 
 cdef class ClientLink(Asker):
     cdef public object _transport
-    cdef public object _held
+    cdef public bytearray _held
     cdef public RequestHead _known
     cdef public double _deadline
     cdef public bint _full
@@ -19,5 +19,5 @@ cdef class ClientLink(Asker):
     cpdef _begin(self, Exchange exchange)
     cpdef write(self, bytes data)
     cpdef over(self, Exchange exchange, bint goes_on)
-    @cython.locals(exchange=Exchange)
-    cpdef data_received(self, data)
+    @cython.locals(exchange=Exchange, known=RequestHead)
+    cpdef data_received(self, bytes data)

@@ -70,6 +70,11 @@ class ClientLink(Asker):
             self._slow_bytes += len(data)
             exchange.client_sent(data)
             return
+        known = self._known
+        if known is not None and exchange is None and not self._held and not self._opening and known.raw == data:
+            self._deadline = float("inf")
+            self._arrived(known)
+            return
         self._held += data
         if self._may_turn:
             begun = bytes(self._held[: len(PREFACE)])
@@ -220,6 +225,7 @@ class ClientLink(Asker):
 
     def _go_on(self) -> None:
         if self._exchange is None and not self._opening and not self._ends:
+            self._silent_since = self._loop.time()
             self._next()
 
     def _hang_up(self) -> None:

@@ -38,10 +38,17 @@ cdef class Session:
     cdef public Heads heads
     cdef public set under_way
     cdef public double used
+    cdef public bytes token
+    cdef public bint is_open
+    cdef bytes _wire
+    cdef bytes _lines
+    cdef bytes _dressed
     cpdef ReplyMasker masker(self, HttpRelay relay)
     cpdef Pool pool(self, HttpRelay relay)
     cpdef ready(self)
     cpdef bytes lines(self, HttpRelay relay, bytes shown)
+    @cython.locals(lines=bytes, dressed=bytes, end=Py_ssize_t)
+    cpdef bytes dressed(self, HttpRelay relay, bytes wire, bytes shown)
 
 
 cdef class Exchange(Listens):

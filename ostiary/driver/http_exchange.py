@@ -37,7 +37,7 @@ from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http import refusals
-from ostiary.protocols.http.messages import Heads
+from ostiary.protocols.http.messages import MAX_KEPT, Heads
 from ostiary.protocols.http.operations import Understanding
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.states import Phase
@@ -106,6 +106,12 @@ class Session:
         self.under_way: set[Exchange] = set()
         self.used = 0.0
         """When an exchange of it ended last."""
+        self.token = b""
+        """What stands for the login that it was opened by."""
+        self.is_open = False
+        """It is the one of its token on its connection."""
+        self._wire = self._lines = self._dressed = b""
+        """What was asked last, what was put into it, and what went out."""
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
         """What masks the answer to that request."""
@@ -130,6 +136,19 @@ class Session:
     def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
         """Header lines that go out with that request besides its own: a credential, and who acts."""
         raise NotImplementedError
+
+    def dressed(self, relay: HttpRelay, wire: bytes, shown: bytes) -> bytes:
+        """The judged request as it goes out: with those lines before its blank line."""
+        lines = self.lines(relay, shown)
+        if not lines:
+            return wire
+        if wire is self._wire and lines is self._lines:
+            return self._dressed
+        end = wire.index(b"\r\n\r\n") + 2
+        dressed = b"".join((wire[:end], lines, wire[end:]))
+        if len(dressed) <= MAX_KEPT:
+            self._wire, self._lines, self._dressed = wire, lines, dressed
+        return dressed
 
 
 class Exchange(Listens):
@@ -234,7 +253,7 @@ class Exchange(Listens):
         link = self._link
         self._crowded = full
         self._asked_at = self._loop.time()
-        if link is not None and link.transport is not None and link.is_open:
+        if link is not None and link.transport is not None and link.is_open():
             (link.transport.pause_reading if full else link.transport.resume_reading)()
 
     # --- commands ---
@@ -342,10 +361,8 @@ class Exchange(Listens):
         if link.is_used and self._may_run_twice():
             self._sent = wire
         self._asked_at = self._loop.time()
-        lines = self.session.lines(self.relay, shown)
-        end = wire.index(b"\r\n\r\n") + 2
         if link.transport is not None:
-            link.transport.write(b"".join((wire[:end], lines, wire[end:])))
+            link.transport.write(self.session.dressed(self.relay, wire, shown))
             if self._crowded:
                 link.transport.pause_reading()
         if not self._replies.waits and not self._replies.is_over:
@@ -461,7 +478,7 @@ class Exchange(Listens):
         self._replies.stop()
         link, self._link = self._link, None
         if link is not None:
-            if self._crowded and link.transport is not None and link.is_open:
+            if self._crowded and link.transport is not None and link.is_open():
                 link.transport.resume_reading()  # whoever gets it next has a client of their own
             self.session.pool(self.relay).give_back(link, keeps)
         if goes_on is None:

@@ -27,7 +27,7 @@ cdef class HttpGate(Gate):
     @cython.locals(fields=Fields, service=tuple)
     cpdef destination(self, RequestHead head)
     @cython.locals(found=HttpSession)
-    cpdef Session session(self, bytes token, destination)
+    cpdef Session session(self, bytes token, destination, Session last=*)
     cpdef token(self, RequestHead head)
     @cython.locals(relay=HttpRelay)
     cpdef HttpRelay relay(self, RequestHead head, Session session, str fault)

@@ -163,9 +163,12 @@ class HttpGate(Gate):
             raise NotAdmitted(Reason.NO_SUCH_CONNECTION, printable(host[:64]), "`ostiary connections list` names them")
         return found
 
-    def session(self, token: bytes, destination: HttpDestination) -> HttpSession | None:
-        """The session of that token there, if it is open."""
-        found = self._sessions.get((token, destination.connection.name))
+    def session(self, token: bytes, destination: HttpDestination, last: Session | None = None) -> HttpSession | None:
+        """The session of that token there, if it is open. `last`: one that was found before, and may be it."""
+        if last is not None and last.is_open and last.token == token and last.destination is destination:
+            found: HttpSession | None = cast(HttpSession, last)
+        else:
+            found = self._sessions.get((token, destination.connection.name))
         if found is None:
             return None
         if found.expires <= _time():
@@ -188,6 +191,7 @@ class HttpGate(Gate):
         try:
             session = await self._begin(claims, destination)
             self._sessions[place] = session
+            session.token, session.is_open = key, True
             self._open.add(1)
             self._still_stands(place, session)
         except BaseException as exc:
@@ -276,6 +280,7 @@ class HttpGate(Gate):
     def _end(self, key: tuple[bytes, str], session: HttpSession, status: str) -> None:
         if self._sessions.pop(key, None) is None:
             return
+        session.is_open = False
         self._open.leave()
         if session.lease is not None:
             session.lease.close()

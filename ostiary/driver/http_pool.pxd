@@ -13,6 +13,8 @@ cdef class TargetLink:
     cdef public bint is_used
     cdef public double idle_since
     cdef object _readable
+    cpdef bint is_open(self) except *
+    cpdef bint is_silent(self) except *
 
 
 @cython.final

@@ -74,12 +74,10 @@ class TargetLink:
         if self.taker is not None:
             self.taker.target_full(full=False)
 
-    @property
     def is_open(self) -> bool:
         """Whether it can be used."""
         return self.transport is not None and not self.transport.is_closing()
 
-    @property
     def is_silent(self) -> bool:
         """Whether nothing has come that nobody asked for: not even what the loop has not read yet. It would be taken for the next answer."""
         return not self._readable.poll(0)
@@ -115,7 +113,7 @@ class Pool:
         now = self._now()
         while self._idle:
             link = self._idle.pop()
-            if now - link.idle_since < KEEP_SECONDS and link.is_open and link.is_silent:
+            if now - link.idle_since < KEEP_SECONDS and link.is_open() and link.is_silent():
                 return link
             self.drop(link)
         return None
@@ -137,7 +135,7 @@ class Pool:
     def give_back(self, link: TargetLink, keeps: bool) -> None:
         """An exchange is done with it. `keeps`: nothing lies in it, and the service said that it lives on."""
         link.taker = None
-        if keeps and link.is_open:
+        if keeps and link.is_open():
             link.is_used = True
             link.idle_since = self._now()
             self._idle.append(link)

@@ -16,7 +16,11 @@ cdef class HttpSession(Session):
     cdef public double expires
     cdef public object id
     cdef public object _actor
+    cdef public bytes _actor_lines
+    cdef public double _actor_until
+    cdef public object _bits
     cdef public object _shows
+    cdef public bint _shows_nothing
     cdef public Pool _pool
     cdef public object _rules
     cdef public Released _released
@@ -27,4 +31,5 @@ cdef class HttpSession(Session):
     cpdef ReplyMasker masker(self, HttpRelay relay)
     cpdef Pool pool(self, HttpRelay relay)
     cpdef ready(self)
+    @cython.locals(now=double)
     cpdef bytes lines(self, HttpRelay relay, bytes shown)

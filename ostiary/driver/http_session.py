@@ -13,6 +13,7 @@ from ostiary.driver.http_pool import Pool
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.lane import Counting
 from ostiary.driver.leases import Lease
+from ostiary.masking.detectors import wanted
 from ostiary.masking.documents import Rules
 from ostiary.masking.http import ReplyMasker
 from ostiary.model.identity import VerifiedIdentity
@@ -36,11 +37,15 @@ class HttpSession(Session):
         self.used = now
         self.granted = begun.granted
         self._actor = actor
+        self._actor_lines = b""
+        self._actor_until = 0.0
         self._shows = destination.shown
+        self._shows_nothing = destination.shown.is_none
         self._pool = destination.pool
         self._rules: Rules | None = None
         self._released = destination.released
-        self._conceals = destination.shown.told
+        self._conceals = None if destination.shown.is_none else destination.shown.told
+        self._bits = wanted(destination.connection.detect)
         self._detect, self._passes = destination.connection.detect, destination.connection.pass_types
 
     def masker(self, relay: HttpRelay) -> ReplyMasker:
@@ -48,7 +53,7 @@ class HttpSession(Session):
         del relay  # what is protected is the same for every request
         if self._rules is None:
             self._rules = self.destination.rules()
-        masker = ReplyMasker(self._detect, self._rules, self._passes)
+        masker = ReplyMasker(self._detect, self._rules, self._passes, self._bits)
         masker.conceals = self._conceals
         masker.released = self._released
         return masker
@@ -65,7 +70,7 @@ class HttpSession(Session):
 
     def ready(self) -> bytes | None:
         """The configured credential, if it can be had at once."""
-        return self._shows.ready()
+        return b"" if self._shows_nothing else self._shows.ready()
 
     async def fetch(self) -> bytes:
         """The configured credential."""
@@ -74,4 +79,10 @@ class HttpSession(Session):
     def lines(self, relay: HttpRelay, shown: bytes) -> bytes:
         """The credential, and header lines that tell the service who acts, signed."""
         del relay
-        return shown if self._actor is None else shown + self._actor.lines(_time())
+        actor = self._actor
+        if actor is None:
+            return shown
+        now = _time()
+        if now >= self._actor_until:
+            self._actor_lines, self._actor_until = actor.lines(now), actor.until
+        return shown + self._actor_lines if shown else self._actor_lines

@@ -5,4 +5,5 @@ cimport cython
 @cython.final
 cdef class Counts:
     cdef dict _found
+    cpdef bint any(self)
     cpdef tuple taken(self)

@@ -15,7 +15,8 @@ class Counts:
         self._found: dict[str, int] | None = None
         """Most answers have nothing to count."""
 
-    def __bool__(self) -> bool:
+    def any(self) -> bool:
+        """Whether something was counted since the last `taken`."""
         return bool(self._found)
 
     def add(self, name: str, number: int = 1) -> None:

@@ -64,10 +64,12 @@ class Rule(msgspec.Struct, frozen=True):
 class Rules:
     """The protected fields of one connection."""
 
-    __slots__ = ("_all", "_means", "_names", "json", "xml")
+    __slots__ = ("_all", "_means", "_names", "json", "protects", "xml")
 
     def __init__(self, protect: Iterable[ProtectedField], means: Means = NO_MEANS) -> None:
         self._all = tuple(protect)
+        self.protects = bool(self._all)
+        """Whether there are any."""
         self._means = means
         self.json = tuple(_rule(field, 5, means) for field in self._all if field.place.startswith("json:"))
         self.xml = tuple(_rule(field, 4, means) for field in self._all if field.place.startswith("xml:"))
@@ -75,7 +77,7 @@ class Rules:
         self._names = _names_of(self.json)
 
     def __bool__(self) -> bool:
-        return bool(self._all)
+        return self.protects
 
     def check_text(self, text: bytes) -> None:
         """Refuse text that is no document and holds a protected field all the same, as JSON writes it: in a script, behind a prefix, in a call.

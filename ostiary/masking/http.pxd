@@ -3,16 +3,28 @@ cimport cython
 
 from ostiary.masking.concealed cimport Concealer
 from ostiary.masking.counts cimport Counts
+from ostiary.model.nouns cimport Noun
 from ostiary.model.proofs cimport Masked
 from ostiary.model.results cimport ReplyHead
 
 
 @cython.final
+cdef class Left(Noun):
+    cdef readonly ReplyHead head
+    cdef readonly object bits
+    cdef readonly object rules
+    cdef readonly bint changed
+    cdef readonly bint unpacked
+    cdef readonly Masked masked
+
+
+@cython.final
 cdef class Released:
     cdef dict _known
-    @cython.locals(kept=tuple)
-    cpdef Masked find(self, ReplyHead head, tuple how)
-    cpdef keep(self, ReplyHead head, tuple how, Masked masked)
+    cdef Left _last
+    @cython.locals(kept=Left, same=bint)
+    cpdef Masked find(self, ReplyHead head, bits, rules, bint changed, bint unpacked)
+    cpdef keep(self, Left left)
 
 
 cdef class ReplyMasker:
@@ -33,11 +45,12 @@ cdef class ReplyMasker:
     cpdef show(self, clear)
     @cython.locals(concealer=Concealer, found=list, made=list, masked=Masked)
     cpdef list mask(self, part)
+    cdef bint _looks(self) except *
     cdef list _masked(self, part)
     @cython.locals(given=list)
     cdef list _give(self, bytes data, bint final)
-    @cython.locals(head=ReplyHead, how=tuple, released=Released, found=Masked)
+    @cython.locals(head=ReplyHead, unpacked=bint, released=Released, found=Masked)
     cdef Masked _release(self, bint changed)
-    @cython.locals(lines=list, masking=bint, unpacked=bint, changed=bint, name=bytes, value=bytes, lower=bytes)
-    cdef Masked _written(self, ReplyHead head, tuple how)
+    @cython.locals(lines=list, masking=bint, name=bytes, value=bytes, lower=bytes)
+    cdef Masked _written(self, ReplyHead head, bint changed, bint unpacked)
     cdef bytes _value(self, bytes name, bytes value)

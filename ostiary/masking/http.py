@@ -48,6 +48,7 @@ from ostiary.masking.documents import (
 )
 from ostiary.masking.events import Events
 from ostiary.model.connections import Look
+from ostiary.model.nouns import Noun
 from ostiary.model.proofs import HTTP_BODY, HTTP_HEAD, Content, Masked
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 
@@ -111,28 +112,49 @@ _REPLACED: Final = frozenset({b"accept-ranges", b"cache-control", b"expires", b"
 """Where masking is on, an answer is one person's, and comes whole."""
 
 
+class Left(Noun):
+    """A head, as what it left, and what that hung on."""
+
+    __slots__ = ("bits", "changed", "head", "masked", "rules", "unpacked")
+
+    def __init__(self, head: ReplyHead, bits: int | Wanted, rules: Rules, changed: bool, unpacked: bool, masked: Masked) -> None:
+        self.head: Final = head
+        self.bits: Final = bits
+        """What was looked for."""
+        self.rules: Final = rules
+        """What was protected."""
+        self.changed: Final = changed
+        """The body is another."""
+        self.unpacked: Final = unpacked
+        self.masked: Final = masked
+
+
 class Released:
     """The last heads of one service's answers that left, and as what, where nothing was counted in them: they come again and again."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_last")
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[ReplyHead, tuple[int | Wanted, Rules, bool, bool], Masked]] = {}
+        self._known: dict[int, Left] = {}
+        self._last: Left | None = None
+        """The one that was found or kept last."""
 
-    def find(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool]) -> Masked | None:
-        """As what this very head left. `how`: what was looked for, what is protected, whether the body is another, and whether it was unpacked."""
-        kept = self._known.get(id(head))
-        if kept is None or kept[0] is not head:
-            return None
-        bits, rules, changed, unpacked = kept[1]
-        same = (bits is how[0] or bits == how[0]) and rules is how[1] and changed is how[2] and unpacked is how[3]
-        return kept[2] if same else None
+    def find(self, head: ReplyHead, bits: int | Wanted, rules: Rules, changed: bool, unpacked: bool) -> Masked | None:
+        """As what this very head left, where the same was looked for and protected, and the body was as much another, and unpacked."""
+        kept = self._last
+        if kept is None or kept.head is not head:
+            kept = self._known.get(id(head))
+            if kept is None or kept.head is not head:
+                return None
+            self._last = kept
+        same = (bits is kept.bits or bits == kept.bits) and rules is kept.rules and changed == kept.changed and unpacked == kept.unpacked
+        return kept.masked if same else None
 
-    def keep(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool], masked: Masked) -> None:
+    def keep(self, left: Left) -> None:
         """Know it from now on, and forget the one that was kept first. The head is kept with it, so its identity is no other's."""
         if len(self._known) >= MAX_HEADS:
             del self._known[next(iter(self._known))]
-        self._known[id(head)] = head, how, masked
+        self._known[id(left.head)] = self._last = left
 
 
 class ReplyMasker:
@@ -143,17 +165,17 @@ class ReplyMasker:
         "released",
     )  # fmt: skip
 
-    def __init__(self, detect: Look, rules: Rules, passes: frozenset[str]) -> None:
-        """`detect`: detectors; `rules`: protected fields; `passes`: media types that go through as they are."""
+    def __init__(self, detect: Look, rules: Rules, passes: frozenset[str], bits: int | Wanted | None = None) -> None:
+        """`detect`: detectors; `rules`: protected fields; `passes`: media types that go through as they are; `bits`: `wanted(detect)`, if it is known."""
         self._detect = detect
         self._all = rules
-        self._bits = wanted(detect)
+        self._bits = wanted(detect) if bits is None else bits
         self._rules = rules
         self._passes = passes
         self._counts = Counts()
         self._head: ReplyHead | None = None
         self._body: _Body | None = None
-        self.conceals: Callable[[], tuple[bytes, ...]] = tuple
+        self.conceals: Callable[[], tuple[bytes, ...]] | None = None
         """The service's own credential, in its spellings, as soon as it was shown: no answer hands it out."""
         self._concealer: Concealer | None = None
         """None: there is nothing to conceal, or nobody has asked yet."""
@@ -174,7 +196,7 @@ class ReplyMasker:
         """Take a part in; what may leave. Raises `Unmaskable`."""
         if not self._looked:
             self._looked = True
-            if told := self.conceals():
+            if self.conceals is not None and (told := self.conceals()):
                 self._concealer = Concealer(told)
         found = self._masked(part)
         concealer = self._concealer
@@ -191,6 +213,10 @@ class ReplyMasker:
             made.append(Masked(rest, HTTP_BODY, 0, concealer.taken()))
         return made
 
+    def _looks(self) -> bool:
+        """Whether anything is looked for."""
+        return bool(self._bits) or self._rules.protects
+
     def _masked(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
         if isinstance(part, bytes):
             return self._give(part, False)
@@ -200,12 +226,12 @@ class ReplyMasker:
             return [Masked(frame(part.opcode, self._message(part)), Content.SOCKET, 0, self._counts.taken())]
         self._head, self.has_body, self.length = part, part.has_body, part.length
         self._body = body = self._choose(part)
-        return [self._release(not part.has_body and part.of_read)] if body.passes or not part.has_body else []
+        return [self._release(not part.has_body and part.of_read)] if body is _PASS or body.passes or not part.has_body else []
 
     def _message(self, said: SocketMessage) -> bytes:
         """A WebSocket's message, as it may be seen."""
         data = said.data
-        if not (self._bits or self._rules):
+        if not self._looks():
             return data
         if said.opcode == TEXT:
             return self._text(data)
@@ -237,8 +263,13 @@ class ReplyMasker:
         body = self._body
         if body is None:
             raise Unmaskable("a body before its head")
-        out = data if body is _PASS else body.feed(data, final=final)
         given: list[Masked] = []
+        out: bytes | None
+        if body is _PASS:
+            if data or self._counts.any():
+                given.append(Masked(data, HTTP_BODY, 0, self._counts.taken()))
+            return given
+        out = body.feed(data, final=final)
         if out is None:
             return given
         if self._head is not None:
@@ -247,7 +278,7 @@ class ReplyMasker:
             elif not body.passes:
                 self.length = None
             given.append(self._release(body.changed or not final))
-        if out or self._counts:
+        if out or self._counts.any():
             given.append(Masked(out, HTTP_BODY, 0, self._counts.taken()))
         return given
 
@@ -257,22 +288,21 @@ class ReplyMasker:
         if head is None:
             raise Unmaskable("a head twice")
         self._head = None
-        how = self._bits, self._rules, changed, isinstance(self._body, _Unpacked)
+        bits, rules, unpacked = self._bits, self._rules, self._body is not _PASS and isinstance(self._body, _Unpacked)
         released = self.released
-        if released is None or self._counts or self._rules is not self._all:
-            return self._written(head, how)
-        found = released.find(head, how)
+        if released is None or rules is not self._all or self._counts.any():
+            return self._written(head, changed, unpacked)
+        found = released.find(head, bits, rules, changed, unpacked)
         if found is None:
-            found = self._written(head, how)
+            found = self._written(head, changed, unpacked)
             if not found.counts:
-                released.keep(head, how, found)
+                released.keep(Left(head, bits, rules, changed, unpacked, found))
         return found
 
-    def _written(self, head: ReplyHead, how: tuple[int | Wanted, Rules, bool, bool]) -> Masked:
-        """The head, masked. It hangs on nothing but what is given here, and on the kind of masker."""
-        changed, unpacked = how[2], how[3]
+    def _written(self, head: ReplyHead, changed: bool, unpacked: bool) -> Masked:
+        """The head, masked. It hangs on nothing but what is given here, on what is looked for and protected, and on the kind of masker."""
         lines: list[bytes] = [_FIRST_LINES.get(head.status) or b"HTTP/1.1 %d Status\r\n" % head.status]
-        masking = bool(self._bits or self._rules)
+        masking = self._looks()
         for name, value in head.headers:
             lower = name.lower()
             if masking or unpacked:
@@ -314,7 +344,7 @@ class ReplyMasker:
         """What to do with the body. Raises `Unmaskable` where nothing can be done."""
         if not head.has_body:
             return _PASS
-        if not (self._bits or self._rules):
+        if not self._looks():
             return self._seen_through(head)
         kind, charset = _media_type(head)
         if kind in self._passes:

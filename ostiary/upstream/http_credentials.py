@@ -36,7 +36,8 @@ class Shown:
     def __init__(self, credential: HttpCredential, resolve: Callable[[SecretRef], Secret]) -> None:
         self._credential = credential
         self._resolve = resolve
-        self._is_none = credential.kind is CredentialKind.NONE
+        self.is_none = credential.kind is CredentialKind.NONE
+        """Nothing is shown, ever."""
         self._lines = b""
         self._told: dict[bytes, float] = {}
         """What the service was told, and until when that may be good there."""
@@ -50,7 +51,7 @@ class Shown:
 
     def ready(self) -> bytes | None:
         """The header lines, if they can be had at once; None: `fetch` them."""
-        if self._is_none or time.monotonic() < self._until:
+        if self.is_none or time.monotonic() < self._until:
             return self._lines
         if self._credential.kind is CredentialKind.CLIENT_CREDENTIALS:
             return None
@@ -60,7 +61,7 @@ class Shown:
 
     def told(self) -> tuple[bytes, ...]:
         """What the service was told and may still take for good: no answer may hand it on."""
-        if self._is_none:
+        if self.is_none:
             return ()
         now = time.monotonic()
         if self._notes is not None:

@@ -69,8 +69,8 @@ def test_an_answer_is_read_the_same_whatever_was_read_before_it(said: list[tuple
         behind = unless_refused(read_response, data, known)
         assert (alone is None) == (behind is None)
         if alone is not None and behind is not None:
-            assert alone[1] == behind[1]
-            assert [alone[0].status, alone[0].minor, alone[0].headers] == [behind[0].status, behind[0].minor, behind[0].headers]
+            assert [alone.size, alone.status, alone.minor, alone.headers] == [behind.size, behind.status, behind.minor, behind.headers]
+            assert alone.persists == behind.persists
 
 
 HEADS = [

@@ -12,7 +12,7 @@ cdef Py_ssize_t _head(data, Py_ssize_t limit) except -2
 @cython.locals(end=Py_ssize_t, raw=bytes, block=bytes, fields=Fields)
 cpdef RequestHead read_request(data, RequestHead last=*)
 @cython.locals(end=Py_ssize_t, raw=bytes, head=ResponseHead)
-cpdef tuple read_response(data, Heads known=*)
+cpdef ResponseHead read_response(data, Heads known=*)
 cdef Framing _declared(Fields fields, int minor)
 @cython.locals(codings=tuple, lengths=tuple)
 cdef Framing _says(Fields fields, int minor)
@@ -28,6 +28,8 @@ cdef class BodyReader:
     cdef long long _left
     cdef str _state
     cdef readonly bint is_done
+    cdef readonly bytes rest
     cdef readonly long long size
-    @cython.locals(piece=bytes, rest=bytes)
     cpdef tuple feed(self, bytes data)
+    @cython.locals(piece=bytes)
+    cpdef list take(self, bytes data)

@@ -90,13 +90,13 @@ def read_request(data: bytes | bytearray, last: RequestHead | None = None) -> Re
     return RequestHead(line[1], line[2], line[3] == b"1", fields.headers, raw, fields)
 
 
-def read_response(data: bytes | bytearray, known: Heads | None = None) -> tuple[ResponseHead, int] | None:
-    """The head that `data` begins with, and its length; None: more is to come.
+def read_response(data: bytes | bytearray, known: Heads | None = None) -> ResponseHead | None:
+    """The head that `data` begins with; None: more is to come. `ResponseHead.size` says how much of it was read.
 
     `known`: heads that were read here before. What is the same to the byte as one of theirs is that one, and is not read again.
     """
     if known is not None and known.last is not None and data.startswith(known.raw):
-        return known.last, len(known.raw)
+        return known.last
     end = _head(data, MAX_HEAD)
     if end < 0:
         if data and data[0] != 0x48:
@@ -108,10 +108,10 @@ def read_response(data: bytes | bytearray, known: Heads | None = None) -> tuple[
         line = _STATUS_LINE.match(raw)
         if line is None:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "the status line")
-        head = ResponseHead(int(line[2]), line[1] == b"1", _fields(raw[line.end() : -2]))
+        head = ResponseHead(int(line[2]), line[1] == b"1", _fields(raw[line.end() : -2]), end)
         if known is not None:
             known.keep(raw, head)
-    return head, end
+    return head
 
 
 def _declared(fields: Fields, minor: int) -> Framing | None:
@@ -157,7 +157,7 @@ def response_framing(head: ResponseHead, method: bytes) -> Framing:
 class BodyReader:
     """Takes the body out of what follows a head. Feed it until `is_done`; it hands back what belongs to the next message."""
 
-    __slots__ = ("_framing", "_held", "_left", "_state", "is_done", "size")
+    __slots__ = ("_framing", "_held", "_left", "_state", "is_done", "rest", "size")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -165,23 +165,32 @@ class BodyReader:
         self._state = "size" if self._framing.chunked else "rest" if self._framing.until_close else "data"
         self._held = b""
         self.is_done = self._framing.is_empty
+        self.rest = b""
+        """What follows its end; empty until then."""
         self.size = 0
         """Bytes of the body so far."""
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Pieces of the body in `data`, and what follows its end (empty until then). Raises `PeerMisbehaved`."""
+        pieces = self.take(data)
+        return pieces, self.rest
+
+    def take(self, data: bytes) -> list[bytes]:
+        """As `feed`; what follows its end is `rest`."""
         if self.is_done:
-            return [], data
+            self.rest = data
+            return []
         if self._framing.chunked:
-            return self._chunks(data)
-        if self._framing.until_close:
-            self.size += len(data)
-            return ([data] if data else []), b""
-        piece, rest = data[: self._left], data[self._left :]
-        self._left -= len(piece)
+            pieces, self.rest = self._chunks(data)
+            return pieces
+        piece = data
+        if not self._framing.until_close:
+            if len(data) > self._left:
+                piece, self.rest = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            self.is_done = not self._left
         self.size += len(piece)
-        self.is_done = not self._left
-        return ([piece] if piece else []), rest
+        return [piece] if piece else []
 
     def close(self) -> None:
         """The peer will send no more. Raises `PeerMisbehaved` if the body is not whole."""

@@ -10,6 +10,8 @@ from ostiary.protocols.http.messages import Framing, Header
 
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 LAST_CHUNK: Final = b"0\r\n\r\n"
+MAX_LENGTHS: Final = 256
+_LENGTHS: Final[dict[int, bytes]] = {}
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -19,7 +21,7 @@ def request_head(method: bytes, target: bytes, fields: bytes, framing: Framing) 
     if framing.chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif framing.length or method in (b"POST", b"PUT", b"PATCH"):
-        lines.append(b"Content-Length: %d\r\n" % (framing.length or 0))
+        lines.append(length_line(framing.length or 0))
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -32,6 +34,16 @@ def field_lines(headers: Iterable[Header]) -> bytes:
 def response_head(status: int, headers: Iterable[Header]) -> bytes:
     """A status line and header fields without framing, without the blank line. The reason phrase is always our own."""
     return b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status")) + field_lines(headers)
+
+
+def length_line(length: int) -> bytes:
+    """`Content-Length`, as a line. Answers of the same length come again and again."""
+    line = _LENGTHS.get(length)
+    if line is None:
+        if len(_LENGTHS) >= MAX_LENGTHS:
+            _LENGTHS.clear()
+        _LENGTHS[length] = line = b"Content-Length: %d\r\n" % length
+    return line
 
 
 def chunk(data: bytes) -> bytes:

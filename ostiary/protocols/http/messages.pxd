@@ -52,6 +52,7 @@ cdef class RequestHead(Noun):
     cdef readonly tuple headers
     cdef readonly bytes method
     cdef readonly int minor
+    cdef readonly bint persists
     cdef readonly bytes raw
     cdef readonly bytes target
 
@@ -61,4 +62,6 @@ cdef class ResponseHead(Noun):
     cdef readonly Fields fields
     cdef readonly tuple headers
     cdef readonly int minor
+    cdef readonly bint persists
+    cdef readonly Py_ssize_t size
     cdef readonly int status

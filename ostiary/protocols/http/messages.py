@@ -125,10 +125,15 @@ class Heads:
         self.raw, self.last = raw, head
 
 
+def persists(minor: int, options: frozenset[bytes]) -> bool:
+    """Whether whoever says that would keep the connection: RFC 9112, 9.3."""
+    return b"close" not in options and (minor == 1 or b"keep-alive" in options)
+
+
 class RequestHead(Noun):
     """A request line and its header fields: RFC 9112, 3 and 5."""
 
-    __slots__ = ("fields", "headers", "method", "minor", "raw", "target")
+    __slots__ = ("fields", "headers", "method", "minor", "persists", "raw", "target")
 
     def __init__(
         self, method: bytes, target: bytes, minor: int, headers: tuple[Header, ...], raw: bytes, fields: Fields | None = None
@@ -141,6 +146,8 @@ class RequestHead(Noun):
         self.raw: Final = raw
         """The very bytes, blank line included."""
         self.fields: Final = Fields(headers) if fields is None else fields
+        self.persists: Final = persists(minor, self.fields.options)
+        """The client wants to go on behind this request."""
 
     def with_headers(self, headers: tuple[Header, ...]) -> Self:
         """The same request with other fields."""
@@ -150,13 +157,17 @@ class RequestHead(Noun):
 class ResponseHead(Noun):
     """A status line and its header fields: RFC 9112, 4 and 5."""
 
-    __slots__ = ("fields", "headers", "minor", "status")
+    __slots__ = ("fields", "headers", "minor", "persists", "size", "status")
 
-    def __init__(self, status: int, minor: int, fields: Fields) -> None:
+    def __init__(self, status: int, minor: int, fields: Fields, size: int) -> None:
         self.status: Final = status
         self.minor: Final = minor
+        self.size: Final = size
+        """Its bytes, blank line included."""
         self.headers: Final = fields.headers
         self.fields: Final = fields
+        self.persists: Final = persists(minor, fields.options)
+        """The connection lives on behind this answer."""
 
 
 class Framing(Noun):

@@ -6,7 +6,7 @@ from ostiary.model.operations cimport Operation
 from ostiary.model.proofs cimport Intended, Masked, Outcome, Recorded
 from ostiary.model.results cimport ReplyHead
 from ostiary.protocols.http.decode cimport BodyReader, request_framing
-from ostiary.protocols.http.encode cimport request_head
+from ostiary.protocols.http.encode cimport length_line, request_head
 from ostiary.protocols.http.login cimport recorded_head
 from ostiary.protocols.http.messages cimport Fields, Framing, RequestHead
 from ostiary.protocols.http.operations cimport Judged, lines_passed_on, named_hop_by_hop
@@ -47,6 +47,7 @@ cdef class HttpRelay:
     cpdef bytes _wire(self, bytes body, bint lasting=*)
     cpdef Order order(self, Intended proof)
     cpdef results(self, bytes data)
+    @cython.locals(turned=list)
     cpdef _turned(self, parts)
     cpdef _turn(self, part)
     @cython.locals(fields=Fields, kept=tuple, found=ReplyHead)
@@ -54,5 +55,6 @@ cdef class HttpRelay:
     cpdef masked(self, Masked masked)
     @cython.locals(lines=list)
     cpdef bytes framed(self, Recorded recorded, length, bint is_head, bint has_body)
+    @cython.locals(code=cython.int, failed=bint)
     cpdef Outcome outcome(self, status=*, error=*)
     cpdef bytes ending(self)

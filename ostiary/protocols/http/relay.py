@@ -20,6 +20,7 @@ from ostiary.model.proofs import HTTP_HEAD, SOCKET, Denied, Intended, Masked, Ou
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.http import encode, refusals
 from ostiary.protocols.http.decode import BodyReader, request_framing
+from ostiary.protocols.http.encode import length_line
 from ostiary.protocols.http.login import recorded_head, without_secrets
 from ostiary.protocols.http.messages import EMPTY, PASSING, Framing, RequestHead
 from ostiary.protocols.http.operations import (
@@ -41,6 +42,8 @@ from ostiary.protocols.relay import as_it_stands
 
 MAX_SMALL: Final = 64 * 1024
 """Bytes of a body that stand in the record's statement; the rest of a larger one is recorded as it streams in."""
+_CODES: Final = ("", *map(str, range(1, 1000)))
+"""Status codes as the log writes them; none of one that did not come."""
 _KEY: Final = re.compile(rb"Sec-WebSocket-Key: [^\r]*\r\n")
 """New in each handshake, so no approval is bound to it."""
 
@@ -68,7 +71,7 @@ class HttpRelay:
         self.reader = ReplyReader(head.method)
         self.rest = b""
         """What the client sent behind this request."""
-        self.closes = not self.wants_to_persist
+        self.closes = not head.persists
         """The client's connection ends with this exchange."""
         self._judged: Judged
         self._framing = EMPTY
@@ -78,7 +81,7 @@ class HttpRelay:
         self._ticket: Ticket | None = None
         self._socket: Socket | None = None
         self._messages = 0
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int] | None = None
         self._sent = 0
         self._chunked = False
         self._room: int | None = None
@@ -151,12 +154,6 @@ class HttpRelay:
         self._judged, self.closes = Judged(self._judged.target, facts, wants_body=False), True
 
     @property
-    def wants_to_persist(self) -> bool:
-        """Whether the client wants to go on behind this request: RFC 9112, 9.3."""
-        options = self.head.fields.options
-        return b"close" not in options and (self.head.minor == 1 or b"keep-alive" in options)
-
-    @property
     def expects_continue(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends the body: RFC 9110, 10.1.1."""
         return any(value.lower() == b"100-continue" for value in self.head.fields.all(b"expect"))
@@ -178,8 +175,8 @@ class HttpRelay:
             self._judged = self._unjudged(exc)
 
     def _hear(self, data: bytes) -> None:
-        pieces, self.rest = self.body.feed(data)
-        self._held += pieces
+        self._held += self.body.take(data)
+        self.rest = self.body.rest
         limit = self.connection.max_request_bytes
         if self.body.size > limit:
             raise PeerMisbehaved(Misdeed.TOO_COSTLY, f"a body of more than {limit} bytes")
@@ -348,7 +345,12 @@ class HttpRelay:
 
     def _turned(self, parts: Iterable[Part]) -> Iterable[Part]:
         """What is said in a WebSocket comes one by one: behind a message that must not leave, nothing is heard any more."""
-        return [self._turn(part) for part in parts] if self._socket is None else map(self._turn, parts)
+        if self._socket is not None:
+            return map(self._turn, parts)
+        turned: list[Part] = []
+        for part in parts:
+            turned.append(self._turn(part))  # noqa: PERF401 - no closure: it is typed where it is compiled
+        return turned
 
     def _turn(self, part: Part) -> Part:
         if isinstance(part, ReplyHead):
@@ -374,6 +376,8 @@ class HttpRelay:
     def masked(self, masked: Masked) -> None:
         """Count what masking did."""
         if masked.counts:
+            if self._counts is None:
+                self._counts = {}
             for name, number in masked.counts:
                 self._counts[name] = self._counts.get(name, 0) + number
         if masked.content is SOCKET:
@@ -395,7 +399,7 @@ class HttpRelay:
             else:
                 self.closes = True
         elif length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
+            lines.append(length_line(length))
         if self.closes or (self.is_answered and not self.body.is_done):
             lines.append(b"Connection: close\r\n")
         elif not self.head.minor:
@@ -412,17 +416,12 @@ class HttpRelay:
         if self.under is None:
             return None
         code = self.reader.status
-        return Outcome(
-            intended=self.under,
-            status=status or ("ok" if code < 400 else "error"),
-            tag=str(code) if code else "",
-            rows=self._messages,
-            bytes=self._sent,
-            error=error or (str(code) if code >= 400 else ""),
-            error_text="",
-            masked=tuple(sorted(self._counts.items())) if self._counts else (),
-            columns=(),
-        )
+        failed = code >= 400
+        said = _CODES[code]
+        masked = tuple(sorted(self._counts.items())) if self._counts else ()
+        status = status or ("error" if failed else "ok")
+        error = error or (said if failed else "")
+        return Outcome(self.under, status, said, self._messages, self._sent, error, "", masked, ())
 
 
 def _unreadable(head: RequestHead, why: str) -> Judged:

@@ -18,13 +18,12 @@ cdef class ReplyReader:
     cdef readonly bint keeps
     cdef public object socket
     cdef readonly int status
-    @cython.locals(parts=list, body=BodyReader, head=ResponseHead, framing=Framing, size=Py_ssize_t, found=tuple)
+    @cython.locals(parts=list, body=BodyReader, head=ResponseHead, framing=Framing)
     cpdef feed(self, bytes data)
     @cython.locals(kept=tuple, found=ReplyHead, made=ReplyHead)
     cdef ReplyHead _begin(self, ResponseHead head, Framing framing)
     cdef _length(self, ResponseHead head, Framing framing)
 
 
-cpdef bint persists(ResponseHead head) except *
 @cython.locals(fields=Fields, kept=list, header=tuple)
 cpdef tuple end_to_end(ResponseHead head)

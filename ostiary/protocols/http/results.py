@@ -12,6 +12,7 @@ from ostiary.protocols.http.messages import HOP_BY_HOP, Fields, Framing, Header,
 from ostiary.protocols.http.upgrade import Socket
 
 Part = ReplyHead | bytes | SocketMessage | ReplyEnd
+WHOLE: Final = ReplyEnd()
 MAX_INTERIM: Final = 16
 """Heads of 1xx before the answer."""
 
@@ -46,12 +47,11 @@ class ReplyReader:
         while body is None:
             data = self._held + data if self._held else data
             self._held = b""
-            found = read_response(data, self.heads)
-            if found is None:
+            head = read_response(data, self.heads)
+            if head is None:
                 self._held = data
                 return parts
-            head, size = found
-            data = data[size:]
+            data = data[head.size :]
             if head.status == 101:
                 return self._switched(head, data)
             if head.status < 200:
@@ -63,12 +63,12 @@ class ReplyReader:
             self._body = body = BodyReader(framing)
             parts.append(self._begin(head, framing))
         if not body.is_done:
-            pieces, data = body.feed(data)
-            parts += pieces
+            parts += body.take(data)
+            data = body.rest
         if body.is_done:
             self.keeps = self.keeps and not data
             self.is_done = True
-            parts.append(ReplyEnd())
+            parts.append(WHOLE)
         return parts
 
     def _switched(self, head: ResponseHead, data: bytes) -> Iterator[Part]:
@@ -84,14 +84,14 @@ class ReplyReader:
         yield from socket.from_service(data)
         if socket.is_over and not self.is_done:
             self.is_done = True
-            yield ReplyEnd()
+            yield WHOLE
 
     def _begin(self, head: ResponseHead, framing: Framing) -> ReplyHead:
         if self.socket is not None:
             self.socket.is_refused = True
         self.status = head.status
         self.fields = head.fields
-        self.keeps = persists(head) and not framing.until_close
+        self.keeps = head.persists and not framing.until_close
         kept = self.fields.reply
         if kept is not None and kept[0] == self._method and kept[1] is framing:
             found: ReplyHead = kept[2]
@@ -118,26 +118,20 @@ class ReplyReader:
         self.keeps = False
         if self.socket is not None and self.socket.is_open:
             self.is_done = True
-            return (*self.socket.lost(), ReplyEnd())
+            return (*self.socket.lost(), WHOLE)
         if self._body is None:
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, "it closed the connection without an answer")
         self._body.close()
         if self.is_done:
             return ()
         self.is_done = True
-        return (ReplyEnd(),)
+        return (WHOLE,)
 
 
 def declared_length(head: ResponseHead) -> int | None:
     """What an answer to HEAD says that the one to GET would hold; it was read strictly before."""
     found = head.fields.all(b"content-length")
     return int(found[0]) if found else None
-
-
-def persists(head: ResponseHead) -> bool:
-    """Whether the connection lives on behind this answer: RFC 9112, 9.3."""
-    options = head.fields.options
-    return b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
 
 
 def end_to_end(head: ResponseHead) -> tuple[Header, ...]:
