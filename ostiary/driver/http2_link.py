@@ -127,7 +127,7 @@ class Stream(Asker):
         if exchange is None:
             if self._opening:
                 self._early.append(data)
-        elif exchange.relay.takes_more:
+        elif exchange.relay.takes_more():
             exchange.client_sent(data)
 
     def left(self) -> None:

@@ -66,7 +66,7 @@ class ClientLink(Asker):
         self._silent_since = self._loop.time()
         if self._ends:
             return
-        if exchange is not None and exchange.relay.takes_more:
+        if exchange is not None and exchange.relay.takes_more():
             self._slow_bytes += len(data)
             exchange.client_sent(data)
             return

@@ -3,7 +3,7 @@ cimport cython
 
 from ostiary.audit.journal cimport Journal
 from ostiary.driver.http_pool cimport Listens, Pool, TargetLink
-from ostiary.driver.lane cimport Lane, LogCommands
+from ostiary.driver.lane cimport Lane
 from ostiary.masking.http cimport ReplyMasker
 from ostiary.model cimport commands as c
 from ostiary.model.commands cimport Order
@@ -11,6 +11,7 @@ from ostiary.model.decisions cimport Permit
 from ostiary.model.proofs cimport Intended, Outcome, Recorded
 from ostiary.protocols.http.messages cimport Heads
 from ostiary.protocols.http.relay cimport HttpRelay
+from ostiary.session.exchange cimport reply
 from ostiary.session.path cimport Line
 
 
@@ -58,9 +59,6 @@ cdef class Exchange(Listens):
     cdef public ReplyMasker masker
     cdef public Line line
     cdef public Lane requests
-    cdef public Lane _replies
-    cdef public LogCommands _log_commands
-    cdef public Journal _journal
     cdef public Client _client
     cdef public TargetLink _link
     cdef public bytes _sent
@@ -82,16 +80,16 @@ cdef class Exchange(Listens):
     cdef public bint waits_for_target
     cpdef begin(self)
     cpdef target_sent(self, bytes data)
+    cpdef _answer(self, bytes data)
+    cpdef clock(self)
+    cpdef count(self, counting)
+    cpdef tuple write(self, tuple decisions)
+    @cython.locals(shown=bytes, link=TargetLink)
+    cpdef bint run(self, Order order) except *
+    @cython.locals(relay=HttpRelay, masker=ReplyMasker, out=list, each=Recorded, opens=bint)
+    cpdef send(self, tuple recorded)
     cpdef _attach(self, TargetLink link, bytes wire, bytes shown)
     cpdef bint _may_run_twice(self) except *
     cpdef _request_over(self, failure)
-    cpdef _reply_over(self, failure)
     @cython.locals(link=TargetLink)
     cpdef _over(self, bint keeps, goes_on=*)
-    @cython.locals(order=Order, shown=bytes, link=TargetLink)
-    cpdef _run(self, c.Run command)
-    @cython.locals(relay=HttpRelay, masker=ReplyMasker, out=list, recorded=Recorded, opens=bint)
-    cpdef _send(self, c.Send command)
-    cpdef _make_durable(self, c.MakeDurable command)
-    cpdef _record(self, c.Record command)
-    cpdef _close_operations(self, c.Close command)

@@ -1,4 +1,4 @@
-"""Carries out the commands of one HTTP exchange: its request's lane and its answer's, between a client and a service.
+"""The world of one HTTP exchange, between a client and a service: a lane for its request, and a call for each piece of its answer.
 
 As `session.py` does for sessions of one socket each; here many exchanges share one session's record, and connections to the service
 come from a pool. However an exchange ends, `_over` runs once: what is open in the log gets its outcome first.
@@ -20,7 +20,7 @@ from ostiary.audit.journal import Journal
 from ostiary.driver.admission import unrecorded
 from ostiary.driver.http_pool import Listens, Pool, TargetLink
 from ostiary.driver.http_target import HttpDestination
-from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane, LogCommands
+from ostiary.driver.lane import MAX_UNHEARD, Counting, Lane
 from ostiary.driver.spawn import spawn
 from ostiary.masking.documents import Unmaskable
 from ostiary.masking.http import ReplyMasker
@@ -28,11 +28,11 @@ from ostiary.model import commands as c
 from ostiary.model.approvals import Reply, Ticket
 from ostiary.model.commands import Order
 from ostiary.model.connections import HttpConnection
-from ostiary.model.decisions import Permit
+from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import LogFailed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.identity import Said
 from ostiary.model.operations import Action
-from ostiary.model.proofs import Outcome, Recorded
+from ostiary.model.proofs import Denied, Intended, Outcome, Recorded
 from ostiary.model.restraints import Restraint
 from ostiary.policy.decide import NOBODY
 from ostiary.policy.policies import Policies
@@ -157,22 +157,18 @@ class Exchange(Listens):
     def __init__(
         self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said, loop: asyncio.AbstractEventLoop
     ) -> None:
+        super().__init__(session.journal)
         self.relay = relay
         if relay.reader.socket is not None:
             relay.reader.socket.salt = secrets.token_bytes(16)
         self._loop = loop
         self.session = session
         self._client = client
-        self._journal = session.journal
-        self._log_commands = LogCommands(session.journal)
         self.masker = session.masker(relay)
         line = Line(session.admitted, session.connection, policies, relay, said, session.granted)  # type: ignore[arg-type]  # its own kind of relay
         line.restraint = session.restraint
         self.line = line
-        name = session.label
-        self.requests = Lane(request(line, self.masker), _CARRY_OUT, self._request_over, name, self)
-        self._log_commands.lane = self.requests
-        self._replies = Lane(reply(line, self.masker), _CARRY_OUT, self._reply_over, name, self)
+        self.requests = self.lane = Lane(request(line, self.masker, self), _CARRY_OUT, self._request_over, session.label, self)
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
@@ -202,14 +198,14 @@ class Exchange(Listens):
         """The request is with the service."""
 
     def begin(self) -> None:
-        """Start both lanes."""
+        """Start."""
         self.requests.resume(None)
 
     # --- what sockets say ---
 
     def client_sent(self, data: bytes) -> None:
         """More of the request came, or of a WebSocket."""
-        if self.relay.is_open:
+        if self.relay.is_open():
             self._asked_at = self._loop.time()
         self.requests.hear(data)
         if self.requests.unheard_bytes > MAX_UNHEARD:
@@ -218,7 +214,7 @@ class Exchange(Listens):
     def client_ended(self) -> None:
         """The client sends no more. Whoever is held for people is taken to have gone: one that closed looks the same."""
         self._ended = True
-        if self.relay.is_open:
+        if self.relay.is_open():
             self.abandon()
         elif not self.relay.body.is_done:
             self.requests.lose()
@@ -230,7 +226,7 @@ class Exchange(Listens):
         self._heard_target = True
         self._asked_at = self._loop.time()
         self._sent = None
-        self._replies.hear(data)
+        self._answer(data)
 
     def target_closed(self) -> None:
         """The service has closed its end."""
@@ -240,7 +236,19 @@ class Exchange(Listens):
             self.session.pool(self.relay).give_back(link, False)
             spawn(self._dispatch_again(wire), self.session.label)
             return
-        self._replies.lose()
+        self._answer(None)
+
+    def _answer(self, data: bytes | None) -> None:
+        """Take in what the service says; None: that it has closed its end."""
+        if self.is_over or self._denying:
+            return
+        try:
+            reply(self.line, self.masker, self, data)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the exchange ends, and `fail` sorts by whose fault
+            self.fail(exc)
+        else:
+            if self.relay.is_answered:
+                self._over(self.relay.reader.keeps and self.relay.is_sent())
 
     def target_full(self, *, full: bool) -> None:
         """The service does not keep up."""
@@ -267,27 +275,26 @@ class Exchange(Listens):
             self._client.read(on=True, why="unheard")
         return heard
 
-    def _hear_target(self, _: c.HearTarget) -> Any:
-        return self._replies.listen()
-
-    def _clock(self, _: c.Clock) -> int:
+    def clock(self) -> int:
+        """See `World.clock`."""
         return int(time.time())
 
     def _count(self, command: c.Command) -> Any:
         return self.session.counting[type(command)](command)
 
-    def _keep(self, command: c.Keep) -> Any:
-        return self._log_commands.keep(command)
+    def count(self, counting: Coroutine[c.Command, Any, None]) -> None:
+        """See `World.count`."""
+        found: object = None
+        try:
+            while True:
+                found = self._count(counting.send(found))
+        except StopIteration:
+            return
 
-    def _record(self, command: c.Record) -> Any:
-        return self._log_commands.record(command)
-
-    def _close_operations(self, command: c.Close) -> None:
-        self._log_commands.close(command)
-
-    def _make_durable(self, command: c.MakeDurable) -> Any:
+    def write(self, decisions: tuple[Permit | Refusal, ...]) -> tuple[Intended | Denied, ...] | None:
+        """See `World.write`."""
         self._is_decided = True
-        return self._log_commands.make_durable(command)
+        return Listens.write(self, decisions)
 
     def _ask(self, command: c.AskHuman) -> Any:
         return self.requests.later(self._asked(command))
@@ -322,18 +329,19 @@ class Exchange(Listens):
             self.session.desk.call_off(ticket.id, why, by=self, keeps=not ticket.is_new)
         return ticket is not None
 
-    def _run(self, command: c.Run) -> Any:
-        order: Order = command.order
+    def run(self, order: Order) -> bool:
+        """See `World.run`."""
         if not order.intended:
             if self._link is not None and self._link.transport is not None:
                 self._link.transport.write(order.wire)
-            return None
+            return True
         self.waits_for_target = True
         shown = self.session.ready()
         if shown is not None and (link := self.session.pool(self.relay).take()) is not None:
             self._attach(link, order.wire, shown)
-            return None
-        return self.requests.later(self._dispatch(order.wire))
+            return True
+        self.requests.later(self._dispatch(order.wire))
+        return False
 
     async def _dispatch(self, wire: bytes) -> None:
         """Send a request's head on a connection that has to be waited for."""
@@ -365,8 +373,6 @@ class Exchange(Listens):
             link.transport.write(self.session.dressed(self.relay, wire, shown))
             if self._crowded:
                 link.transport.pause_reading()
-        if not self._replies.waits and not self._replies.is_over:
-            self._replies.resume(None)
 
     def _may_run_twice(self) -> bool:
         """Whether it is a plain read, and was not sent again before: what a route calls something else happens once at most."""
@@ -376,17 +382,17 @@ class Exchange(Listens):
         facts = under.permit.operation.facts
         return relay.body.is_done and facts.action is Action.READ and not facts.opaque
 
-    def _send(self, command: c.Send) -> None:
+    def send(self, recorded: tuple[Recorded, ...]) -> None:
+        """See `World.send`."""
         relay, masker = self.relay, self.masker
         out: list[bytes] = []
-        for recorded in command.recorded:
-            out.append(
-                self._client.framed(relay, recorded, masker.length, not self._head_sent, masker.has_body)
-            )
+        each: Recorded
+        for each in recorded:
+            out.append(self._client.framed(relay, each, masker.length, not self._head_sent, masker.has_body))
             self._head_sent = True
         opens = False
         if relay.reader.socket is not None:
-            opens, self._opened = relay.is_open and not self._opened, relay.is_open
+            opens, self._opened = relay.is_open() and not self._opened, relay.is_open()
         if relay.is_answered:
             self._closed_outcome = True
             out.append(self._client.ending(relay))
@@ -408,12 +414,6 @@ class Exchange(Listens):
         elif self.relay.is_answered:
             self._over(self.relay.reader.keeps)
 
-    def _reply_over(self, failure: BaseException | None) -> None:
-        if failure is not None:
-            self.fail(failure)
-        else:
-            self._over(self.relay.reader.keeps and self.relay.is_sent)
-
     def fail(self, failure: BaseException, *, by_client: bool = False) -> None:
         """End it: tell the client what can be told, as long as nothing of an answer went out. `by_client`: it came of the request."""
         if self.is_over or self._denying:
@@ -422,8 +422,7 @@ class Exchange(Listens):
             self._end(failure, by_client=by_client)
             return
         self._denying = True
-        for lane in (self.requests, self._replies):
-            lane.is_over = True
+        self.requests.stop()
         spawn(self._denied(failure, by_client=by_client), self.session.label)
 
     async def _denied(self, failure: BaseException, *, by_client: bool) -> None:
@@ -449,7 +448,7 @@ class Exchange(Listens):
         if not self._head_sent:
             self._client.answer(self.relay.failed(told), bodiless=self.relay.head.method == b"HEAD")
             self._over(False, False)
-        elif self.relay.is_open:
+        elif self.relay.is_open():
             ours, theirs = self.relay.goodbye(told)
             self._client.write(ours)
             if self._link is not None and self._link.transport is not None:
@@ -473,9 +472,8 @@ class Exchange(Listens):
         if self.is_over:
             return
         self.is_over = True
-        self._log_commands.give_up()
+        self.give_up()
         self.requests.stop()
-        self._replies.stop()
         link, self._link = self._link, None
         if link is not None:
             if self._crowded and link.transport is not None and link.is_open():
@@ -490,7 +488,7 @@ class Exchange(Listens):
     def is_late(self, now: float) -> bool:
         """Whether the service has been silent, or has taken nothing, for too long. A client that does not read is not its fault."""
         limit = self.session.destination.connection.upstream.reply_seconds
-        is_its_turn = (not self.relay.takes_more or self._target_is_full) and not self._crowded
+        is_its_turn = (not self.relay.takes_more() or self._target_is_full) and not self._crowded
         return self._link is not None and is_its_turn and now - self._asked_at > limit
 
     def is_stuck(self, now: float, seconds: float) -> bool:
@@ -499,7 +497,7 @@ class Exchange(Listens):
 
     def is_silent(self, now: float, seconds: float) -> bool:
         """Whether it is a WebSocket in which nobody has said anything for so long."""
-        return self.relay.is_open and now - self._asked_at > seconds
+        return self.relay.is_open() and now - self._asked_at > seconds
 
     @property
     def is_judging(self) -> bool:
@@ -524,9 +522,8 @@ class Exchange(Listens):
 
 
 _COMMANDS: Final[dict[type, str]] = {
-    c.HearClient: "_hear_client", c.HearTarget: "_hear_target", c.Clock: "_clock", c.Count: "_count", c.Hold: "_count", c.Take: "_count",
-    c.AskHuman: "_ask", c.AwaitAnswer: "_await_answer", c.MakeDurable: "_make_durable", c.Keep: "_keep", c.Run: "_run", c.Record: "_record",
-    c.Close: "_close_operations", c.Send: "_send",
+    c.HearClient: "_hear_client", c.Count: "_count", c.Hold: "_count", c.Take: "_count", c.AskHuman: "_ask", c.AwaitAnswer: "_await_answer",
+    c.AwaitDurable: "park", c.AwaitRun: "park", c.Keep: "keep",
 }  # fmt: skip
 _CARRY_OUT: Final[dict[type, Callable[..., Any]]] = {kind: getattr(Exchange, name) for kind, name in _COMMANDS.items()}
 """How an exchange carries out each kind of command: one table for all of them."""

@@ -1,8 +1,10 @@
 # Types of http_pool.py for the compiled line.
 cimport cython
 
+from ostiary.driver.lane cimport LogWorld
 
-cdef class Listens:
+
+cdef class Listens(LogWorld):
     cpdef target_sent(self, bytes data)
 
 
@@ -13,6 +15,8 @@ cdef class TargetLink:
     cdef public bint is_used
     cdef public double idle_since
     cdef object _readable
+    @cython.locals(taker=Listens)
+    cpdef data_received(self, bytes data)
     cpdef bint is_open(self) except *
     cpdef bint is_silent(self) except *
 

@@ -7,6 +7,7 @@ import select
 from collections import deque
 from typing import Final, cast
 
+from ostiary.driver.lane import LogWorld
 from ostiary.model.errors import NotAdmitted, Reason
 
 KEEP_SECONDS: Final = 20.0
@@ -14,8 +15,8 @@ KEEP_SECONDS: Final = 20.0
 MAX_WAITING: Final = 1024
 
 
-class Listens:
-    """Who hears what a service sends."""
+class Listens(LogWorld):
+    """Who hears what a service sends: an exchange, which is the world of its path."""
 
     def target_sent(self, data: bytes) -> None:
         """Bytes came."""
@@ -48,8 +49,9 @@ class TargetLink:
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. Without anybody who asked, they are nobody's answer."""
-        if self.taker is not None:
-            self.taker.target_sent(data)
+        taker = self.taker  # held here: it may be let go of while it listens
+        if taker is not None:
+            taker.target_sent(data)
         else:
             self.close()
 

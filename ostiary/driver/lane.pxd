@@ -37,7 +37,3 @@ cdef class LogWorld(World):
     cpdef Recorded record(self, Masked masked, Intended under)
     cpdef conclude(self, tuple outcomes)
     cpdef give_up(self)
-
-
-cdef class LogCommands:
-    cdef public LogWorld world

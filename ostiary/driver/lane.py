@@ -82,6 +82,8 @@ class Lane:
 
     def stop(self) -> None:
         """End it: it carries out nothing any more, and holds on to nobody. Whoever drives it holds it, and the collector would have to find that."""
+        if not (self.is_over or self.busy):
+            self._coroutine.close()
         self.is_over = True
         self._carry_out, self._failed, self._by = {}, _nobody, None
 
@@ -229,45 +231,6 @@ class LogWorld(World):
         lane = self.lane
         assert lane is not None  # noqa: S101 - set by whoever made both
         return lane.later(waiting)
-
-
-class LogCommands:
-    """As `LogWorld`, where each is a command still."""
-
-    __slots__ = ("world",)
-
-    def __init__(self, journal: Journal) -> None:
-        self.world = LogWorld(journal)
-
-    @property
-    def lane(self) -> Lane | None:
-        """Of the requests."""
-        return self.world.lane
-
-    @lane.setter
-    def lane(self, lane: Lane) -> None:
-        self.world.lane = lane
-
-    def make_durable(self, command: c.MakeDurable) -> Any:
-        """The proofs of what was decided: at once, or with `strict` when the disk has it."""
-        proofs = self.world.write(command.decisions)
-        return PENDING if proofs is None else proofs
-
-    def keep(self, command: c.Keep) -> Any:
-        """Put into the recording what is streamed in."""
-        return self.world.keep(command)
-
-    def record(self, command: c.Record) -> Any:
-        """Put into the recording what is to be sent."""
-        return self.world.record(command.masked, command.under)
-
-    def close(self, command: c.Close) -> None:
-        """Put on record how operations ended."""
-        self.world.conclude(command.outcomes)
-
-    def give_up(self) -> None:
-        """It is over: what is not durable yet will never be run."""
-        self.world.give_up()
 
 
 async def _synced(stream: PayloadStream) -> None:

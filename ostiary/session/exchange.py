@@ -1,8 +1,8 @@
 """The data path of one HTTP exchange, and nothing else: read it downwards. Its counterpart for sessions is `path.py`.
 
 A session of HTTP is a token on a connection, and many exchanges of it may be under way at once. `request` is everything that happens
-before the service hears of something; `reply` is everything that happens before the client does. The same types keep the promises: `Run`
-takes an `Order`, made from `Intended` alone; `Send` takes `Recorded`, made from `Masked`.
+before the service hears of something, and may have to wait; `reply` is everything that happens before the client does, and never waits. The
+same types keep the promises: `World.run` takes an `Order`, made from `Intended` alone; `World.send` takes `Recorded`, made from `Masked`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ from ostiary.masking.http import ReplyMasker
 from ostiary.model.commands import (
     AskHuman,
     AwaitAnswer,
-    Clock,
-    Close,
+    AwaitDurable,
+    AwaitRun,
     HearClient,
-    HearTarget,
     Keep,
-    MakeDurable,
     Order,
-    Record,
-    Run,
-    Send,
 )
 from ostiary.model.connections import HttpConnection
 from ostiary.model.decisions import Decision, NeedsApproval, Permit, Refusal
 from ostiary.model.operations import Objection, Unjudgeable
-from ostiary.model.proofs import Denied, Masked, Recorded
-from ostiary.policy.decide import decide
+from ostiary.model.proofs import Denied, Intended, Masked, Recorded
+from ostiary.policy.decide import decide, decide_unasked
 from ostiary.policy.obliged import unobeyed
 from ostiary.policy.unanswered import for_people, unanswered
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.results import Part
 from ostiary.session.path import Line, held, is_held, took
+from ostiary.session.world import World
 
 STILL: Final = Objection(
     Unjudgeable.NOT_REWRITTEN, "policy demands that the request be rewritten, and then demands it again", "Ask whoever keeps the policy.", "403", None
@@ -42,36 +38,53 @@ STILL: Final = Objection(
 TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
 
-async def request(line: Line, masker: ReplyMasker) -> None:
+async def request(line: Line, masker: ReplyMasker, world: World) -> None:
     """From the client to the service."""
     relay: HttpRelay = cast(HttpRelay, line.relay)
-    while not relay.is_ready:
+    while not relay.is_ready():
         if (data := await HearClient()) is None:
             return
         relay.heard(data)
-    decision = await decided(line, relay)
+    said = first(line, relay, world)
+    if isinstance(said, Refusal) or (isinstance(said, Permit) and not is_held(line)):
+        decision: Permit | Refusal | None = said
+    else:
+        decision = await decided(line, relay, world, said)
     if decision is None:
         return
-    (proof,) = await MakeDurable((decision,))
+    proofs = world.write((decision,))
+    if proofs is None:
+        proofs = await AwaitDurable()
+    proof = proofs[0]
     if isinstance(proof, Denied):
-        await answered(relay, masker, relay.refuse(proof), None)  # our own words are of no budget
+        answered(relay, masker, world, relay.refuse(proof), None)  # our own words are of no budget
         return
-    masker.show(proof.permit.grounds.clear)
-    await Run(relay.order(proof))
-    while not relay.is_sent and (data := await HearClient()) is not None:
+    intended: Intended = proof
+    masker.show(intended.permit.grounds.clear)
+    if not world.run(relay.order(intended)):
+        await AwaitRun()
+    while not relay.is_sent() and (data := await HearClient()) is not None:
         for piece, wire, ends in relay.streamed(data):
-            await Keep(proof, piece, ends)
-            await Run(Order((), wire))
+            await Keep(intended, piece, ends)
+            world.run(Order((), wire))
 
 
-async def decided(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
-    """What policy says, and the humans whom it wants asked; None: the client has gone before all was here that they must see.
+def first(line: Line, relay: HttpRelay, world: World) -> Decision:
+    """What policy says of a request that is here as far as it has to be. Whatever goes wrong in here is a refusal, on record as any other."""
+    try:
+        return judged(line, relay, world)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is no
+        return undecided(line, relay, exc)
 
-    Whatever goes wrong in here is a refusal, on record as any other.
+
+async def decided(line: Line, relay: HttpRelay, world: World, decision: Decision) -> Permit | Refusal | None:
+    """What budgets make of what policy said, and the humans whom it wants asked; None: the client has gone before all was here that they must see.
+
+    Whatever goes wrong in here is a refusal, too.
     """
     try:
-        return await considered(line, relay)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is no
+        return await considered(line, relay, world, decision)
+    except Exception as exc:  # noqa: BLE001 - as above
         return undecided(line, relay, exc)
 
 
@@ -83,24 +96,28 @@ def undecided(line: Line, relay: HttpRelay, why: Exception) -> Refusal:
     return decision
 
 
-async def considered(line: Line, relay: HttpRelay) -> Permit | Refusal | None:
+def judged(line: Line, relay: HttpRelay, world: World) -> Decision:
+    """What policy says. Raises what its parts raise."""
+    now = world.clock() if line.policies.reads_clock else 0
+    decision = decide_unasked(line.policies, line.who, relay.operation(), line.connection, now, line.said, line.granted)
+    return decision if isinstance(decision, Refusal) or decision.grounds.duties is None else obeyed(line, relay, decision, now)
+
+
+async def considered(line: Line, relay: HttpRelay, world: World, decision: Decision) -> Permit | Refusal | None:
     """As `decided`. Raises what its parts raise."""
     while True:
-        now = await Clock() if line.policies.reads_clock else 0
-        operation = relay.operation()
-        decision = decide(line.policies, line.who, operation, line.connection, now=now, said=line.said, granted=line.granted)
-        decision = obeyed(line, relay, decision, now)
         if isinstance(decision, Permit) and is_held(line):
-            decision = await held(line, decision, None, await Clock(), alone=True)
+            decision = await held(line, decision, None, world.clock(), alone=True)
         if not isinstance(decision, NeedsApproval):
             return decision
         if relay.is_whole:
-            return await approved(line, relay, decision)
+            return await approved(line, relay, world, decision)
         if relay.is_long:
             return unanswered(decision, TOO_LONG, "Split it, or do it in a way that is small.")
         if (data := await HearClient()) is None:
             return None
         relay.heard(data)
+        decision = judged(line, relay, world)
 
 
 def obeyed(line: Line, relay: HttpRelay, decision: Decision, now: int) -> Decision:
@@ -121,7 +138,7 @@ def obeyed(line: Line, relay: HttpRelay, decision: Decision, now: int) -> Decisi
     return decision if isinstance(decision, Refusal) else unobeyed(decision, STILL)
 
 
-async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Permit | Refusal:
+async def approved(line: Line, relay: HttpRelay, world: World, question: NeedsApproval) -> Permit | Refusal:
     """What policy says once people have answered; until then, a refusal that names the question: the same request is repeated.
 
     What they are asked is what would be sent to the service, byte for byte, and what is sent after a yes is that.
@@ -142,14 +159,14 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
         return unanswered(question, f"approval {ticket.id} is asked for", ticket.hint)
     decision = decide(
         line.policies, line.who, asked.operation, line.connection, approved_by=answer.groups, approval=answer.id,
-        now=await Clock(), said=line.said, granted=line.granted,
+        now=world.clock(), said=line.said, granted=line.granted,
     )  # fmt: skip
     match decision:
         case Permit():
             still = obeyed(line, relay, decision, 0)
             if not isinstance(still, Permit) or still.operation is not decision.operation:
                 return unanswered(question, "policy demands another call by now than was approved")
-            now_held = await held(line, decision, None, await Clock(), alone=True)
+            now_held = await held(line, decision, None, world.clock(), alone=True)
             return unanswered(now_held) if isinstance(now_held, NeedsApproval) else now_held
         case Refusal():
             return decision
@@ -159,25 +176,23 @@ async def approved(line: Line, relay: HttpRelay, question: NeedsApproval) -> Per
             assert_never(decision)
 
 
-async def reply(line: Line, masker: ReplyMasker) -> None:
-    """From the service to the client."""
+def reply(line: Line, masker: ReplyMasker, world: World, data: bytes | None) -> None:
+    """From the service to the client: what it says now; None: it has closed its end."""
     relay: HttpRelay = cast(HttpRelay, line.relay)
-    while not relay.is_answered:
-        data = await HearTarget()
-        await answered(relay, masker, relay.closed() if data is None else relay.results(data), line)
+    answered(relay, masker, world, relay.closed() if data is None else relay.results(data), line)
 
 
-async def answered(relay: HttpRelay, masker: ReplyMasker, parts: Iterable[Part], line: Line | None) -> None:
+def answered(relay: HttpRelay, masker: ReplyMasker, world: World, parts: Iterable[Part], line: Line | None) -> None:
     """Mask, count, record and send what there is of an answer; the outcome is on record before the last of it leaves."""
     recorded: list[Recorded] = []
     masked: Masked
     for part in parts:
         for masked in masker.mask(part):
             if line is not None and is_held(line):
-                await took(line, 0, 0, len(masked.frames))
+                world.count(took(line, 0, 0, len(masked.frames)))
             relay.masked(masked)
-            recorded.append(await Record(masked, relay.under))
+            recorded.append(world.record(masked, relay.under))
     if relay.is_answered and (outcome := relay.outcome()) is not None:
-        await Close((outcome,))
+        world.conclude((outcome,))
     if recorded or relay.is_answered:
-        await Send(tuple(recorded))
+        world.send(tuple(recorded))

@@ -11,4 +11,5 @@ cdef class World:
     cpdef Recorded record(self, Masked masked, Intended under)
     cpdef conclude(self, tuple outcomes)
     cpdef outdate(self)
+    cpdef count(self, counting)
     cpdef send(self, tuple recorded)

@@ -6,8 +6,11 @@ A driver carries them out on sockets, log and clock; a test hands in a world of 
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from ostiary.model.catalogue import Snapshot
-from ostiary.model.commands import Order
+from ostiary.model.commands import Command, Order
 from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
 
@@ -41,6 +44,10 @@ class World:
 
     def outdate(self) -> None:
         """The catalogue is stale, because DDL ran: the next look waits for a new one."""
+        raise NotImplementedError
+
+    def count(self, counting: Coroutine[Command, Any, None]) -> None:
+        """Carry out what counts, where that is done at once."""
         raise NotImplementedError
 
     def send(self, recorded: tuple[Recorded, ...]) -> None:

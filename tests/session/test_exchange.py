@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ostiary.masking.documents import Rules
@@ -21,7 +19,7 @@ from ostiary.model.decisions import Permit, Refusal
 from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.identity import Authentication, Kind, VerifiedIdentity
 from ostiary.model.operations import Operation
-from ostiary.model.proofs import Denied, Masked, Recorded
+from ostiary.model.proofs import Denied, Intended, Masked, Recorded
 from ostiary.policy.decide import connect_operation, decide
 from ostiary.policy.policies import Policies
 from ostiary.protocols.http.decode import read_request
@@ -29,6 +27,7 @@ from ostiary.protocols.http.operations import Understanding
 from ostiary.protocols.http.relay import Asked, HttpRelay
 from ostiary.session.exchange import request, undecided
 from ostiary.session.path import Line
+from ostiary.session.world import World
 from ostiary.testing.playbook import Playbook
 
 ANA = VerifiedIdentity(
@@ -74,28 +73,45 @@ def begun(raw: bytes, kind: type[HttpRelay] = HttpRelay) -> tuple[Line, HttpRela
     return Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=relay), relay  # type: ignore[arg-type]
 
 
-def denied(command: Any) -> tuple[Denied, ...]:
-    (decision,) = command.decisions
-    assert isinstance(decision, Refusal)
-    return (Denied(decision, "01a2142d-4be1-72bc-bea9-0ae6c2a39137"),)
+class Told(World):
+    """What is asked of the world, in order. Nothing is run in it."""
+
+    def __init__(self, *, waits: bool) -> None:
+        self.waits = waits
+        self.denied: tuple[Denied, ...] = ()
+        self.asked: list[str] = []
+        self.said: list[bytes] = []
+
+    def write(self, decisions: tuple[Permit | Refusal, ...]) -> tuple[Intended | Denied, ...] | None:
+        self.asked.append("write")
+        (decision,) = decisions
+        assert isinstance(decision, Refusal)
+        self.denied = (Denied(decision, "01a2142d-4be1-72bc-bea9-0ae6c2a39137"),)
+        return None if self.waits else self.denied
+
+    def record(self, masked: Masked, under: Intended | None) -> Recorded:
+        assert under is None
+        self.asked.append("record")
+        self.said.append(masked.frames)
+        return Recorded(masked.frames)
+
+    def send(self, recorded: tuple[Recorded, ...]) -> None:
+        self.asked.append("send")
+        assert [each.frames for each in recorded] == self.said
 
 
-def recorded(command: Any) -> Recorded:
-    masked: Masked = command.masked
-    return Recorded(masked.frames)
-
-
-def status(line: Line, relay: HttpRelay) -> int:
-    """Of the refusal, once it is durable; nothing was run."""
-    play = Playbook(request(line, ReplyMasker(frozenset(), Rules(()), frozenset())))
-    play.expect(c.MakeDurable, then=denied)
-    said: list[bytes] = []
-    while isinstance(play.asked, c.Record):
-        said.append(play.asked.masked.frames)
-        play.expect(c.Record, then=recorded)
-    play.expect(c.Send)
+def status(line: Line, relay: HttpRelay, *, waits: bool = False) -> int:
+    """Of the refusal, once it is durable; nothing was run. `waits`: for the disk."""
+    world = Told(waits=waits)
+    play = Playbook(request(line, ReplyMasker(frozenset(), Rules(()), frozenset()), world))
+    if waits:
+        assert world.asked == ["write"]
+        play.expect(c.AwaitDurable, then=world.denied)
     play.finished()
-    return int(said[0].split(b" ")[1])
+    assert world.asked[0] == "write"
+    assert world.asked[-1] == "send"
+    assert set(world.asked[1:-1]) == {"record"}
+    return int(world.said[0].split(b" ")[1])
 
 
 def broken(*_: object, **__: object) -> None:
@@ -107,6 +123,11 @@ def test_a_policy_that_cannot_be_asked_is_a_refusal(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("cedarpy.is_authorized_batch", broken)
     assert status(line, relay) == 500
     assert isinstance(relay.bug, Broken)
+
+
+def test_a_refusal_is_heard_when_the_disk_has_it() -> None:
+    line, relay = begun(b"TRACE /x HTTP/1.1\r\nHost: app\r\n\r\n")
+    assert status(line, relay, waits=True) == 405
 
 
 def test_a_question_that_cannot_be_put_is_a_refusal() -> None:

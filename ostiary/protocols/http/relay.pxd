@@ -39,6 +39,10 @@ cdef class HttpRelay:
     @cython.locals(fields=Fields, kept=tuple)
     cpdef _read(self, RequestHead head, understanding)
     cpdef _goes(self, event)
+    cpdef bint is_ready(self) except *
+    cpdef bint is_sent(self) except *
+    cpdef bint is_open(self) except *
+    cpdef bint takes_more(self) except *
     cpdef Operation operation(self)
     @cython.locals(fields=Fields, kept=tuple, judged=Judged, plain=bint)
     cpdef Operation _operation(self)

@@ -191,7 +191,6 @@ class HttpRelay:
         """Whether so much of it is here that nobody is shown it any more."""
         return self.body.size > MAX_SMALL
 
-    @property
     def is_ready(self) -> bool:
         """Whether enough of the request is here to decide it."""
         return not self._judged.wants_body or self.body.is_done or self.body.size > MAX_JUDGED
@@ -289,20 +288,17 @@ class HttpRelay:
         """The gateway's own answer where something could not go on."""
         return refusals.failed(error)
 
-    @property
     def is_sent(self) -> bool:
         """Whether all of the request went to the service. Of a WebSocket there is always more to come."""
         return self.body.is_done and not self._held and (self._socket is None or self._socket.is_refused)
 
-    @property
     def is_open(self) -> bool:
         """Whether it is a WebSocket that both agreed to."""
         return self._socket is not None and self._socket.is_open
 
-    @property
     def takes_more(self) -> bool:
         """Whether what the client sends now belongs to this exchange."""
-        return not self.body.is_done or self.is_open
+        return not self.body.is_done or self.is_open()
 
     def goodbye(self, failure: BaseException) -> tuple[bytes, bytes]:
         """What ends an open WebSocket at once: (to the client, to the service)."""
@@ -390,7 +386,7 @@ class HttpRelay:
         if not is_head:
             return encode.chunk(recorded.frames) if self._chunked and recorded.frames else recorded.frames
         lines = [recorded.frames]
-        if self.is_open:
+        if self.is_open():
             return recorded.frames + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         if has_body and length is None:
             if self.head.minor and self.head.method != b"HEAD":
