@@ -266,7 +266,7 @@ class Asker(Client):
         """An exchange has ended; whether it is the one that is under way here."""
         session = exchange.session
         session.under_way.discard(exchange)
-        session.used = self._loop.time()
+        session.used = exchange.moved_at
         if exchange is not self._exchange:
             return False
         self._exchange = None

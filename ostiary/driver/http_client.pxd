@@ -12,6 +12,7 @@ cdef class ClientLink(Asker):
     cdef public bytearray _held
     cdef public RequestHead _known
     cdef public double _deadline
+    cdef public double _keep_seconds
     cdef public bint _full
     cdef public bint _may_turn
     @cython.locals(head=RequestHead)

@@ -32,6 +32,7 @@ class ClientLink(Asker):
         self._known: RequestHead | None = None
         """Of its last request: the next one says mostly the same."""
         self._deadline = self._loop.time() + gate.settings.head_seconds
+        self._keep_seconds = gate.settings.keep_seconds
         self._full = False
         """The client does not take what was sent, of this exchange or of one before it."""
         self._may_turn = False
@@ -203,7 +204,6 @@ class ClientLink(Asker):
         """An exchange has ended."""
         if not self._let_go(exchange):
             return
-        loop = self._loop
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -216,12 +216,12 @@ class ClientLink(Asker):
             return
         if exchange.relay.rest:
             self._held[:0] = exchange.relay.rest
-        self._deadline = loop.time() + self._gate.settings.keep_seconds
+        self._deadline = exchange.moved_at + self._keep_seconds
         if self._paused:
             for why in ("ahead", "crowded", "unheard"):
                 self.read(on=True, why=why)
         if self._held:
-            loop.call_soon(self._go_on)
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self._exchange is None and not self._opening and not self._ends:

@@ -11,6 +11,7 @@ from ostiary.model.decisions cimport Permit
 from ostiary.model.proofs cimport Intended, Outcome, Recorded
 from ostiary.protocols.http.messages cimport Heads
 from ostiary.protocols.http.relay cimport HttpRelay
+from ostiary.recording.recorder cimport Recorder
 from ostiary.session.exchange cimport reply
 from ostiary.session.path cimport Line
 
@@ -33,6 +34,7 @@ cdef class Session:
     cdef public object desk
     cdef public object counting
     cdef public str label
+    cdef public Recorder recorder
     cdef public object restraint
     cdef public object granted
     cdef public object understanding
@@ -70,7 +72,7 @@ cdef class Exchange(Listens):
     cdef public bint _closed_outcome
     cdef public bint is_over
     cdef public bint broke_off
-    cdef public double _asked_at
+    cdef public double moved_at
     cdef public bint _crowded
     cdef public bint _target_is_full
     cdef public bint _ended

@@ -41,6 +41,7 @@ from ostiary.protocols.http.messages import MAX_KEPT, Heads
 from ostiary.protocols.http.operations import Understanding
 from ostiary.protocols.http.relay import HttpRelay
 from ostiary.protocols.http.states import Phase
+from ostiary.recording.recorder import Recorder
 from ostiary.session.exchange import reply, request, undecided
 from ostiary.session.path import Line
 from ostiary.vault.payload_format import PayloadError
@@ -101,6 +102,7 @@ class Session:
         """Of its exchanges, in diagnostics."""
         self.restraint: Restraint | None = None
         self.granted: frozenset[str] = NOBODY
+        self.recorder = Recorder(journal.stream if journal.is_full else None)
         self.understanding: Understanding = destination.understanding
         self.heads: Heads = destination.heads
         self.under_way: set[Exchange] = set()
@@ -157,18 +159,19 @@ class Exchange(Listens):
     def __init__(
         self, client: Client, session: Session, relay: HttpRelay, policies: Policies, said: Said, loop: asyncio.AbstractEventLoop
     ) -> None:
-        super().__init__(session.journal)
+        # Through `self`, whose attributes have types where it is compiled.
         self.relay = relay
-        if relay.reader.socket is not None:
-            relay.reader.socket.salt = secrets.token_bytes(16)
-        self._loop = loop
         self.session = session
+        self.use(self.session.journal, self.session.recorder)
+        socket = self.relay.reader.socket
+        if socket is not None:
+            socket.salt = secrets.token_bytes(16)
+        self._loop = loop
         self._client = client
-        self.masker = session.masker(relay)
-        line = Line(session.admitted, session.connection, policies, relay, said, session.granted)  # type: ignore[arg-type]  # its own kind of relay
-        line.restraint = session.restraint
-        self.line = line
-        self.requests = self.lane = Lane(request(line, self.masker, self), _CARRY_OUT, self._request_over, session.label, self)
+        self.masker = self.session.masker(relay)
+        self.line = Line(self.session.admitted, self.session.connection, policies, relay, said, self.session.granted)  # type: ignore[arg-type]  # its own kind of relay
+        self.line.restraint = self.session.restraint
+        self.requests = self.lane = Lane(request(self.line, self.masker, self), _CARRY_OUT, self._request_over, self.session.label, self)
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
@@ -182,7 +185,8 @@ class Exchange(Listens):
         self.is_over = False
         self.broke_off = False
         """The answer ended in the middle: the client must not take it for whole."""
-        self._asked_at = 0.0
+        self.moved_at = 0.0
+        """When something of it moved last."""
         self._crowded = False
         """The client does not keep up."""
         self._target_is_full = False
@@ -206,7 +210,7 @@ class Exchange(Listens):
     def client_sent(self, data: bytes) -> None:
         """More of the request came, or of a WebSocket."""
         if self.relay.is_open():
-            self._asked_at = self._loop.time()
+            self.moved_at = self._loop.time()
         self.requests.hear(data)
         if self.requests.unheard_bytes > MAX_UNHEARD:
             self._client.read(on=False, why="unheard")
@@ -224,16 +228,17 @@ class Exchange(Listens):
     def target_sent(self, data: bytes) -> None:
         """The service says something."""
         self._heard_target = True
-        self._asked_at = self._loop.time()
+        self.moved_at = self._loop.time()
         self._sent = None
         self._answer(data)
 
     def target_closed(self) -> None:
         """The service has closed its end."""
+        self.moved_at = self._loop.time()
         wire, self._sent = self._sent, None
-        if wire is not None and not self._heard_target and self._link is not None and self._link.is_used:
+        if wire is not None and not self._heard_target and self._link is not None and self._may_run_twice():
             link, self._link, self._again = self._link, None, True
-            self.session.pool(self.relay).give_back(link, False)
+            self.session.pool(self.relay).drop(link)
             spawn(self._dispatch_again(wire), self.session.label)
             return
         self._answer(None)
@@ -252,7 +257,7 @@ class Exchange(Listens):
 
     def target_full(self, *, full: bool) -> None:
         """The service does not keep up."""
-        self._asked_at = self._loop.time()
+        self.moved_at = self._loop.time()
         self._target_is_full = full
         self._client.read(on=not full, why="crowded")
 
@@ -260,7 +265,7 @@ class Exchange(Listens):
         """The client does not keep up: the service is not read."""
         link = self._link
         self._crowded = full
-        self._asked_at = self._loop.time()
+        self.moved_at = self._loop.time()
         if link is not None and link.transport is not None and link.is_open():
             (link.transport.pause_reading if full else link.transport.resume_reading)()
 
@@ -336,8 +341,9 @@ class Exchange(Listens):
                 self._link.transport.write(order.wire)
             return True
         self.waits_for_target = True
+        self.moved_at = self._loop.time()
         shown = self.session.ready()
-        if shown is not None and (link := self.session.pool(self.relay).take()) is not None:
+        if shown is not None and (link := self.session.pool(self.relay).take(self.moved_at)) is not None:
             self._attach(link, order.wire, shown)
             return True
         self.requests.later(self._dispatch(order.wire))
@@ -351,8 +357,9 @@ class Exchange(Listens):
             shown = await self.session.fetch()
         link = await destination.open()
         if self.is_over:
-            destination.pool.give_back(link, not link.is_used)
+            destination.pool.give_back(link, not link.is_used, self._loop.time())
             raise ConnectionResetError("the client has gone")
+        self.moved_at = self._loop.time()
         self._attach(link, wire, shown)
 
     async def _dispatch_again(self, wire: bytes) -> None:
@@ -366,21 +373,23 @@ class Exchange(Listens):
         """Give the judged request to the service, with the credential and the actor put before its blank line."""
         self._link = link
         link.taker = self
-        if link.is_used and self._may_run_twice():
+        if link.is_used and self.relay.body.is_done:
             self._sent = wire
-        self._asked_at = self._loop.time()
         if link.transport is not None:
             link.transport.write(self.session.dressed(self.relay, wire, shown))
             if self._crowded:
                 link.transport.pause_reading()
 
     def _may_run_twice(self) -> bool:
-        """Whether it is a plain read, and was not sent again before: what a route calls something else happens once at most."""
+        """Whether it is a plain read, and was not sent again before: what a route calls something else happens once at most.
+
+        It went out whole, on a connection that had carried another before.
+        """
         under, relay = self.relay.under, self.relay
         if under is None or self._again or relay.reader.socket is not None or relay.head.method not in RETRIED:
             return False
         facts = under.permit.operation.facts
-        return relay.body.is_done and facts.action is Action.READ and not facts.opaque
+        return facts.action is Action.READ and not facts.opaque
 
     def send(self, recorded: tuple[Recorded, ...]) -> None:
         """See `World.send`."""
@@ -403,15 +412,18 @@ class Exchange(Listens):
     # --- the end ---
 
     def _request_over(self, failure: BaseException | None) -> None:
+        """Its lane has ended: with all of the request sent, or the gateway's own answer; or it failed."""
         if self.relay.bug is not None:
             _log.error("a request could not be judged", session=self._journal.session, exc_info=self.relay.bug)
         if failure is not None:
             self.fail(failure, by_client=True)
         elif self.relay.is_answered and self.relay.under is None:
+            self.moved_at = self._loop.time()
             self._over(False)
         elif not self.waits_for_target:
             self.fail(ConnectionResetError("the client has gone"))
         elif self.relay.is_answered:
+            self.moved_at = self._loop.time()
             self._over(self.relay.reader.keeps)
 
     def fail(self, failure: BaseException, *, by_client: bool = False) -> None:
@@ -439,6 +451,7 @@ class Exchange(Listens):
     def _end(self, failure: BaseException, *, by_client: bool) -> None:
         if self.is_over:
             return
+        self.moved_at = self._loop.time()
         told, name = _explained(failure, self.waits_for_target and not by_client)
         if not isinstance(failure, OstiaryError | OSError):
             _log.error("bug in an exchange", session=self._journal.session, exc_info=failure)
@@ -468,7 +481,7 @@ class Exchange(Listens):
             _log.error("the end of a request is not on record", session=self._journal.session, error=str(exc))
 
     def _over(self, keeps: bool, goes_on: bool | None = True) -> None:
-        """Let go of everything. Runs once. `goes_on` None: the answer broke off, and the client must see that."""
+        """Let go of everything. Runs once; `moved_at` is now. `goes_on` None: the answer broke off, and the client must see that."""
         if self.is_over:
             return
         self.is_over = True
@@ -478,7 +491,7 @@ class Exchange(Listens):
         if link is not None:
             if self._crowded and link.transport is not None and link.is_open():
                 link.transport.resume_reading()  # whoever gets it next has a client of their own
-            self.session.pool(self.relay).give_back(link, keeps)
+            self.session.pool(self.relay).give_back(link, keeps, self.moved_at)
         if goes_on is None:
             self.broke_off = True
             self._client.over(self, False)
@@ -489,15 +502,15 @@ class Exchange(Listens):
         """Whether the service has been silent, or has taken nothing, for too long. A client that does not read is not its fault."""
         limit = self.session.destination.connection.upstream.reply_seconds
         is_its_turn = (not self.relay.takes_more() or self._target_is_full) and not self._crowded
-        return self._link is not None and is_its_turn and now - self._asked_at > limit
+        return self._link is not None and is_its_turn and now - self.moved_at > limit
 
     def is_stuck(self, now: float, seconds: float) -> bool:
         """Whether the client has not taken its answer for so long: it holds a connection to the service, which others wait for."""
-        return self._crowded and now - self._asked_at > seconds
+        return self._crowded and now - self.moved_at > seconds
 
     def is_silent(self, now: float, seconds: float) -> bool:
         """Whether it is a WebSocket in which nobody has said anything for so long."""
-        return self.relay.is_open() and now - self._asked_at > seconds
+        return self.relay.is_open() and now - self.moved_at > seconds
 
     @property
     def is_judging(self) -> bool:

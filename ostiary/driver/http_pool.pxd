@@ -27,10 +27,8 @@ cdef class Pool:
     cdef public long opened
     cdef list _idle
     cdef object _waiting
-    cdef object _loop
-    cdef double _now(self) except? -1
-    @cython.locals(now=double, link=TargetLink)
-    cpdef TargetLink take(self)
-    cpdef give_back(self, TargetLink link, bint keeps)
+    @cython.locals(link=TargetLink)
+    cpdef TargetLink take(self, double now)
+    cpdef give_back(self, TargetLink link, bint keeps, double now)
     cpdef drop(self, TargetLink link)
     cpdef wake(self)

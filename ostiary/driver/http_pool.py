@@ -100,19 +100,9 @@ class Pool:
         """Connections that are there, or are being made."""
         self._idle: list[TargetLink] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """Kept from the first look at its clock: to ask for it costs a system call each time."""
 
-    def _now(self) -> float:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop.time()
-
-    def take(self) -> TargetLink | None:
+    def take(self, now: float) -> TargetLink | None:
         """An idle connection, the one used last; None where there is none."""
-        if not self._idle:
-            return None
-        now = self._now()
         while self._idle:
             link = self._idle.pop()
             if now - link.idle_since < KEEP_SECONDS and link.is_open() and link.is_silent():
@@ -122,10 +112,11 @@ class Pool:
 
     async def take_or_room(self, seconds: float) -> TargetLink | None:
         """An idle connection, or None once there is room for another. Raises `NotAdmitted` where neither is in that time."""
-        while (link := self.take()) is None and self.opened >= self.most:
+        loop = asyncio.get_running_loop()
+        while (link := self.take(loop.time())) is None and self.opened >= self.most:
             if len(self._waiting) >= MAX_WAITING:
                 raise NotAdmitted(Reason.TARGET_UNREACHABLE, "too many requests wait for it")
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = loop.create_future()
             self._waiting.append(waiter)
             try:
                 async with asyncio.timeout(seconds):
@@ -134,12 +125,12 @@ class Pool:
                 raise NotAdmitted(Reason.TARGET_UNREACHABLE, "all connections to it are in use") from None
         return link
 
-    def give_back(self, link: TargetLink, keeps: bool) -> None:
+    def give_back(self, link: TargetLink, keeps: bool, now: float) -> None:
         """An exchange is done with it. `keeps`: nothing lies in it, and the service said that it lives on."""
         link.taker = None
         if keeps and link.is_open():
             link.is_used = True
-            link.idle_since = self._now()
+            link.idle_since = now
             self._idle.append(link)
             self.wake()
         else:

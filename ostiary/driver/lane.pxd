@@ -32,6 +32,7 @@ cdef class LogWorld(World):
     cdef public Recorder _recorder
     cdef public Written _under_way
     cdef public Lane lane
+    cpdef use(self, Journal journal, Recorder recorder)
     @cython.locals(written=Written)
     cpdef tuple write(self, tuple decisions)
     cpdef Recorded record(self, Masked masked, Intended under)

@@ -164,8 +164,12 @@ class LogWorld(World):
     """What of a path's world puts things on record, over one journal: in every protocol alike."""
 
     def __init__(self, journal: Journal) -> None:
+        self.use(journal, Recorder(journal.stream if journal.is_full else None))
+
+    def use(self, journal: Journal, recorder: Recorder) -> None:
+        """Put things on record there: what the constructor does. Worlds of one session may share a recorder."""
         self._journal = journal
-        self._recorder = Recorder(journal.stream if journal.is_full else None)
+        self._recorder = recorder
         self._under_way: Written | None = None
         """A batch of decisions that is not durable yet."""
         self.lane: Lane | None = None

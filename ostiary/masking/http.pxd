@@ -47,6 +47,9 @@ cdef class ReplyMasker:
     cpdef list mask(self, part)
     cdef bint _looks(self) except *
     cdef list _masked(self, part)
+    cdef list _begun(self, ReplyHead head)
+    cpdef _choose(self, ReplyHead head)
+    cdef _seen_through(self, ReplyHead head)
     @cython.locals(given=list)
     cdef list _give(self, bytes data, bint final)
     @cython.locals(head=ReplyHead, unpacked=bint, released=Released, found=Masked)

@@ -27,7 +27,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote_to_bytes
 
 from ostiary.kernel.detect import Scanner
@@ -220,13 +220,17 @@ class ReplyMasker:
     def _masked(self, part: ReplyHead | bytes | SocketMessage | ReplyEnd) -> list[Masked]:
         if isinstance(part, bytes):
             return self._give(part, False)
-        if isinstance(part, ReplyEnd):
+        if isinstance(part, ReplyHead):
+            return self._begun(part)
+        if type(part) is ReplyEnd:
             return self._give(b"", True)
-        if isinstance(part, SocketMessage):
-            return [Masked(frame(part.opcode, self._message(part)), Content.SOCKET, 0, self._counts.taken())]
-        self._head, self.has_body, self.length = part, part.has_body, part.length
-        self._body = body = self._choose(part)
-        return [self._release(not part.has_body and part.of_read)] if body is _PASS or body.passes or not part.has_body else []
+        said = cast(SocketMessage, part)
+        return [Masked(frame(said.opcode, self._message(said)), Content.SOCKET, 0, self._counts.taken())]
+
+    def _begun(self, head: ReplyHead) -> list[Masked]:
+        self._head, self.has_body, self.length = head, head.has_body, head.length
+        self._body = body = self._choose(head)
+        return [self._release(not head.has_body and head.of_read)] if body is _PASS or body.passes or not head.has_body else []
 
     def _message(self, said: SocketMessage) -> bytes:
         """A WebSocket's message, as it may be seen."""

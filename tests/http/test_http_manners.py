@@ -212,9 +212,9 @@ def test_what_a_service_says_to_nobody_is_no_answer_to_who_asks_next() -> None:
             target = HttpDestination(msgspec.structs.replace(CONNECTION, upstream=place), resolve=lambda _: Secret("none"))
             link = await target.open()
             with (await loop.run_in_executor(None, listener.accept))[0] as service:
-                target.pool.give_back(link, keeps=True)
+                target.pool.give_back(link, keeps=True, now=loop.time())
                 service.sendall(says)
-                found = target.pool.take()
+                found = target.pool.take(loop.time())
                 (found or link).close()
                 return found is link
 

@@ -12,7 +12,7 @@ cdef Py_ssize_t _head(data, Py_ssize_t limit) except -2
 @cython.locals(end=Py_ssize_t, raw=bytes, block=bytes, fields=Fields)
 cpdef RequestHead read_request(data, RequestHead last=*)
 @cython.locals(end=Py_ssize_t, raw=bytes, head=ResponseHead)
-cpdef ResponseHead read_response(data, Heads known=*)
+cpdef ResponseHead read_response(bytes data, Heads known=*)
 cdef Framing _declared(Fields fields, int minor)
 @cython.locals(codings=tuple, lengths=tuple)
 cdef Framing _says(Fields fields, int minor)

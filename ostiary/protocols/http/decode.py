@@ -90,7 +90,7 @@ def read_request(data: bytes | bytearray, last: RequestHead | None = None) -> Re
     return RequestHead(line[1], line[2], line[3] == b"1", fields.headers, raw, fields)
 
 
-def read_response(data: bytes | bytearray, known: Heads | None = None) -> ResponseHead | None:
+def read_response(data: bytes, known: Heads | None = None) -> ResponseHead | None:
     """The head that `data` begins with; None: more is to come. `ResponseHead.size` says how much of it was read.
 
     `known`: heads that were read here before. What is the same to the byte as one of theirs is that one, and is not read again.

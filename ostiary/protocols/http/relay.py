@@ -68,10 +68,10 @@ class HttpRelay:
         self.connection: HttpConnection = understanding.connection
         self.phase: Phase = JUDGING
         self.under: Intended | None = None
-        self.reader = ReplyReader(head.method)
+        self.reader = ReplyReader(self.head.method)
         self.rest = b""
         """What the client sent behind this request."""
-        self.closes = not head.persists
+        self.closes = not self.head.persists
         """The client's connection ends with this exchange."""
         self._judged: Judged
         self._framing = EMPTY
@@ -352,7 +352,7 @@ class HttpRelay:
         if isinstance(part, ReplyHead):
             self._goes(HEAD)
             return self._placed(part)
-        self._goes(END if isinstance(part, ReplyEnd) else BODY)
+        self._goes(END if type(part) is ReplyEnd else BODY)
         return part
 
     def _placed(self, part: ReplyHead) -> ReplyHead:
