@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from ostiary.kernel.frames import Inbox, scan
+from ostiary.kernel.frames import Inbox
 from ostiary.model.connections import PostgresConnection
 from ostiary.model.errors import Misdeed, NotAdmitted, OstiaryError, PeerMisbehaved, Reason
 from ostiary.model.secrets import Secret
@@ -59,7 +59,7 @@ class Side(asyncio.Protocol):
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._inbox = Inbox(scan, HOLD)
+        self._inbox = Inbox(HOLD, from_client=False)
         self._answer: asyncio.Future[list[Rows]] | None = None
         self._answers: list[Rows] = []
         self._awaited = 0

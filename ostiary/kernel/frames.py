@@ -5,8 +5,8 @@ Theory of operation
 -------------------
 After the startup packet every message of either side is a tag byte, a big-endian Int32 length that counts itself but
 not the tag, and a body (PostgreSQL documentation, "Message Formats"). A chunk read from a socket holds any number of
-whole frames and perhaps the beginning of one more. `scan` walks the headers and returns *runs*: `(tag, start, end,
-count)` tuples of offsets into the chunk. Consecutive DataRow frames are one run, and so are consecutive CopyData
+whole frames and perhaps the beginning of one more. `scan` walks the headers and returns *runs*: tag, start, end and
+count, offsets into the chunk. Consecutive DataRow frames are one run, and so are consecutive CopyData
 frames, because masking and recording treat them as one batch: no Python object is made for a row. Every other frame
 is a run of its own, with `count` 1.
 
@@ -30,14 +30,28 @@ tests run on both. Bounds checks stay on when compiled: the input is hostile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Final
 
 from ostiary.model.errors import Misdeed, PeerMisbehaved
 
 Buffer = bytes | bytearray | memoryview
-Run = tuple[int, int, int, int]
-"""(tag, start, end, count): offsets of whole frames; `count` 0: a piece of one frame that is too large to hold."""
+
+
+class Run:
+    """Offsets of whole frames of one tag; `count` 0: a piece of one frame that is too large to hold."""
+
+    __slots__ = ("count", "end", "start", "tag")
+
+    def __init__(self, tag: int, start: int, end: int, count: int) -> None:
+        self.tag = tag
+        self.start = start
+        self.end = end
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.tag, self.start, self.end, self.count))
+
 
 HEADER_SIZE: Final = 5
 SMALLEST: Final = 4
@@ -48,6 +62,9 @@ SMALL_FRONTEND: Final = 10_000
 SMALL_BACKEND: Final = 1 << 20
 AUTH_LIMIT: Final = 65_535
 """PG_MAX_AUTH_TOKEN_LENGTH (src/include/libpq/auth.h)."""
+
+DATA_ROW: Final = 0x44
+COPY_DATA: Final = 0x64
 
 UNKNOWN: Final = 0
 SMALL: Final = 1
@@ -76,9 +93,21 @@ def _bad_length(tag: int, length: int) -> PeerMisbehaved:
     return PeerMisbehaved(Misdeed.BAD_LENGTH, f"{length} in {chr(tag)!r}")
 
 
-def _walk(buf: bytes, start: int, table: bytes, small: int, rows: int, copy: int) -> tuple[list[Run], int]:
-    """Walk the frames from `start`. `rows` and `copy` are the tags whose neighbours are joined into one run."""
-    runs: list[Run] = []
+def _run(tag: int, start: int, end: int, count: int) -> Run:
+    """Return `Run(tag, start, end, count)`. Where this is compiled, its class is not called."""
+    run = Run.__new__(Run)
+    run.tag = tag
+    run.start = start
+    run.end = end
+    run.count = count
+    return run
+
+
+def _walk(buf: bytes, start: int, from_client: bool, runs: list[Run]) -> int:
+    """Walk the frames from `start`, add runs of them, and return the offset behind the last. Neighbours that are data are one run."""
+    table = FRONTEND_TAGS if from_client else BACKEND_TAGS
+    small = SMALL_FRONTEND if from_client else SMALL_BACKEND
+    rows = COPY_DATA if from_client else DATA_ROW
     end = len(buf)
     position = start
     run_tag = -1
@@ -103,37 +132,39 @@ def _walk(buf: bytes, start: int, table: bytes, small: int, rows: int, copy: int
             raise _bad_length(tag, length)
         if end - position <= length:
             break
-        if tag == run_tag and tag in (rows, copy):
+        if tag == run_tag and tag in (rows, COPY_DATA):
             run_count += 1
         else:
             if run_count:
-                runs.append((run_tag, run_start, position, run_count))
+                runs.append(_run(run_tag, run_start, position, run_count))
             run_tag = tag
             run_start = position
             run_count = 1
         position += length + 1
     if run_count:
-        runs.append((run_tag, run_start, position, run_count))
-    return runs, position
+        runs.append(_run(run_tag, run_start, position, run_count))
+    return position
 
 
-def scan(buf: Buffer, start: int = 0) -> tuple[list[Run], int]:
+def scan(buf: Buffer, start: int = 0) -> tuple[list[tuple[int, ...]], int]:
     """Runs of whole frames that a server sent, and the offset behind the last of them.
 
     Consecutive DataRow frames, and consecutive CopyData frames, are one run. Raises `PeerMisbehaved` (UNKNOWN_TAG,
     BAD_LENGTH) as soon as a header shows it.
     """
-    whole = buf if isinstance(buf, bytes) else bytes(buf)
-    return _walk(whole, start, BACKEND_TAGS, SMALL_BACKEND, 0x44, 0x64)
+    runs: list[Run] = []
+    stop = _walk(buf if isinstance(buf, bytes) else bytes(buf), start, False, runs)
+    return [tuple(run) for run in runs], stop
 
 
-def scan_frontend(buf: Buffer, start: int = 0) -> tuple[list[Run], int]:
+def scan_frontend(buf: Buffer, start: int = 0) -> tuple[list[tuple[int, ...]], int]:
     """Runs of whole frames that a client sent, and the offset behind the last of them.
 
     Consecutive CopyData frames are one run. The startup packet has no tag: `decode.next_startup` reads that one.
     """
-    whole = buf if isinstance(buf, bytes) else bytes(buf)
-    return _walk(whole, start, FRONTEND_TAGS, SMALL_FRONTEND, 0x64, 0x64)
+    runs: list[Run] = []
+    stop = _walk(buf if isinstance(buf, bytes) else bytes(buf), start, True, runs)
+    return [tuple(run) for run in runs], stop
 
 
 def frame_size(buf: Buffer, start: int = 0) -> int:
@@ -201,10 +232,10 @@ class Inbox:
     A chunk that ends where a frame ends is handed back as it is, not copied.
     """
 
-    __slots__ = ("_hold", "_need", "_rest", "_scan", "_tag", "left")
+    __slots__ = ("_from_client", "_hold", "_need", "_rest", "_tag", "left")
 
-    def __init__(self, walk: Callable[[Buffer, int], tuple[list[Run], int]], hold: int) -> None:
-        self._scan = walk
+    def __init__(self, hold: int, *, from_client: bool) -> None:
+        self._from_client = from_client
         self._hold = hold
         self._rest = bytearray()
         self._need = 0
@@ -234,18 +265,16 @@ class Inbox:
         if self.left:
             taken = min(self.left, len(chunk))
             self.left -= taken
-            return self._split(chunk, taken, [(self._tag, 0, taken, 0)])
+            return self._split(chunk, taken, [Run(self._tag, 0, taken, 0)])
         return self._split(chunk, 0, [])
 
-    def _split(self, buf: bytes, start: int, pieces: list[Run]) -> tuple[bytes, list[Run]]:
-        runs, consumed = self._scan(buf, start)
-        if pieces:
-            runs = pieces + runs
+    def _split(self, buf: bytes, start: int, runs: list[Run]) -> tuple[bytes, list[Run]]:
+        consumed = _walk(buf, start, self._from_client, runs)
         if consumed < len(buf):
             size = frame_size(buf, consumed)
             if size > self._hold:
                 self._tag = buf[consumed]
-                runs.append((self._tag, consumed, len(buf), 0))
+                runs.append(Run(self._tag, consumed, len(buf), 0))
                 self.left = size - (len(buf) - consumed)
             else:
                 self._need = size or HEADER_SIZE

@@ -6,7 +6,7 @@ of them must be decided; it never decides, sends or records anything itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from ostiary.model.catalogue import Snapshot
@@ -57,8 +57,8 @@ def as_it_stands(permit: Permit | NeedsApproval, duties: Duties) -> Operation | 
 class Relay(Protocol):
     """One session's protocol engine."""
 
-    def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
-        """Take in client bytes; yield, in order, each message that must be decided.
+    def asks(self, data: bytes, snapshot: Snapshot) -> Iterable[Ask]:
+        """Take in client bytes; in order, each message that must be decided.
 
         The path answers every `Ask` with `decided` before it takes the next one.
 
@@ -110,8 +110,8 @@ class Relay(Protocol):
         """Refusals that the gateway may answer at once, because nothing is outstanding before them."""
         ...
 
-    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
-        """Take in target bytes; yield batches for masking, each with the intent that it answers.
+    def results(self, data: bytes) -> Iterable[tuple[Batch, Intended | None]]:
+        """Take in target bytes; batches for masking, each with the intent that it answers. `masked` is called for each before the next is taken.
 
         Raises:
             PeerMisbehaved: the bytes broke the protocol.

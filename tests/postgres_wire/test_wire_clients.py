@@ -25,7 +25,7 @@ class Gate(asyncio.Protocol):
     def __init__(self, port, spoken):
         self.door = login.ServerLogin(address="test", offers_tls=False, allows_clear=True)
         self.port, self.spoken = port, spoken
-        self.inbox = frames.Inbox(frames.scan_frontend, 1 << 20)
+        self.inbox = frames.Inbox(1 << 20, from_client=True)
         self.phase = states.Phase.OPEN
         self.backlog, self.waiting = collections.deque(), False
         self.upstream = None
@@ -91,7 +91,7 @@ class Gate(asyncio.Protocol):
 
 class Back(asyncio.Protocol):
     def __init__(self, gate):
-        self.gate, self.inbox = gate, frames.Inbox(frames.scan, 1 << 20)
+        self.gate, self.inbox = gate, frames.Inbox(1 << 20, from_client=False)
 
     def connection_made(self, transport):
         self.gate.upstream = transport

@@ -11,14 +11,12 @@ Where masking is on, rows need a plan before they come. A simple query's RowDesc
 protocol the gateway describes every Parse itself (`Asking`), and swallows that answer here.
 """
 
-# ruff: noqa: SLF001 - the table at the end names this module's own methods
-
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
-from ostiary.kernel.frames import Inbox, Run, frame_size, scan
+from ostiary.kernel.frames import Inbox, Run, frame_size
 from ostiary.model.connections import Look, Strategy
 from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.operations import Facts, Shown
@@ -26,7 +24,7 @@ from ostiary.model.proofs import Batch, Content, Intended, Masked, RowPlan
 from ostiary.model.results import ColumnDescription, CopyPlan
 from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
-from ostiary.protocols.postgres.conversation import FAILED, IDLE, Conversation, Kind, Turn, Work
+from ostiary.protocols.postgres.conversation import FAILED, IDLE, IN_BLOCK, Conversation, Kind, Turn, Work
 from ostiary.protocols.postgres.understanding import Understanding
 
 HOLD: Final = 256 << 10
@@ -36,6 +34,8 @@ MAX_GATHERED: Final = 128 << 20
 MAX_DESCRIPTIONS: Final = 512
 CHANGING: Final = ("INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY ")
 """Command tags that end in a number of changed rows; of COPY TO these came."""
+_CHANGING: Final = b"IUDMC"
+"""Their first letters."""
 
 (
     ROW_DESCRIPTION, DATA_ROW, COMMAND_COMPLETE, READY, ERROR, NOTICE, NOTIFICATION, PARAMETER_STATUS, PARSE_COMPLETE,
@@ -50,6 +50,15 @@ _QUERY: Final = int(Kind.QUERY)
 _EXECUTE: Final = int(Kind.EXECUTE)
 _SYNC: Final = int(Kind.SYNC)
 _DESCRIBE_STATEMENT: Final = int(Kind.DESCRIBE_STATEMENT)
+_IDLE: Final = IDLE
+_IN_BLOCK: Final = IN_BLOCK
+_FAILED: Final = FAILED
+
+_REFUSED: Final = 0
+(
+    _DESCRIBES, _DESCRIBES_NOTHING, _COMPLETES, _ENDS, _PARSES, _CLOSES, _COPIES_IN, _COPIES_OUT, _CHANGES_NOTHING,
+) = range(1, 10)  # fmt: skip
+"""What a frame that is no row does."""
 
 Columns = tuple[ColumnDescription, ...]
 Protection = Mapping[tuple[int, int], tuple[str, Strategy]]
@@ -121,8 +130,12 @@ class Answering:
         self._masking = bool(understanding.protects or detect)
         self._process_ids = process_ids
         self._shown = shown
-        self._inbox = Inbox(scan, HOLD)
+        self._inbox = Inbox(HOLD, from_client=False)
         self._described: dict[bytes, tuple[Columns, tuple[tuple[str, int], ...]]] = {}
+        self._last = b""
+        """The RowDescription that came last: most often the next one is the same."""
+        self._columns: Columns = ()
+        self._named: tuple[tuple[str, int], ...] = ()
         self._plans: dict[_PlanKey, RowPlan] = {}
         self._gathered: bytearray | None = None
         self._copy_plan: RowPlan | None = None
@@ -151,16 +164,23 @@ class Answering:
 
     # --- what was heard ---
 
-    def take(self, data: bytes) -> Iterator[tuple[Batch, Under]]:
-        """Yield batches for masking, in order, each with the intent that it answers."""
+    def take(self, data: bytes) -> Iterable[tuple[Batch, Under]]:
+        """Batches for masking, in order, each with the intent that it answers. `masked` is called for each before the next is taken."""
         self._buf, self._runs = self._inbox.feed(data)
         self._at = 0
         self._begin = self._end = -1
         self._work = None
         self._heeded = self._is_told = False
         self._told = ""
-        while (found := self._step()) is not None:
+        found = self._step()
+        if found is None:
+            return ()
+        return self._each(found) if self._at < len(self._runs) or self._begin >= 0 else (found,)
+
+    def _each(self, found: tuple[Batch, Under] | None) -> Iterator[tuple[Batch, Under]]:
+        while found is not None:
             yield found
+            found = self._step()
 
     def _step(self) -> tuple[Batch, Under] | None:
         """The next batch, or None at the end of what came. What masking did to the one before is known by now."""
@@ -168,13 +188,13 @@ class Answering:
         while self._at < len(self._runs):
             run = self._runs[self._at]
             if not self._heeded:
-                self._turn = turn = talk.pending[0] if talk.pending else None
+                self._turn = turn = talk.pending.first()
                 now = turn.work if turn is not None else None
                 if now is not None:
                     if self._begin >= 0 and self._work is not None and now is not self._work:
                         return self._passed()
                     self._work = now
-                    if run[0] == COMMAND_COMPLETE and run[3] and not self._is_told:
+                    if run.tag == COMMAND_COMPLETE and run.count and not self._is_told:
                         if not self._told and self._may_tell(now):
                             self._told = self._to_tell(now, self._buf, run)
                         if self._told and self._begin >= 0:
@@ -185,8 +205,8 @@ class Answering:
                             return self._notice(now, told)
                 if not self._heed(run, turn, now):
                     if self._begin < 0:
-                        self._begin = run[1]
-                    self._end = run[2]
+                        self._begin = run.start
+                    self._end = run.end
                     self._at += 1
                     self._is_told = False
                     continue
@@ -211,7 +231,7 @@ class Answering:
 
     def _heed(self, run: Run, turn: Turn | None, now: Work | None) -> bool:
         """Count and heed a run; True if masking must look at it, or the client must not hear it."""
-        tag, _, stop, count = run
+        tag, count = run.tag, run.count
         if count == 0:
             return True
         if tag == DATA_ROW:
@@ -223,17 +243,18 @@ class Answering:
             return plan is not None and plan.active
         if tag == COPY_DATA:
             if now is not None:
-                copied = self._copied_rows(self._buf, stop, count)
+                copied = self._copied_rows(self._buf, run.end, count)
                 now.rows += copied
                 self._talk.flowed += copied
                 self._within_limit(now)
             return self._copy_plan is not None and self._copy_plan.active
-        return self._control_frame(tag, self._buf, run, turn)
+        return self._control_frame(tag, self._buf, run.start, run.end, turn)
 
     def _control(self, buf: bytes, begin: int, end: int, work: Work | None) -> tuple[Batch, Under]:
         self._batch_work = work
         self._reporting = False
-        frames = buf if begin == 0 and end == len(buf) else buf[begin:end]
+        raw = buf
+        frames = buf if begin == 0 and end == len(buf) else raw[begin:end]
         return Batch(frames, _CONTROL, None, 0, False), None if work is None else work.intended
 
     def _copied_rows(self, buf: bytes, stop: int, count: int) -> int:
@@ -259,7 +280,7 @@ class Answering:
         permit = work.intended.permit
         if permit.operation.asked is not None and permit.grounds.duties is not None:
             rows = permit.grounds.duties.rows
-            if rows is not None and buf[run[1] + 5 : run[2] - 1].split(b" ")[1:] == [b"%d" % rows]:
+            if rows is not None and buf[run.start + 5 : run.end - 1].split(b" ")[1:] == [b"%d" % rows]:
                 told.append(f"the gateway cut the result at {rows} rows, as policy demands: there may be more")
         if work.masked is not None and not work.noticed:
             work.noticed = True
@@ -274,8 +295,8 @@ class Answering:
 
     def _looked_at(self, buf: bytes, run: Run, turn: Turn | None) -> tuple[Batch, Under] | None:
         """The batch for a run that masking must look at; None: there is none yet, or it is not for the client."""
-        tag, start, stop, count = run
-        frames = buf[start:stop]
+        tag, count = run.tag, run.count
+        frames = buf[run.start : run.end]
         if count == 0:
             whole = self._piece(tag, frames, turn)
             if whole is None:
@@ -284,7 +305,7 @@ class Answering:
             if (
                 count
                 and tag not in (DATA_ROW, COPY_DATA)
-                and not self._control_frame(tag, frames, (tag, 0, len(frames), 1), turn)
+                and not self._control_frame(tag, frames, 0, len(frames), turn)
             ):
                 return self._control(frames, 0, len(frames), None if turn is None else turn.work)
         work = None if turn is None else turn.work
@@ -342,28 +363,37 @@ class Answering:
 
     # --- one frame ---
 
-    def _control_frame(self, tag: int, buf: bytes, run: Run, turn: Turn | None) -> bool:
+    def _control_frame(self, tag: int, buf: bytes, start: int, end: int, turn: Turn | None) -> bool:
         """Heed a frame that is no row; True if masking must look at it, or the client must not hear it."""
         if tag in (NOTICE, NOTIFICATION, ERROR):
             return True
-        frame = buf[run[1] : run[2]]
         if tag == PARAMETER_STATUS:
-            self._setting(frame)
+            self._setting(buf[start:end])
             return True
         if tag == READY:
-            self._ready(frame, turn)
+            self._ready(buf, start, end, turn)
             return False
         if turn is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target, and nothing was asked")
-        handler = _HANDLERS.get(tag << 4 | turn.kind)
-        if handler is None or turn.denied is not None:
+        what = _ANSWERS[tag << 4 | turn.kind]
+        if what == _REFUSED or turn.denied is not None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{chr(tag)} from the target for {Kind(turn.kind).name}")
-        if tag == COMMAND_COMPLETE:  # the two of every query, called without the table's detour
-            self._complete(frame, turn)
-        elif tag == ROW_DESCRIPTION:
-            self._row_description(frame, turn)
-        else:
-            handler(self, frame, turn)
+        if what == _COMPLETES:
+            self._complete(buf, start, end, turn)
+        elif what == _DESCRIBES:
+            self._row_description(buf, start, end, turn)
+        elif what == _ENDS:
+            self._talk.pending.popleft()
+        elif what == _PARSES:
+            self._parsed(turn)
+        elif what == _DESCRIBES_NOTHING:
+            self._no_data(turn)
+        elif what == _CLOSES:
+            self._closed(turn)
+        elif what == _COPIES_IN:
+            self._copy_in(turn)
+        elif what == _COPIES_OUT:
+            self._copy_out(buf[start:end], turn)
         return turn.hidden
 
     def _setting(self, frame: bytes) -> None:
@@ -375,9 +405,10 @@ class Answering:
                     Misdeed.BAD_FIELD, f"the target changed {status.name}: statements would be read otherwise"
                 )
 
-    def _ready(self, frame: bytes, turn: Turn | None) -> None:
+    def _ready(self, buf: bytes, start: int, end: int, turn: Turn | None) -> None:
         talk = self._talk
-        if len(frame) != 6 or frame[5] not in b"ITE":
+        status = buf[start + 5] if end - start == 6 else 0
+        if status not in (_IDLE, _IN_BLOCK, _FAILED):
             raise PeerMisbehaved(Misdeed.BAD_FIELD, "ReadyForQuery")
         if turn is not None:
             if turn.kind not in (_QUERY, _SYNC):
@@ -388,8 +419,8 @@ class Answering:
                 talk.finish(work, "error" if work.error else "ok")
         # Without a turn: the answer to a Sync that a COPY FROM STDIN was thought to have swallowed.
         failed = talk.segment_failed
-        talk.ready(frame[5])
-        self._understanding.ready(frame[5] != IDLE, failed, frame[5] == FAILED, not (talk.pending or talk.unsynced))
+        talk.ready(status)
+        self._understanding.ready(status != _IDLE, failed, status == _FAILED, not (talk.is_outstanding() or talk.unsynced))
 
     def _error(self, frame: bytes, turn: Turn | None) -> Batch:
         talk = self._talk
@@ -416,9 +447,12 @@ class Answering:
             frame = encode.encode(m.ErrorResponse(tuple(each for each in report.fields if each[0] != "P")))
         return Batch(frame, Content.MESSAGE, None, 0, strip=work is not None and work.facts.touches_protected)
 
-    def _row_description(self, frame: bytes, turn: Turn) -> None:
-        known = self._described.get(frame) or self._describe(frame)
-        columns, named = known
+    def _row_description(self, buf: bytes, start: int, end: int, turn: Turn) -> None:
+        if end - start != len(self._last) or not buf.startswith(self._last, start):
+            frame = buf[start:end]
+            self._columns, self._named = self._described.get(frame) or self._describe(frame)
+            self._last = frame
+        columns, named = self._columns, self._named
         if turn.kind == _QUERY:
             work = turn.work
             assert work is not None  # noqa: S101 - a query that was not refused has one
@@ -494,22 +528,23 @@ class Answering:
         work.columns = tuple((c.name, c.type_oid) for c in columns)
         return self._plan(columns, formats, work, shown_by(work.facts, 0))
 
-    def _no_data(self, _frame: bytes, turn: Turn) -> None:
+    def _no_data(self, turn: Turn) -> None:
         if turn.statement is not None:
             turn.statement.columns = ()
         elif turn.portal is not None:
             turn.portal.statement.columns = ()
         self._talk.pending.popleft()
 
-    def _complete(self, frame: bytes, turn: Turn) -> None:
+    def _complete(self, buf: bytes, start: int, end: int, turn: Turn) -> None:
         work = turn.work
         if work is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "CommandComplete")
         work.completed += 1
-        tag = frame[5:-1].decode("utf-8", "replace") if frame[0] == COMMAND_COMPLETE else ""
+        raw = buf
+        tag = raw[start + 5 : end - 1].decode("utf-8", "replace") if raw[start] == COMMAND_COMPLETE and end - start > 6 else ""
         if len(work.tags) < 1000:
             work.tags.append(tag)
-        if tag.startswith(CHANGING):
+        if tag and raw[start + 5] in _CHANGING and tag.startswith(CHANGING):
             count = tag.rpartition(" ")[2]
             self._talk.changed += max(0, (int(count) if count.isdecimal() else 0) - work.rows)
         turn.plan = None
@@ -521,22 +556,17 @@ class Answering:
             self._talk.pending.popleft()
             self._talk.finish(work, "ok")
 
-    def _suspended(self, _frame: bytes, _turn: Turn) -> None:
-        self._talk.pending.popleft()
-
-    def _parsed(self, _frame: bytes, turn: Turn) -> None:
+    def _parsed(self, turn: Turn) -> None:
         talk = self._talk
         talk.pending.popleft()
         assert turn.statement is not None  # noqa: S101 - one that was not refused has one
         talk.statements[turn.name] = turn.statement
-        self._understanding.parsed(turn.name, turn.statement.facts, turn.statement.sql)
+        if turn.name:
+            self._understanding.parsed(turn.name, turn.statement.facts, turn.statement.sql)
         if talk.parsing.get(turn.name) is turn.statement:
             del talk.parsing[turn.name]
 
-    def _bound(self, _frame: bytes, _turn: Turn) -> None:
-        self._talk.pending.popleft()
-
-    def _closed(self, _frame: bytes, turn: Turn) -> None:
+    def _closed(self, turn: Turn) -> None:
         talk = self._talk
         talk.pending.popleft()
         kind, name = turn.name[:1], turn.name[1:]
@@ -547,14 +577,13 @@ class Answering:
         elif talk.portals.get(name) is turn.portal:
             talk.portals.pop(name, None)
 
-    def _ignored(self, _frame: bytes, _turn: Turn) -> None:
-        """It changes nothing here."""
-
-    def _copy_in(self, _frame: bytes, turn: Turn) -> None:
+    def _copy_in(self, turn: Turn) -> None:
         talk = self._talk
-        while len(talk.pending) > 1 and talk.pending[1].kind == _SYNC:
-            del talk.pending[1]  # the target ignores a Sync that it reads while it waits for data (54.2.6)
-        if len(talk.pending) > 1:
+        behind = talk.pending.second()
+        while behind is not None and behind.kind == _SYNC:
+            talk.pending.drop_second()  # the target ignores a Sync that it reads while it waits for data (54.2.6)
+            behind = talk.pending.second()
+        if behind is not None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "a message was sent ahead of COPY FROM STDIN's data")
         talk.copying_in = turn.work
 
@@ -613,26 +642,28 @@ def shown_by(facts: Facts, step: int) -> Shown | None:
 
 # --- which frame may answer which turn ---
 
-_HANDLERS: Final[Mapping[int, Callable[[Answering, bytes, Turn], None]]] = {
-    ROW_DESCRIPTION << 4 | Kind.QUERY: Answering._row_description,
-    ROW_DESCRIPTION << 4 | Kind.DESCRIBE_STATEMENT: Answering._row_description,
-    ROW_DESCRIPTION << 4 | Kind.DESCRIBE_PORTAL: Answering._row_description,
-    NO_DATA << 4 | Kind.DESCRIBE_STATEMENT: Answering._no_data,
-    NO_DATA << 4 | Kind.DESCRIBE_PORTAL: Answering._no_data,
-    PARAMETER_DESCRIPTION << 4 | Kind.DESCRIBE_STATEMENT: Answering._ignored,
-    COMMAND_COMPLETE << 4 | Kind.QUERY: Answering._complete,
-    COMMAND_COMPLETE << 4 | Kind.EXECUTE: Answering._complete,
-    EMPTY_QUERY << 4 | Kind.QUERY: Answering._complete,
-    EMPTY_QUERY << 4 | Kind.EXECUTE: Answering._complete,
-    SUSPENDED << 4 | Kind.EXECUTE: Answering._suspended,
-    PARSE_COMPLETE << 4 | Kind.PARSE: Answering._parsed,
-    BIND_COMPLETE << 4 | Kind.BIND: Answering._bound,
-    CLOSE_COMPLETE << 4 | Kind.CLOSE: Answering._closed,
-    COPY_IN << 4 | Kind.QUERY: Answering._copy_in,
-    COPY_IN << 4 | Kind.EXECUTE: Answering._copy_in,
-    COPY_OUT << 4 | Kind.QUERY: Answering._copy_out,
-    COPY_OUT << 4 | Kind.EXECUTE: Answering._copy_out,
-    COPY_DONE << 4 | Kind.QUERY: Answering._ignored,
-    COPY_DONE << 4 | Kind.EXECUTE: Answering._ignored,
+_MAY_ANSWER: Final[Mapping[int, Mapping[int, tuple[Kind, ...]]]] = {
+    _DESCRIBES: {ROW_DESCRIPTION: (Kind.QUERY, Kind.DESCRIBE_STATEMENT, Kind.DESCRIBE_PORTAL)},
+    _DESCRIBES_NOTHING: {NO_DATA: (Kind.DESCRIBE_STATEMENT, Kind.DESCRIBE_PORTAL)},
+    _COMPLETES: {COMMAND_COMPLETE: (Kind.QUERY, Kind.EXECUTE), EMPTY_QUERY: (Kind.QUERY, Kind.EXECUTE)},
+    _ENDS: {SUSPENDED: (Kind.EXECUTE,), BIND_COMPLETE: (Kind.BIND,)},
+    _PARSES: {PARSE_COMPLETE: (Kind.PARSE,)},
+    _CLOSES: {CLOSE_COMPLETE: (Kind.CLOSE,)},
+    _COPIES_IN: {COPY_IN: (Kind.QUERY, Kind.EXECUTE)},
+    _COPIES_OUT: {COPY_OUT: (Kind.QUERY, Kind.EXECUTE)},
+    _CHANGES_NOTHING: {PARAMETER_DESCRIPTION: (Kind.DESCRIBE_STATEMENT,), COPY_DONE: (Kind.QUERY, Kind.EXECUTE)},
 }
-"""Which frame may answer which turn (tag << 4 | kind); what is not here is refused."""
+"""What it does -> tag of a frame -> turns that it may answer; what is not here is refused."""
+
+
+def _answers() -> bytes:
+    table = bytearray(256 << 4)  # all is refused
+    for what, tags in _MAY_ANSWER.items():
+        for tag, kinds in tags.items():
+            for kind in kinds:
+                table[tag << 4 | kind] = what
+    return bytes(table)
+
+
+_ANSWERS: Final = _answers()
+"""The same by tag << 4 | kind."""

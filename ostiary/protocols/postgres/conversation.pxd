@@ -4,7 +4,7 @@ cimport cython
 
 from ostiary.model.proofs cimport Denied, Intended, Outcome
 
-cdef int _PARSE, _BIND, _SYNC
+cdef int _PARSE, _BIND, _SYNC, _IDLE, MOST_ANSWERED
 
 
 @cython.final
@@ -26,17 +26,17 @@ cdef class Work:
 
 @cython.final
 cdef class Statement:
-    cdef public object asked
-    cdef public object columns
+    cdef public bytes asked
+    cdef public tuple columns
     cdef public object facts
-    cdef public object parameter_types
+    cdef public tuple parameter_types
     cdef public int segment
-    cdef public object sql
+    cdef public bytes sql
 
 
 @cython.final
 cdef class Portal:
-    cdef public object formats
+    cdef public tuple formats
     cdef public object plan
     cdef public Statement statement
     cdef public Work work
@@ -47,11 +47,28 @@ cdef class Turn:
     cdef public Denied denied
     cdef public bint hidden
     cdef public int kind
-    cdef public object name
+    cdef public bytes name
     cdef public object plan
     cdef public Portal portal
     cdef public Statement statement
     cdef public Work work
+
+
+@cython.locals(turn=Turn)
+cpdef Turn opened(int kind, Work work=*, bytes name=*, Statement statement=*, Portal portal=*)
+
+
+@cython.final
+cdef class Turns:
+    cdef public list _turns
+    cdef public Py_ssize_t _first
+    cpdef Turn first(self)
+    cpdef Turn second(self)
+    cpdef append(self, Turn turn)
+    @cython.locals(turns=list)
+    cpdef popleft(self)
+    cpdef drop_second(self)
+    cpdef clear(self)
 
 
 @cython.final
@@ -65,7 +82,7 @@ cdef class Conversation:
     cdef public list open_works
     cdef public bint outdated
     cdef public dict parsing
-    cdef public object pending
+    cdef public Turns pending
     cdef public dict portals
     cdef public bint segment_failed
     cdef public bint skipping
@@ -75,8 +92,13 @@ cdef class Conversation:
     cdef public bint unsynced
     cpdef _end(self, Work work)
     cpdef finish(self, Work work, status)
-    @cython.locals(only=Work, work=Work, failed=bint)
+    @cython.locals(turn=Turn)
+    cpdef fail_until_sync(self)
+    @cython.locals(turn=Turn)
+    cpdef forget(self, Turn turn)
+    @cython.locals(only=Work, work=Work, failed=bint, is_quiet=bint)
     cpdef ready(self, int status)
     @cython.locals(work=Work, ended=list, made=list)
     cpdef tuple outcomes(self)
-    cpdef Statement statement(self, name)
+    cpdef Statement statement(self, bytes name)
+    cpdef bint is_outstanding(self)

@@ -17,7 +17,7 @@ pipelined behind it uses that, and if the Parse fails the Bind never runs.
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from ostiary.model.operations import Facts, is_reading
@@ -31,6 +31,8 @@ FAILED: Final = 0x45
 """ReadyForQuery status `I`: not in a transaction block. The others: `T` in one, `E` in a failed one."""
 BLOCK: Final = 0x54
 
+MOST_ANSWERED: Final = 64
+"""Answered turns that a queue may hold on to, where as many wait behind them."""
 MAX_NAMES: Final = 10_000
 """Named statements, and open portals, of one session. PostgreSQL sets no limit; no real client comes near."""
 
@@ -52,6 +54,7 @@ class Kind(enum.IntEnum):
 _PARSE: Final = int(Kind.PARSE)
 _BIND: Final = int(Kind.BIND)
 _SYNC: Final = int(Kind.SYNC)
+_IDLE: Final = IDLE
 
 
 class Work:
@@ -136,22 +139,87 @@ class Portal:
 
 
 class Turn:
-    """One message whose answer is outstanding."""
+    """One message whose answer is outstanding; made by `opened`."""
 
     __slots__ = ("denied", "hidden", "kind", "name", "plan", "portal", "statement", "work")
 
-    def __init__(self, kind: int, work: Work | None = None) -> None:
-        self.kind = kind
-        """A `Kind`."""
-        self.work = work
-        self.denied: Denied | None = None
-        """The message was replaced by one that fails: its error becomes this refusal."""
-        self.hidden = False
-        """The gateway asked on its own behalf: the client does not hear the answer."""
-        self.name = b""
-        self.statement: Statement | None = None
-        self.portal: Portal | None = None
-        self.plan: RowPlan | None = None
+    kind: int
+    """A `Kind`."""
+    work: Work | None
+    denied: Denied | None
+    """The message was replaced by one that fails: its error becomes this refusal."""
+    hidden: bool
+    """The gateway asked on its own behalf: the client does not hear the answer."""
+    name: bytes
+    statement: Statement | None
+    portal: Portal | None
+    plan: RowPlan | None
+
+
+def opened(
+    kind: int, work: Work | None = None, name: bytes = b"", statement: Statement | None = None, portal: Portal | None = None
+) -> Turn:
+    """Return a new `Turn`. Where this is compiled, its class is not called: each message opens one."""
+    turn = Turn.__new__(Turn)
+    turn.kind = kind
+    turn.work = work
+    turn.denied = None
+    turn.hidden = False
+    turn.name = name
+    turn.statement = statement
+    turn.portal = portal
+    turn.plan = None
+    return turn
+
+
+class Turns:
+    """What is outstanding, in order: a list whose front is taken off when half of it was answered."""
+
+    __slots__ = ("_first", "_turns")
+
+    def __init__(self) -> None:
+        self._turns: list[Turn | None] = []
+        self._first = 0
+        """Those before it were answered."""
+
+    def __len__(self) -> int:
+        return len(self._turns) - self._first
+
+    def __iter__(self) -> Iterator[Turn]:
+        return (turn for turn in self._turns[self._first :] if turn is not None)
+
+    def first(self) -> Turn | None:
+        """Return the one whose answer comes next; None: nothing is outstanding."""
+        return self._turns[self._first] if self._first < len(self._turns) else None
+
+    def second(self) -> Turn | None:
+        """Return the one behind it."""
+        return self._turns[self._first + 1] if self._first + 1 < len(self._turns) else None
+
+    def append(self, turn: Turn) -> None:
+        """A message went out."""
+        self._turns.append(turn)
+
+    def popleft(self) -> None:
+        """The answer to the first came."""
+        turns = self._turns
+        self._first += 1
+        if self._first == len(turns):
+            turns.clear()
+            self._first = 0
+            return
+        turns[self._first - 1] = None
+        if self._first >= MOST_ANSWERED and 2 * self._first > len(turns):
+            del turns[: self._first]
+            self._first = 0
+
+    def drop_second(self) -> None:
+        """The second will not be answered."""
+        del self._turns[self._first + 1]
+
+    def clear(self) -> None:
+        """Nothing is outstanding any more."""
+        self._turns, self._first = [], 0
 
 
 class Conversation:
@@ -178,7 +246,7 @@ class Conversation:
     )
 
     def __init__(self) -> None:
-        self.pending: deque[Turn] = deque()
+        self.pending = Turns()
         self.status = IDLE
         self.statements: dict[bytes, Statement] = {}
         self.parsing: dict[bytes, Statement] = {}
@@ -209,7 +277,12 @@ class Conversation:
 
     def statement(self, name: bytes) -> Statement | None:
         """What a Bind of `name`, sent now, would use."""
-        return self.parsing.get(name) or self.statements.get(name)
+        found = self.parsing.get(name) if self.parsing else None
+        return found if found is not None else self.statements.get(name)
+
+    def is_outstanding(self) -> bool:
+        """Whether any answer has yet to come."""
+        return self.pending.first() is not None
 
     def finish(self, work: Work, status: str) -> None:
         """Settle how `work` ended; its outcome is made at ReadyForQuery."""
@@ -218,12 +291,14 @@ class Conversation:
 
     def fail_until_sync(self) -> None:
         """An error came in the extended protocol: strike off all that the target now skips."""
-        while self.pending and self.pending[0].kind != _SYNC:
-            turn = self.pending.popleft()
+        turn = self.pending.first()
+        while turn is not None and turn.kind != _SYNC:
+            self.pending.popleft()
             if turn.work is not None:
                 self.finish(turn.work, "skipped")
             self.forget(turn)
-        self.skipping = not self.pending
+            turn = self.pending.first()
+        self.skipping = turn is None
 
     def forget(self, turn: Turn) -> None:
         """A message that failed, or was skipped, gave its name no meaning."""
@@ -238,19 +313,22 @@ class Conversation:
         self.segment_failed = False
         self.status = status
         self.copying_in = None
-        if status == IDLE:
+        is_quiet = not self.is_outstanding()
+        if status == _IDLE:
             self.uncounted = False
-        if not (failed or self.portals or self.pending or self.defined or len(self.open_works) != 1):
+            if is_quiet and self.portals:
+                self.portals = {}  # they end with their transaction (54.2.3)
+        if is_quiet and not (failed or self.portals or self.defined or len(self.open_works) != 1):
             # One operation was open, and it is over: as good as always.
             only = self.open_works.pop()
             self._end(only)
             if only.status == "ok" and only.facts.invalidates_catalogue:
                 self.defined = self.outdated = True
-                if status == IDLE:
+                if status == _IDLE:
                     self.defined = False
             return
-        if status == IDLE and self.portals:
-            # Portals end with their transaction (54.2.3), apart from those that were bound ahead for the next one.
+        if status == _IDLE and self.portals:
+            # Apart from those that were bound ahead for the next one.
             ahead = {id(turn.portal) for turn in self.pending if turn.kind == _BIND}
             self.portals = {name: portal for name, portal in self.portals.items() if id(portal) in ahead}
         alive = {id(portal.work) for portal in self.portals.values()} if self.portals else ()
@@ -263,7 +341,7 @@ class Conversation:
             if id(work) in waiting:
                 still_open.append(work)
                 continue
-            if failed and status == IDLE and work.status == "ok":
+            if failed and status == _IDLE and work.status == "ok":
                 work.status = "rolled back"
             self._end(work)
             if work.status == "ok" and work.facts.invalidates_catalogue:
@@ -271,7 +349,7 @@ class Conversation:
         self.open_works = still_open
         if self.defined:
             self.outdated = True
-            if status == IDLE:
+            if status == _IDLE:
                 self.defined = False
 
     def _end(self, work: Work) -> None:

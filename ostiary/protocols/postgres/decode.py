@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from ostiary.kernel.frames import check_rows, scan, scan_frontend
@@ -27,16 +26,16 @@ MAX_CANCEL_KEY: Final = 256
 BODY: Final = 5
 """Where the body of a tagged frame begins."""
 
-MAX_REMEMBERED: Final = 64
-"""Bytes of a frame that may be remembered."""
-_REPEATED: Final = frozenset({b"C", b"D", b"E"})
+MAX_NAME: Final = 64
+"""Bytes of an identifier, with its NUL (NAMEDATALEN)."""
 
 _INT16: Final = struct.Struct("!H")
 _SIGNED32: Final = struct.Struct("!i")
 _INT32: Final = struct.Struct("!I")
 _TWO32: Final = struct.Struct("!II")
 _FIELD: Final = struct.Struct("!IhIhih")
-_COMMON_FORMATS: Final[dict[bytes, tuple[int, ...]]] = {b"\0\1\0\0": (0,), b"\0\1\0\1": (1,)}
+_ALL_TEXT: Final = (0,)
+_ALL_BINARY: Final = (1,)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
@@ -60,6 +59,18 @@ def _string(frame: bytes, at: int, what: str) -> tuple[bytes, int]:
     return frame[at:nul], nul + 1
 
 
+def _nul(frame: bytes, at: int, what: str) -> int:
+    """Where the String that begins at `at` has its NUL: names are short, texts are not."""
+    stop = min(len(frame), at + MAX_NAME)
+    while at < stop and frame[at]:
+        at += 1
+    if at == stop:
+        at = frame.find(0, at)
+    if at < 0:
+        raise PeerMisbehaved(Misdeed.BAD_FIELD, f"{what}: a string without its terminator")
+    return at
+
+
 def _text(raw: bytes, what: str) -> str:
     try:
         return raw.decode()
@@ -81,21 +92,31 @@ def _int32(frame: bytes, at: int, what: str) -> tuple[int, int]:
 
 def _formats(frame: bytes, at: int, what: str) -> tuple[tuple[int, ...], int]:
     """Int16 count, then as many Int16 format codes: 0 text, 1 binary."""
-    # None, or one for all, is what nearly everybody says: looked up, not taken apart (Bind is on the hot path).
-    if frame[at : at + 2] == b"\0\0":
-        return (), at + 2
-    common = _COMMON_FORMATS.get(frame[at : at + 4])
-    if common is not None:
-        return common, at + 4
-    count, at = _int16(frame, at, what)
-    stop = at + 2 * count
-    if stop > len(frame):
+    count = _count(frame, at, what)
+    return _codes(frame, at, count, what), at + 2 + 2 * count
+
+
+def _count(frame: bytes, at: int, what: str) -> int:
+    """An Int16."""
+    if len(frame) - at < 2:
         raise _short(what)
-    codes = struct.unpack_from(f"!{count}H", frame, at)
+    return frame[at] << 8 | frame[at + 1]  # at most 65,535
+
+
+def _codes(frame: bytes, at: int, count: int, what: str) -> tuple[int, ...]:
+    """So many format codes, behind their count at `at`."""
+    if len(frame) - at - 2 < 2 * count:
+        raise _short(what)
+    # None, or one for all, is what nearly everybody says.
+    if count == 0:
+        return ()
+    if count == 1 and frame[at + 2] == 0 and frame[at + 3] <= 1:
+        return _ALL_BINARY if frame[at + 3] else _ALL_TEXT
+    codes = struct.unpack_from(f"!{count}H", frame, at + 2)
     for code in codes:
         if code > 1:
             raise PeerMisbehaved(Misdeed.BAD_FIELD, f"{what}: format code {code}")
-    return codes, stop
+    return codes
 
 
 def _value(frame: bytes, at: int, what: str) -> tuple[bytes | None, int]:
@@ -111,26 +132,30 @@ def _value(frame: bytes, at: int, what: str) -> tuple[bytes | None, int]:
     return frame[at : at + length], at + length
 
 
-def _values(frame: bytes, at: int, what: str) -> tuple[tuple[bytes | None, ...], int]:
-    """Int16 count, then as many values. As `_value` in a loop, written out: Bind is on the hot path."""
-    count, at = _int16(frame, at, what)
-    values: list[bytes | None] = []
-    end = len(frame)
-    unpack = _SIGNED32.unpack_from
+def _values(frame: bytes, at: int, what: str, values: list[bytes | None]) -> int:
+    """Int16 count, then as many values; the offset behind. As `_value` in a loop, written out: Bind is on the hot path."""
+    count = _count(frame, at, what)
+    at += 2
+    raw, end = frame, len(frame)
     while count:
         count -= 1
         if end - at < 4:
             raise _short(what)
-        (length,) = unpack(frame, at)
+        length = frame[at]
+        length = length << 8 | frame[at + 1]
+        length = length << 8 | frame[at + 2]
+        length = length << 8 | frame[at + 3]
         at += 4
-        if length == -1:
+        if length == 0xFFFF_FFFF:
             values.append(None)
             continue
-        if length < 0 or length > end - at:
+        if length > end - at:
+            if length >= 0x8000_0000:
+                length -= 0x1_0000_0000
             raise PeerMisbehaved(Misdeed.BAD_LENGTH, f"{what}: a value of {length} bytes")
-        values.append(frame[at : at + length])
+        values.append(raw[at : at + length])
         at += length
-    return tuple(values), at
+    return at
 
 
 # --- before startup ---------------------------------------------------------------------------------------------------
@@ -226,63 +251,123 @@ def _query(frame: bytes) -> m.Query:
     return m.Query(statement)
 
 
-def _parse(frame: bytes) -> m.Parse:
-    name, at = _string(frame, BODY, "Parse")
-    statement, at = _string(frame, at, "Parse")
-    count, at = _int16(frame, at, "Parse")
-    if len(frame) - at < 4 * count:
+class ParseFields:
+    """What a Parse says, for whoever needs no message of it."""
+
+    __slots__ = ("name", "parameter_types", "statement")
+
+    name: bytes
+    statement: bytes
+    parameter_types: tuple[int, ...]
+
+
+def parse_fields(frame: bytes) -> ParseFields:
+    """Read one whole frame that is a Parse. Raises `PeerMisbehaved`."""
+    said = ParseFields.__new__(ParseFields)
+    raw = frame
+    nul = _nul(frame, BODY, "Parse")
+    said.name = raw[BODY:nul]
+    at = _nul(frame, nul + 1, "Parse")
+    said.statement = raw[nul + 1 : at]
+    at += 1
+    count = _count(frame, at, "Parse")
+    if len(frame) - at - 2 < 4 * count:
         raise _short("Parse")
-    _end(frame, at + 4 * count, "Parse")
-    return m.Parse(name, statement, struct.unpack_from(f"!{count}I", frame, at))
+    _end(frame, at + 2 + 4 * count, "Parse")
+    said.parameter_types = struct.unpack_from(f"!{count}I", frame, at + 2) if count else ()
+    return said
+
+
+def _parse(frame: bytes) -> m.Parse:
+    said = parse_fields(frame)
+    return m.Parse(said.name, said.statement, said.parameter_types)
+
+
+class BindFields:
+    """What a Bind says, for whoever needs no message of it."""
+
+    __slots__ = ("parameter_formats", "parameters", "portal", "result_formats", "statement")
+
+    portal: bytes
+    statement: bytes
+    parameter_formats: tuple[int, ...]
+    parameters: tuple[bytes | None, ...]
+    result_formats: tuple[int, ...]
+
+
+def bind_fields(frame: bytes) -> BindFields:
+    """Read one whole frame that is a Bind. Raises `PeerMisbehaved`."""
+    said = BindFields.__new__(BindFields)
+    raw = frame
+    nul = _nul(frame, BODY, "Bind")
+    said.portal = raw[BODY:nul]
+    at = _nul(frame, nul + 1, "Bind")
+    said.statement = raw[nul + 1 : at]
+    at += 1
+    count = _count(frame, at, "Bind")
+    said.parameter_formats = _codes(frame, at, count, "Bind")
+    values: list[bytes | None] = []
+    at = _values(frame, at + 2 + 2 * count, "Bind", values)
+    said.parameters = tuple(values)
+    count = _count(frame, at, "Bind")
+    said.result_formats = _codes(frame, at, count, "Bind")
+    _end(frame, at + 2 + 2 * count, "Bind")
+    return said
 
 
 def _bind(frame: bytes) -> m.Bind:
-    nul = frame.find(0, BODY)
-    after = frame.find(0, nul + 1)
-    if nul < 0 or after < 0:
-        raise PeerMisbehaved(Misdeed.BAD_FIELD, "Bind: a string without its terminator")
-    portal, statement = frame[BODY:nul], frame[nul + 1 : after]
-    parameter_formats, at = _formats(frame, after + 1, "Bind")
-    parameters, at = _values(frame, at, "Bind")
-    result_formats, at = _formats(frame, at, "Bind")
-    _end(frame, at, "Bind")
-    return m.Bind(portal, statement, parameter_formats, parameters, result_formats)
+    said = bind_fields(frame)
+    return m.Bind(said.portal, said.statement, said.parameter_formats, said.parameters, said.result_formats)
 
 
-def _kind_and_name(frame: bytes, what: str) -> tuple[str, bytes]:
-    kind = frame[BODY : BODY + 1]
-    if kind not in (b"S", b"P"):
+def named(frame: bytes, what: str) -> bytes:
+    """Read one whole frame that is a Describe or a Close: whose name it says; its sixth byte says of what. Raises `PeerMisbehaved`."""
+    if len(frame) <= BODY or frame[BODY] not in _NAMED:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, f"{what}: neither statement nor portal")
-    name, at = _string(frame, BODY + 1, what)
-    _end(frame, at, what)
-    return kind.decode(), name
+    raw = frame
+    nul = _nul(frame, BODY + 1, what)
+    _end(frame, nul + 1, what)
+    return raw[BODY + 1 : nul]
+
+
+_NAMED: Final = b"SP"
 
 
 def _describe(frame: bytes) -> m.Describe:
-    return m.Describe(*_kind_and_name(frame, "Describe"))
+    name = named(frame, "Describe")
+    return m.Describe(chr(frame[BODY]), name)
 
 
 def _close(frame: bytes) -> m.Close:
-    return m.Close(*_kind_and_name(frame, "Close"))
+    name = named(frame, "Close")
+    return m.Close(chr(frame[BODY]), name)
+
+
+def executed(frame: bytes) -> bytes:
+    """Read one whole frame that is an Execute: the portal's name. Raises `PeerMisbehaved`."""
+    raw = frame
+    nul = _nul(frame, BODY, "Execute")
+    if len(frame) - nul < 5:
+        raise _short("Execute")
+    _end(frame, nul + 5, "Execute")
+    return raw[BODY:nul]
 
 
 def _execute(frame: bytes) -> m.Execute:
-    portal, at = _string(frame, BODY, "Execute")
-    if len(frame) - at < 4:
-        raise _short("Execute")
-    _end(frame, at + 4, "Execute")
-    return m.Execute(portal, _SIGNED32.unpack_from(frame, at)[0])
+    portal = executed(frame)
+    return m.Execute(portal, _SIGNED32.unpack_from(frame, len(frame) - 4)[0])
 
 
 def _function_call(frame: bytes) -> m.FunctionCall:
     function, at = _int32(frame, BODY, "FunctionCall")
     formats, at = _formats(frame, at, "FunctionCall")
-    arguments, at = _values(frame, at, "FunctionCall")
+    arguments: list[bytes | None] = []
+    at = _values(frame, at, "FunctionCall", arguments)
     result, at = _int16(frame, at, "FunctionCall")
     if result > 1:
         raise PeerMisbehaved(Misdeed.BAD_FIELD, f"FunctionCall: format code {result}")
     _end(frame, at, "FunctionCall")
-    return m.FunctionCall(function, formats, arguments, result)
+    return m.FunctionCall(function, formats, tuple(arguments), result)
 
 
 def _copy_fail(frame: bytes) -> m.CopyFail:
@@ -528,19 +613,8 @@ def _frame(table: dict[int, Callable[[bytes], object]], frame: bytes) -> object:
     return decode(frame)
 
 
-@lru_cache(maxsize=1024)
-def _remembered(frame: bytes) -> object:
-    return _frame(_FRONTEND, frame)
-
-
 def frontend(frame: bytes) -> m.Frontend:
-    """Read one whole frame of a client: tag, length, body. Raises `PeerMisbehaved`.
-
-    Drivers say the same Close, Describe and Execute over and over: short ones are remembered (they hold names, no
-    values, and a message is never changed).
-    """
-    if len(frame) <= MAX_REMEMBERED and frame[:1] in _REPEATED:
-        return _remembered(frame)  # type: ignore[return-value]  # as below
+    """Read one whole frame of a client: tag, length, body. Raises `PeerMisbehaved`."""
     return _frame(_FRONTEND, frame)  # type: ignore[return-value]  # the table holds frontend decoders only
 
 
@@ -549,7 +623,7 @@ def backend(frame: bytes) -> m.Backend:
     return _frame(_BACKEND, frame)  # type: ignore[return-value]  # the table holds backend decoders only
 
 
-def _next(buf: bytearray, walk: Callable[[bytearray, int], tuple[list[tuple[int, int, int, int]], int]]) -> bytes:
+def _next(buf: bytearray, walk: Callable[[bytearray, int], tuple[list[tuple[int, ...]], int]]) -> bytes:
     """The first whole frame of `buf`, taken off it; empty: it is not whole."""
     if len(buf) < BODY:
         walk(buf, 0)  # a first byte that is no tag is bad now, not when more came
@@ -578,12 +652,18 @@ def next_backend(buf: bytearray) -> m.Backend | None:
 __all__ = [
     "MAX_CANCEL_KEY",
     "MAX_STARTUP",
+    "BindFields",
+    "ParseFields",
     "backend",
+    "bind_fields",
     "check_data_row",
+    "executed",
     "frontend",
+    "named",
     "next_backend",
     "next_frontend",
     "next_startup",
+    "parse_fields",
     "password_message",
     "sasl_initial_response",
     "sasl_response",

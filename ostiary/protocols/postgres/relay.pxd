@@ -17,6 +17,10 @@ cdef class PostgresRelay:
     cdef public Conversation _talk
     cdef public Understanding _understanding
     cdef public bint _watched
+    cpdef asks(self, bytes data, snapshot)
+    cpdef streamed(self)
+    cpdef answers(self)
+    cpdef results(self, bytes data)
     cpdef bint decided(self, Ask ask, decision) except *
     cpdef Order order(self, tuple proofs)
     cpdef masked(self, Masked masked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ostiary.model.catalogue import Snapshot
@@ -66,7 +66,7 @@ class PostgresRelay:
             talk, understanding, detect=detect, plans=plans, process_ids=process_ids or {}, shown=shown or {}
         )
 
-    def asks(self, data: bytes, snapshot: Snapshot) -> Iterator[Ask]:
+    def asks(self, data: bytes, snapshot: Snapshot) -> Iterable[Ask]:
         """See `Relay.asks`."""
         return self._asking.take(data, snapshot)
 
@@ -121,7 +121,7 @@ class PostgresRelay:
         """See `Relay.answers`."""
         return self._asking.answers()
 
-    def results(self, data: bytes) -> Iterator[tuple[Batch, Intended | None]]:
+    def results(self, data: bytes) -> Iterable[tuple[Batch, Intended | None]]:
         """See `Relay.results`."""
         return self._answering.take(data)
 

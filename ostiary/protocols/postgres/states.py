@@ -56,14 +56,23 @@ TURNS: Final[dict[Phase, dict[type, Move]]] = {
 """Phase -> type of message -> what becomes of it."""
 
 
-_OPEN: Final = Phase.OPEN
-_WHEN_OPEN: Final = TURNS[Phase.OPEN]
+_TAGS: Final[dict[type, int]] = {
+    m.Query: 0x51, m.FunctionCall: 0x46, m.Parse: 0x50, m.Bind: 0x42, m.Describe: 0x44, m.Execute: 0x45, m.Close: 0x43,
+    m.CopyData: 0x64, m.CopyDone: 0x63, m.CopyFail: 0x66, m.Sync: 0x53, m.Terminate: 0x58, m.Flush: 0x48,
+}  # fmt: skip
+
+
+def taken(phase: Phase) -> bytes:
+    """Return for each of the 256 tags whether its message is taken in `phase`: 1, or 0 for `move` to say what becomes of it."""
+    table = bytearray(256)
+    for kind, what in TURNS[phase].items():
+        table[_TAGS[kind]] = what is Move.TAKE
+    return bytes(table)
 
 
 def move(phase: Phase, message: m.Frontend) -> Move:
     """What becomes of `message` in `phase`. Raises `PeerMisbehaved` (OUT_OF_TURN) for what the table does not have."""
-    # An enum's hash is Python: the phase that is nearly always asked for is not looked up.
-    found = (_WHEN_OPEN if phase is _OPEN else TURNS[phase]).get(type(message))
+    found = TURNS[phase].get(type(message))
     if found is None:
         raise PeerMisbehaved(Misdeed.OUT_OF_TURN, f"{type(message).__name__} during {phase.name}")
     return found
