@@ -2,11 +2,14 @@
 cimport cython
 
 from ostiary.model.decisions cimport NeedsApproval
-from ostiary.model.nouns cimport Noun
 from ostiary.model.proofs cimport Intended, Masked
 
 
-cdef class Command(Noun):
+cdef class _Value:
+    pass
+
+
+cdef class Command(_Value):
     pass
 
 
@@ -94,7 +97,7 @@ cdef class Keep(Command):
 
 
 @cython.final
-cdef class Order(Noun):
+cdef class Order(_Value):
     cdef readonly tuple intended
     cdef readonly object wire
 

@@ -14,12 +14,27 @@ from ostiary.model.approvals import Ticket
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.identity import Budget
-from ostiary.model.nouns import Noun
+from ostiary.model.nouns import number, same, shown
 from ostiary.model.proofs import Denied, Intended, Masked, Outcome, Recorded
 from ostiary.model.restraints import Missing, Restraint
 
 
-class Command(Noun):
+class _Value:
+    """See `ostiary.model.nouns`."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __hash__(self) -> int:
+        return number(self)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+class Command(_Value):
     """Something the session asks of the world."""
 
     __slots__ = ()
@@ -219,7 +234,7 @@ class Keep(Command):
         return (yield self)
 
 
-class Order(Noun):
+class Order(_Value):
     """What goes to the target: made by a protocol's relay from durable intents, and from what belongs to earlier ones."""
 
     __slots__ = ("intended", "wire")

@@ -8,7 +8,7 @@ import msgspec
 
 from ostiary.model.duties import Duties
 from ostiary.model.identity import VerifiedIdentity
-from ostiary.model.nouns import Noun
+from ostiary.model.nouns import number, same, shown
 from ostiary.model.operations import Operation
 
 
@@ -47,7 +47,22 @@ class Grounds(msgspec.Struct, frozen=True):
     """Of a permit: what it demands of the operation as it is sent; None: nothing."""
 
 
-class Permit(Noun):
+class _Value:
+    """See `ostiary.model.nouns`."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __hash__(self) -> int:
+        return number(self)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+class Permit(_Value):
     """Proof that policy allowed this operation for this identity."""
 
     __slots__ = ("grounds", "operation", "who")
@@ -58,7 +73,7 @@ class Permit(Noun):
         self.grounds: Final = grounds
 
 
-class Refusal(Noun):
+class Refusal(_Value):
     """Policy, or the judge of the statement, said no. A value, not an exception: saying no is normal work."""
 
     __slots__ = ("grounds", "operation", "who")
@@ -69,7 +84,7 @@ class Refusal(Noun):
         self.grounds: Final = grounds
 
 
-class NeedsApproval(Noun):
+class NeedsApproval(_Value):
     """Policy said: ask these people first. A yes is evidence for a second look, and admits nobody by itself."""
 
     __slots__ = ("approvers", "grounds", "operation", "who")

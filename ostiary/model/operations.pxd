@@ -1,18 +1,21 @@
 # Types of operations.py for the compiled line.
 cimport cython
 
-from ostiary.model.nouns cimport Noun
+
+
+cdef class _Value:
+    pass
 
 
 @cython.final
-cdef class Parameters(Noun):
+cdef class Parameters(_Value):
     cdef readonly object formats
     cdef readonly object types
     cdef readonly object values
 
 
 @cython.final
-cdef class Operation(Noun):
+cdef class Operation(_Value):
     cdef readonly object facts
     cdef readonly object statement
     cdef readonly Parameters parameters

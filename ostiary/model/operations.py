@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from ostiary.model.connections import Strategy
-from ostiary.model.nouns import Noun
+from ostiary.model.nouns import number, same, shown
 
 MAX_HEAD: Final = 512
 """Bytes of normalised statement that may stand in a log entry: `audit-log.md`, "Entry"."""
@@ -206,7 +206,22 @@ def plain_facts(
     )
 
 
-class Parameters(Noun):
+class _Value:
+    """See `ostiary.model.nouns`."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __hash__(self) -> int:
+        return number(self)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+class Parameters(_Value):
     """Bound parameters as the client sent them."""
 
     __slots__ = ("formats", "types", "values")
@@ -219,7 +234,7 @@ class Parameters(Noun):
         """OIDs of types that the client gave; 0, or none: what the target makes of the statement."""
 
 
-class Operation(Noun):
+class Operation(_Value):
     """One asking. What was judged is what is sent: `wire` is the very message."""
 
     __slots__ = ("asked", "facts", "parameters", "statement", "wire")

@@ -2,24 +2,27 @@
 cimport cython
 
 from ostiary.model.decisions cimport Permit, Refusal
-from ostiary.model.nouns cimport Noun
+
+
+cdef class _Value:
+    pass
 
 
 @cython.final
-cdef class Intended(Noun):
+cdef class Intended(_Value):
     cdef readonly Permit permit
     cdef readonly object entry
     cdef readonly long long began
 
 
 @cython.final
-cdef class Denied(Noun):
+cdef class Denied(_Value):
     cdef readonly Refusal refusal
     cdef readonly object entry
 
 
 @cython.final
-cdef class Batch(Noun):
+cdef class Batch(_Value):
     cdef readonly object frames
     cdef readonly object content
     cdef readonly object plan
@@ -31,7 +34,7 @@ cdef class Batch(Noun):
 
 
 @cython.final
-cdef class Masked(Noun):
+cdef class Masked(_Value):
     cdef readonly object frames
     cdef readonly object content
     cdef readonly long long rows
@@ -39,12 +42,12 @@ cdef class Masked(Noun):
 
 
 @cython.final
-cdef class Recorded(Noun):
+cdef class Recorded(_Value):
     cdef readonly object frames
 
 
 @cython.final
-cdef class Outcome(Noun):
+cdef class Outcome(_Value):
     cdef readonly Intended intended
     cdef readonly object status
     cdef readonly object tag

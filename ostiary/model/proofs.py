@@ -11,11 +11,26 @@ from typing import Any, Final
 import msgspec
 
 from ostiary.model.decisions import Permit, Refusal
-from ostiary.model.nouns import Noun
+from ostiary.model.nouns import number, same, shown
 from ostiary.model.results import CopyPlan
 
 
-class Intended(Noun):
+class _Value:
+    """See `ostiary.model.nouns`."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __hash__(self) -> int:
+        return number(self)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+class Intended(_Value):
     """A permit whose intent is durable. Minted only in `ostiary.audit`."""
 
     __slots__ = ("began", "entry", "permit")
@@ -28,7 +43,7 @@ class Intended(Noun):
         """Monotonic clock when it was written, in nanoseconds."""
 
 
-class Denied(Noun):
+class Denied(_Value):
     """A refusal that is durable. Minted only in `ostiary.audit`."""
 
     __slots__ = ("entry", "refusal")
@@ -100,7 +115,7 @@ class RowPlan(msgspec.Struct, frozen=True):
     """Of COPY in text or CSV format: how its rows are written."""
 
 
-class Batch(Noun):
+class Batch(_Value):
     """Whole wire frames as the target sent them: bytes, never one Python object a row."""
 
     __slots__ = ("content", "cut", "data_class", "frames", "head", "plan", "rows", "strip")
@@ -130,7 +145,7 @@ class Batch(Noun):
         """Of what is withheld: the class that it is protected as."""
 
 
-class Masked(Noun):
+class Masked(_Value):
     """A batch that went through `ostiary.masking`. Minted only there."""
 
     __slots__ = ("content", "counts", "frames", "rows")
@@ -143,7 +158,7 @@ class Masked(Noun):
         """(data class or detector, values masked), sorted by name; empty: nothing."""
 
 
-class Recorded(Noun):
+class Recorded(_Value):
     """A batch that is in the recording, if its connection keeps one. Minted only in `ostiary.recording`."""
 
     __slots__ = ("frames",)
@@ -152,7 +167,7 @@ class Recorded(Noun):
         self.frames: Final = frames
 
 
-class Outcome(Noun):
+class Outcome(_Value):
     """How an intended operation ended: closes its intent in the log."""
 
     __slots__ = ("bytes", "columns", "error", "error_text", "intended", "masked", "rows", "status", "tag")

@@ -13,13 +13,28 @@ from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
 from ostiary.model.decisions import NeedsApproval, Permit, Refusal
 from ostiary.model.duties import Duties
-from ostiary.model.nouns import Noun
+from ostiary.model.nouns import number, same, shown
 from ostiary.model.operations import Facts, Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Batch, Denied, Intended, Masked, Outcome
 from ostiary.model.restraints import Place
 
 
-class Ask(Noun):
+class _Value:
+    """See `ostiary.model.nouns`."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other)
+
+    def __hash__(self) -> int:
+        return number(self)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+
+class Ask(_Value):
     """One message that somebody must decide on."""
 
     __slots__ = ("operation", "takes_effect")
@@ -30,7 +45,7 @@ class Ask(Noun):
         """False: it only prepares (Parse). It is decided so that a refusal comes early; its intent is written when it is bound."""
 
 
-class Streamed(Noun):
+class Streamed(_Value):
     """Data that a client streams in under an intent that is durable already."""
 
     __slots__ = ("data", "ends", "under")

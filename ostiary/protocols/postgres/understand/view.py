@@ -188,7 +188,7 @@ class View:
     def block(self, *, is_open: bool, has_failed: bool = False) -> None:
         """ReadyForQuery said how things stand: `I`, `T` or `E`. Of one that another statement went out behind, only `T` and `E` count."""
         inside = self.modes_inside if is_open else NO_MODES
-        if self.in_transaction != is_open or self.has_failed != has_failed or self.modes_inside != inside:
+        if self.in_transaction != is_open or self.has_failed != has_failed or (self.modes_inside is not inside and self.modes_inside != inside):
             self.in_transaction, self.has_failed, self.modes_inside, self._digest = is_open, has_failed, inside, None
 
     def settle(self) -> None:
