@@ -7,7 +7,7 @@ of them must be decided; it never decides, sends or records anything itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from ostiary.model.catalogue import Snapshot
 from ostiary.model.commands import Order
@@ -69,7 +69,7 @@ def as_it_stands(permit: Permit | NeedsApproval, duties: Duties) -> Operation | 
     return Objection(Unjudgeable.NOT_REWRITTEN, message, hint, "403", None)
 
 
-class Relay(Protocol):
+class Relay:
     """One session's protocol engine."""
 
     def asks(self, data: bytes, snapshot: Snapshot) -> Iterable[Ask]:
@@ -81,49 +81,49 @@ class Relay(Protocol):
             PeerMisbehaved: the bytes broke the protocol.
 
         """
-        ...
+        raise NotImplementedError
 
     def decided(self, ask: Ask, decision: Permit | Refusal) -> bool:
         """Heed the decision on the ask just yielded; True if it has to be made durable now."""
-        ...
+        raise NotImplementedError
 
     @property
     def is_complete(self) -> bool:
         """Whether what was decided so far stands by itself, so that it can go out before a human is asked about what comes next."""
-        ...
+        raise NotImplementedError
 
     @property
     def is_inside(self) -> bool:
         """Whether the ask just yielded belongs to a transaction or an unfinished pipeline, as far as answers have come."""
-        ...
+        raise NotImplementedError
 
     def state(self) -> bytes:
         """Return a digest of whatever in the session changes what the bytes of an operation mean; from now on it is watched."""
-        ...
+        raise NotImplementedError
 
     def means(self, ask: Ask, snapshot: Snapshot) -> Facts:
         """Return what the ask just yielded would do, sent now."""
-        ...
+        raise NotImplementedError
 
     def obey(self, permit: Permit, duties: Duties, snapshot: Snapshot) -> Operation | Objection:
         """Return the operation of the ask just yielded as `duties` demand it; the permit's own, if it is so already."""
-        ...
+        raise NotImplementedError
 
     def notice(self, text: str, hint: str) -> Batch:
         """Tell the client something while it waits, between two answers."""
-        ...
+        raise NotImplementedError
 
     def order(self, proofs: tuple[Intended | Denied, ...]) -> Order:
         """Everything heard since the last order, in order, for the target: only under the proofs that it needs."""
-        ...
+        raise NotImplementedError
 
     def streamed(self) -> Iterable[Streamed]:
         """What of the last order's bytes is data under an earlier intent, to be kept before the target hears it."""
-        ...
+        raise NotImplementedError
 
     def answers(self) -> Iterable[Batch]:
         """Refusals that the gateway may answer at once, because nothing is outstanding before them."""
-        ...
+        raise NotImplementedError
 
     def results(self, data: bytes) -> Iterable[tuple[Batch, Intended | None]]:
         """Take in target bytes; batches for masking, each with the intent that it answers. `masked` is called for each before the next is taken.
@@ -132,32 +132,32 @@ class Relay(Protocol):
             PeerMisbehaved: the bytes broke the protocol.
 
         """
-        ...
+        raise NotImplementedError
 
     def masked(self, masked: Masked) -> None:
         """Count what masking did to the batch just yielded."""
-        ...
+        raise NotImplementedError
 
     def flowed(self) -> int:
         """Rows, or what a protocol has in their place, in the batches that were yielded since the last call."""
-        ...
+        raise NotImplementedError
 
     def changed(self) -> int:
         """Rows that were changed and did not come, in what was completed since the last call."""
-        ...
+        raise NotImplementedError
 
     def place(self) -> Place | None:
         """Where the ask just yielded stands; None: this protocol has no rows to count."""
-        ...
+        raise NotImplementedError
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Operations that have ended since the last call."""
-        ...
+        raise NotImplementedError
 
     def outdated(self) -> bool:
         """Whether DDL took effect since the last call."""
-        ...
+        raise NotImplementedError
 
     def abandon(self) -> tuple[Outcome, ...]:
         """The session is over: outcomes of everything that is still open."""
-        ...
+        raise NotImplementedError

@@ -10,7 +10,7 @@ from ostiary.model.operations cimport Operation
 from ostiary.model.proofs cimport Batch, Intended, Masked, Recorded
 from ostiary.policy.decide cimport decide_unasked
 from ostiary.policy.policies cimport Policies
-from ostiary.protocols.relay cimport Ask
+from ostiary.protocols.relay cimport Ask, Relay
 from ostiary.session.world cimport World
 
 

@@ -90,7 +90,7 @@ class Line:
 
 async def requests(line: Line, world: World) -> None:
     """From the client to the target."""
-    relay = line.relay
+    relay: Relay = line.relay
     while (data := await HearClient()) is not None:
         decisions: list[Permit | Refusal] = []
         ask: Ask
@@ -150,7 +150,7 @@ def obey(relay: Relay, permit: Permit, snapshot: Snapshot) -> Operation | Object
 
 async def send_on(line: Line, world: World, decisions: list[Permit | Refusal]) -> None:
     """What was decided becomes durable, and then goes out: permits to the target, refusals to the client."""
-    relay = line.relay
+    relay: Relay = line.relay
     proofs = world.write(tuple(decisions)) if decisions else ()
     if proofs is None:
         proofs = await AwaitDurable()
@@ -165,7 +165,7 @@ async def send_on(line: Line, world: World, decisions: list[Permit | Refusal]) -
 
 async def approved(line: Line, world: World, ask: Ask, question: NeedsApproval) -> Permit | Refusal:
     """What policy says once the humans whom it wants asked have answered, of what the operation means by then."""
-    relay = line.relay
+    relay: Relay = line.relay
     if not ask.takes_effect:
         return prepared(question)
     await Settle()
@@ -232,7 +232,7 @@ async def took(line: Line, rows: int, changed: int, size: int) -> None:
 
 async def replies(line: Line, world: World) -> None:
     """From the target to the client."""
-    relay = line.relay
+    relay: Relay = line.relay
     detect = line.connection.detect
     while (data := await HearTarget()) is not None:
         recorded: list[Recorded] = []

@@ -7,10 +7,10 @@ from ostiary.protocols.postgres.answering cimport Answering
 from ostiary.protocols.postgres.asking cimport Asking
 from ostiary.protocols.postgres.conversation cimport Conversation
 from ostiary.protocols.postgres.understanding cimport Understanding
-from ostiary.protocols.relay cimport Ask
+from ostiary.protocols.relay cimport Ask, Relay
 
 
-cdef class PostgresRelay:
+cdef class PostgresRelay(Relay):
     cdef public Answering _answering
     cdef public Asking _asking
     cdef public object _changes

@@ -19,7 +19,7 @@ from ostiary.protocols.postgres.answering import Answering, Plans
 from ostiary.protocols.postgres.asking import Asking
 from ostiary.protocols.postgres.conversation import IDLE, IN_BLOCK, Conversation
 from ostiary.protocols.postgres.understanding import Understanding
-from ostiary.protocols.relay import Ask, Streamed
+from ostiary.protocols.relay import Ask, Relay, Streamed
 
 ENDING: Final = frozenset({"COMMIT", "ROLLBACK", "PREPARE"})
 """What ends a transaction, as facts name it: END and ABORT have these names too, PREPARE is PREPARE TRANSACTION."""
@@ -36,7 +36,7 @@ def changes_state(facts: Facts) -> bool:
     )
 
 
-class PostgresRelay:
+class PostgresRelay(Relay):
     """See `ostiary.protocols.relay.Relay`."""
 
     __slots__ = ("_answering", "_asking", "_changes", "_talk", "_understanding", "_watched")

@@ -7,10 +7,10 @@ from ostiary.model.decisions import Permit
 from ostiary.model.duties import Duties
 from ostiary.model.operations import Facts, Objection, Operation
 from ostiary.model.proofs import Batch, Intended
-from ostiary.protocols.relay import Ask, as_it_stands
+from ostiary.protocols.relay import Ask, Relay, as_it_stands
 
 
-class Alone:
+class Alone(Relay):
     """Nothing in the channel changes what an operation means, and none stands inside another."""
 
     @property

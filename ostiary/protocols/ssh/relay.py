@@ -277,6 +277,9 @@ class ChannelRelay(Alone):
         if self.files is None and not proofs and not self._decided:
             flows, self._wire = self._wire, []
             return Order((), flows[0] if len(flows) == 1 else b"".join(flows))
+        return self._judged(proofs)
+
+    def _judged(self, proofs: tuple[Intended | Denied, ...]) -> Order:
         judged = deque(zip((decision for decision, _ in self._decided), proofs, strict=True))
         self._decided.clear()
         if self._state is State.ASKED and judged:
