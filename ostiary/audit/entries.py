@@ -1,8 +1,8 @@
 """Entries: what happened, as canonical JSON. `docs/log-format.md`, 3 is the law; this file is its writer.
 
 Theory of operation. An entry is canonical JSON, so its members stand in a fixed order, and most of them do not change while
-a session lives, or while a statement repeats. So an entry is not *serialised*: it is one f-string over pieces that were
-serialised once. Three caches hold them:
+a session lives, or while a statement repeats. So an entry is not *serialised*: it is pieces that were serialised once, laid one behind
+the other with the numbers between them (`Draft`). Three caches hold them:
 
 * a session's own members (`auth`, `client`, `target`, `who`, …) are in its `SessionEntries`;
 * what a statement's facts and the decision's grounds say (`op`, `decision`, `stmt.head`) is in the `Encoder`, shared by all
@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from ostiary.audit.drafts import ROOM, Draft
 from ostiary.audit.jcs import Json, quoted, text, written
 from ostiary.model.connections import Connection, Durability, Recording
 from ostiary.model.decisions import Grounds, Permit, Refusal
@@ -35,7 +36,7 @@ from ostiary.model.nouns import Noun
 from ostiary.model.operations import MAX_HEAD, Facts, Operation, Resource
 from ostiary.model.proofs import Outcome
 
-MAX_ENTRY: Final = 16 * 1024
+MAX_ENTRY: Final = ROOM
 """Bytes of one entry. C2SP tlog-tiles allows 65,535."""
 MAX_RESULT_TEXT: Final = 1024
 """Bytes of the target's message in an outcome."""
@@ -45,6 +46,21 @@ _MAX_CACHED: Final = 4096
 """Pieces kept of each sort."""
 _MAX_TAG: Final = 64
 """Bytes of a command tag or SQLSTATE in an outcome's short form: PostgreSQL's own tags end at 64 (COMPLETION_TAG_BUFSIZE)."""
+
+_MOST: Final = MAX_ENTRY
+_INTENT: Final = b'","kind":"intent","mono":'
+_DENY: Final = b'","kind":"deny","mono":'
+_OUTCOME: Final = b'","kind":"outcome","mono":'
+_REF: Final = b',"ref":"'
+_RESULT: Final = b'","result":{"bytes":'
+_ROWS: Final = b',"rows":'
+_US: Final = b',"us":'
+_CUT: Final = b',"cut":true'
+_COUNT: Final = b'"count":'
+_LEN: Final = b',"len":'
+_PARAMS: Final = b',"params":{'
+_CLOSE: Final = b"}"
+_T: Final = b'},"t":"'
 
 Scrub = Callable[[str], str]
 """Replaces what the detectors find in free text. Called with any string; must not raise."""
@@ -97,22 +113,41 @@ class Encoder:
         self._scrub = scrub
         self._second = -1_000_000
         """Microseconds since 1970 at which `_stamp` begins to hold."""
-        self._stamp = ""
+        self._stamp = b""
         self._asked: dict[tuple[int, int], _Asked] = {}
-        self._columns: dict[tuple[tuple[str, int], ...], str] = {}
-        self._tags: dict[tuple[str, str], str] = {}
+        self._latest: _Asked | None = None
+        """What was looked up last: mostly it is that again. As are these two."""
+        self._latest_columns: tuple[tuple[str, int], ...] = ()
+        self._latest_tag = ""
+        self._columns_encoded = b',"columns":[]'
+        self._tag_encoded = b""
+        self._columns: dict[tuple[tuple[str, int], ...], bytes] = {}
+        self._statuses: dict[str, bytes] = {}
+        self._tags: dict[str, bytes] = {}
+        self.draft = Draft()
 
     # --- pieces ---------------------------------------------------------------------------------------------------------
 
     def stamp(self, t: int) -> str:
         """Write nanoseconds since 1970 as the 27 characters of RFC 3339 in UTC with microseconds."""
+        micros = self._micros(t)
+        return f"{self._stamp.decode()}{micros:06d}Z"
+
+    def lay_stamp(self, t: int) -> None:
+        """Lay what `stamp` writes into the draft, but for its `Z`."""
+        micros = self._micros(t)
+        self.draft.lay(self._stamp)
+        self.draft.digits(micros, 6)
+
+    def _micros(self, t: int) -> int:
+        """Microseconds behind the second that `_stamp` is."""
         micros = t // 1000 - self._second
         if micros < 0 or micros >= 1_000_000:
             second = t // 1_000_000_000
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
             self._second = second * 1_000_000
             micros = t // 1000 - self._second
-        return f"{self._stamp}{micros:06d}Z"
+        return micros
 
     def free(self, value: str) -> Json:
         """Shape free text for an entry: scrubbed first, then kept losslessly."""
@@ -120,33 +155,50 @@ class Encoder:
 
     def asked(self, facts: Facts, grounds: Grounds, verdict: str) -> _Asked:
         """Look up, or make, what an intent or a denial says of a statement and of the decision about it."""
+        found = self._latest
+        if found is not None and found.facts is facts and found.grounds is grounds and found.verdict == verdict:
+            return found
         key = (id(facts), id(grounds))
         found = self._asked.get(key)
-        if found is not None and found.verdict == verdict:
-            return found
-        made = _Asked(
-            facts,
-            grounds,
-            verdict,
-            decision=f'"decision":{written(_decision(facts, grounds, verdict, self.free))}',
-            op=f'"op":{written(_op(facts, self.free))}',
-            head=f'"head":{quoted(_cut(self._scrub(facts.head), MAX_HEAD))}',
-        )
-        return _keep(self._asked, key, made)
+        if found is None or found.verdict != verdict:
+            found = _Asked(
+                facts,
+                grounds,
+                verdict,
+                decision=f'"decision":{written(_decision(facts, grounds, verdict, self.free))}'.encode(),
+                op=f',"op":{written(_op(facts, self.free))}'.encode(),
+                head=f'"head":{quoted(_cut(self._scrub(facts.head), MAX_HEAD))},"len":'.encode(),
+            )
+            _keep(self._asked, key, found)
+        self._latest = found
+        return found
 
-    def columns(self, columns: tuple[tuple[str, int], ...]) -> str:
-        """Encode a result's columns."""
-        return self._columns.get(columns) or _keep(
-            self._columns, columns, written([[self.free(name), oid] for name, oid in columns])
-        )
-
-    def ending(self, status: str, tag: str) -> str:
-        """Encode how an operation ended: `"status":…` and, if there is one, `"tag":…`."""
-        key = (status, tag)
-        found = self._tags.get(key)
+    def columns(self, columns: tuple[tuple[str, int], ...]) -> bytes:
+        """Encode a result's columns: `,"columns":…`."""
+        if columns == self._latest_columns:
+            return self._columns_encoded
+        found = self._columns.get(columns)
         if found is None:
-            tagged = f',"tag":{quoted(self._scrub(tag))}' if tag else ""
-            found = _keep(self._tags, key, f'"status":{quoted(status)}{tagged}')
+            shaped = written([[self.free(name), oid] for name, oid in columns])
+            found = _keep(self._columns, columns, f',"columns":{shaped}'.encode())
+        self._latest_columns, self._columns_encoded = columns, found
+        return found
+
+    def status(self, status: str) -> bytes:
+        """Encode how an operation ended: `,"status":…`."""
+        found = self._statuses.get(status)
+        if found is None:
+            found = _keep(self._statuses, status, f',"status":{quoted(status)}'.encode())
+        return found
+
+    def tag(self, tag: str) -> bytes:
+        """Encode a command tag: `,"tag":…`; none: nothing."""
+        if tag == self._latest_tag:
+            return self._tag_encoded
+        found = self._tags.get(tag)
+        if found is None:
+            found = _keep(self._tags, tag, f',"tag":{quoted(self._scrub(tag))}'.encode() if tag else b"")
+        self._latest_tag, self._tag_encoded = tag, found
         return found
 
     # --- entries outside sessions ---------------------------------------------------------------------------------------
@@ -165,7 +217,7 @@ class Encoder:
             "t": self.stamp(t),
             "mono": mono // 1000,
         }
-        return _whole(written(common | dict(members)))
+        return _encoded(written(common | dict(members)))
 
     def login(
         self,
@@ -226,25 +278,35 @@ class SessionEntries:
         )
         task = f',"task":{quoted(who.task)}' if who.task else ""
         origin = f'"gw":{quoted(encoder.gw)},"id":"'
-        self._full = f'{{"auth":{auth},"boot":"{encoder.boot}","client":{client},'
-        self._lean = f'{{"boot":"{encoder.boot}",{origin}'
-        self._origin = f",{origin}"
-        self._session = f'"session":"{facts.session}"'
-        self._stmt = f',{self._session},"stmt":{{'
-        self._end = f'","target":{target}{task},"v":1,"who":{written(_who(who))}}}'
-        if len((self._full + self._end).encode()) > _MAX_SESSION:
+        session = f'"session":"{facts.session}"'
+        self._full = f'{{"auth":{auth},"boot":"{encoder.boot}","client":{client},'.encode()
+        self._lean = f'{{"boot":"{encoder.boot}",{origin}'.encode()
+        self._origin = f",{origin}".encode()
+        self._stmt = f',{session},"stmt":{{'.encode()
+        self._closing = f'}},{session},"t":"'.encode()
+        self._end = f'Z","target":{target}{task},"v":1,"who":{written(_who(who))}}}'.encode()
+        if len(self._full) + len(self._end) - 1 > _MAX_SESSION:
             raise EntryTooLarge("the session's identity and claims do not fit in an entry")
 
     def start(self, entry_id: str, t: int, mono: int, *, policy: str = "", grounds: Grounds | None = None) -> bytes:
         """Encode `session.start`: who is on which connection, how durable, what is recorded, under which policy."""
-        facts, stamp = self.facts, self._encoder.stamp(t)
+        facts = self.facts
         decision = "" if grounds is None else f'"decision":{written(_grounds(grounds, "permit", self._encoder.free))},'
         in_force = f'"policy":{quoted(policy)},' if policy else ""
-        return _whole(
-            f'{self._full}{decision}"durability":"{facts.durability.value}"{self._origin}{entry_id}",'
-            f'"kind":"session.start","mono":{mono // 1000},{in_force}"recording":{{"mode":"{facts.recording.value}"}},'
-            f'{self._session},"t":"{stamp}{self._end}'
-        )
+        said = f'{decision}"durability":"{facts.durability.value}"'
+        mode = f'","kind":"session.start","mono":{mono // 1000},{in_force}"recording":{{"mode":"{facts.recording.value}"'
+        return self._laid(self._full, said.encode(), self._origin, entry_id.encode(), mode.encode(), t=t)
+
+    def _laid(self, *pieces: bytes, t: int) -> bytes:
+        """Lay pieces, and what ends an entry."""
+        draft = self._encoder.draft
+        draft.begin(b"")
+        for piece in pieces:
+            draft.lay(piece)
+        draft.lay(self._closing)
+        self._encoder.lay_stamp(t)
+        draft.lay(self._end)
+        return _whole(draft)
 
     def intent(
         self,
@@ -262,9 +324,9 @@ class SessionEntries:
         operation = permit.operation
         asked = self._encoder.asked(operation.facts, permit.grounds, "permit")
         try:
-            return self._asking("intent", operation, asked, entry_id, t, mono, kept)
+            return self._asking(_INTENT, operation, asked, entry_id, t, mono, kept)
         except EntryTooLarge:
-            return self._asking("intent", operation, self._short(asked), entry_id, t, mono, kept)
+            return self._asking(_INTENT, operation, self._short(asked), entry_id, t, mono, kept)
 
     def deny(
         self,
@@ -278,13 +340,13 @@ class SessionEntries:
         operation = refusal.operation
         asked = self._encoder.asked(operation.facts, refusal.grounds, "deny")
         try:
-            return self._asking("deny", operation, asked, entry_id, t, mono, kept)
+            return self._asking(_DENY, operation, asked, entry_id, t, mono, kept)
         except EntryTooLarge:
-            return self._asking("deny", operation, self._short(asked), entry_id, t, mono, kept)
+            return self._asking(_DENY, operation, self._short(asked), entry_id, t, mono, kept)
 
     def _asking(
         self,
-        kind: str,
+        kind: bytes,
         operation: Operation,
         asked: _Asked,
         entry_id: str,
@@ -292,22 +354,36 @@ class SessionEntries:
         mono: int,
         kept: Kept,
     ) -> bytes:
-        stmt, params = kept.statement, kept.parameters
-        stored = "" if stmt is None else f'"blob":"{stmt.blob}","commit":"{stmt.commit}",'
+        statement = parameters = original = b""
+        if kept is not NOTHING_KEPT:
+            statement, parameters, original = _ref(kept.statement), _ref(kept.parameters), _ref(kept.asked)
+        draft, bound = self._encoder.draft, operation.parameters
+        draft.begin(self._full)
+        draft.lay(asked.decision)
+        draft.lay(self._origin)
+        draft.lay(entry_id.encode())
+        draft.lay(kind)
+        draft.number(mono // 1000)
+        draft.lay(asked.op)
+        if bound is not None:
+            draft.lay(_PARAMS)
+            draft.lay(parameters)
+            draft.lay(_COUNT)
+            draft.number(len(bound.values))
+            if kept.parameters is not None:
+                draft.lay(_LEN)
+                draft.number(kept.parameters.length)
+            draft.lay(_CLOSE)
+        draft.lay(self._stmt)
         if operation.asked is not None:
-            stored = f'"asked":{{{_ref(kept.asked)}"len":{len(operation.asked)}}},{stored}'
-        bound = ""
-        if operation.parameters is not None:
-            count = len(operation.parameters.values)
-            bound = (
-                f',"params":{{"count":{count}}}'
-                if params is None
-                else f',"params":{{"blob":"{params.blob}","commit":"{params.commit}","count":{count},"len":{params.length}}}'
-            )
-        return _whole(
-            f'{self._full}{asked.decision}{self._origin}{entry_id}","kind":"{kind}","mono":{mono // 1000},{asked.op}{bound}'
-            f'{self._stmt}{stored}{asked.head},"len":{len(operation.statement)}}},"t":"{self._encoder.stamp(t)}{self._end}'
-        )
+            draft.lay(f'"asked":{{{original.decode()}"len":{len(operation.asked)}}},'.encode())
+        draft.lay(statement)
+        draft.lay(asked.head)
+        draft.number(len(operation.statement))
+        draft.lay(_T)
+        self._encoder.lay_stamp(t)
+        draft.lay(self._end)
+        return _whole(draft)
 
     def _short(self, asked: _Asked) -> _Asked:
         """Say of an oversize statement how much is left out, and commit to it: `asked.op` is what would have stood here."""
@@ -317,13 +393,14 @@ class SessionEntries:
             "effects": sorted({resource.action.value for resource in facts.resources}),
             "name": free(_cut(facts.name, MAX_HEAD)),
             "omitted": len(facts.resources),
-            "digest": hashlib.sha256(asked.op.encode()).hexdigest(),
+            "digest": hashlib.sha256(asked.op[1:]).hexdigest(),
         }
         grounds = msgspec.structs.replace(asked.grounds, message=_cut(asked.grounds.message, MAX_HEAD))
         decision = written(_decision(facts, grounds, asked.verdict, free))
         return _Asked(
-            facts, asked.grounds, asked.verdict, decision=f'"decision":{decision}', op=f'"op":{written(op)}', head=asked.head
-        )
+            facts, asked.grounds, asked.verdict,
+            decision=f'"decision":{decision}'.encode(), op=f',"op":{written(op)}'.encode(), head=asked.head,
+        )  # fmt: skip
 
     def outcome(self, outcome: Outcome, entry_id: str, t: int, mono: int, recording: StreamHead | None = None) -> bytes:
         """Encode `outcome`. Never too large: columns that do not fit are counted instead, long words are marked as cut."""
@@ -341,28 +418,48 @@ class SessionEntries:
         recording: StreamHead | None,
         short: bool,
     ) -> bytes:
-        encoder, intended = self._encoder, outcome.intended
-        columns = cut = error = masked = omitted = words = ""
-        ending = encoder.ending(outcome.status, _cut(outcome.tag, _MAX_TAG) if short else outcome.tag)
+        encoder, intended, tag = self._encoder, outcome.intended, outcome.tag
+        columns = cut = error = masked = words = kept = b""
+        if recording is not None:
+            kept = f',"recording":{_stream(recording)}'.encode()
         if outcome.columns and not short:
-            columns = f',"columns":{encoder.columns(outcome.columns)}'
-        elif outcome.columns:
-            omitted = f'"omitted":{len(outcome.columns)},'
+            columns = encoder.columns(outcome.columns)
         if outcome.masked:
-            masked = f',"masked":{written(dict(outcome.masked))}'
+            masked = f',"masked":{written(dict(outcome.masked))}'.encode()
         if outcome.error:
-            error = f',"error":{written(encoder.free(_cut(outcome.error, _MAX_TAG)))}'
+            error = f',"error":{written(encoder.free(_cut(outcome.error, _MAX_TAG)))}'.encode()
         if outcome.error_text:
             text_kept = _cut(outcome.error_text, MAX_RESULT_TEXT)
-            cut = "" if text_kept == outcome.error_text else ',"cut":true'
-            words = f',"text":{written(encoder.free(text_kept))}'
-        kept = "" if recording is None else f',"recording":{_stream(recording)}'
-        return _whole(
-            f'{self._lean}{entry_id}","kind":"outcome","mono":{mono // 1000}{kept},"ref":"{intended.entry}",'
-            f'"result":{{"bytes":{outcome.bytes}{columns}{cut}{error}{masked},{omitted}"rows":{outcome.rows},'
-            f'{ending}{words},"us":{max(0, mono - intended.began) // 1000}}},'
-            f'{self._session},"t":"{encoder.stamp(t)}{self._end}'
-        )
+            cut = b"" if text_kept == outcome.error_text else _CUT
+            words = f',"text":{written(encoder.free(text_kept))}'.encode()
+        status, tagged, ref = encoder.status(outcome.status), encoder.tag(_cut(tag, _MAX_TAG) if short else tag), intended.entry
+        draft = encoder.draft
+        draft.begin(self._lean)
+        draft.lay(entry_id.encode())
+        draft.lay(_OUTCOME)
+        draft.number(mono // 1000)
+        draft.lay(kept)
+        draft.lay(_REF)
+        draft.lay(ref.encode())
+        draft.lay(_RESULT)
+        draft.number(outcome.bytes)
+        draft.lay(columns)
+        draft.lay(cut)
+        draft.lay(error)
+        draft.lay(masked)
+        if outcome.columns and short:
+            draft.lay(f',"omitted":{len(outcome.columns)}'.encode())
+        draft.lay(_ROWS)
+        draft.number(outcome.rows)
+        draft.lay(status)
+        draft.lay(tagged)
+        draft.lay(words)
+        draft.lay(_US)
+        draft.number(max(0, mono - intended.began) // 1000)
+        draft.lay(self._closing)
+        encoder.lay_stamp(t)
+        draft.lay(self._end)
+        return _whole(draft)
 
     def end(
         self,
@@ -377,11 +474,11 @@ class SessionEntries:
     ) -> bytes:
         """Encode `session.end`. `status`: `ended`, or the name of the reason for which the gateway ended it."""
         kept = "" if recording is None else f',"recording":{_stream(recording)}'
-        return _whole(
-            f'{self._lean}{entry_id}","kind":"session.end","mono":{mono // 1000}{kept},"ref":"{start_id}",'
-            f'"result":{{"operations":{operations},"status":{quoted(status)}}},'
-            f'{self._session},"t":"{self._encoder.stamp(t)}{self._end}'
+        said = (
+            f'","kind":"session.end","mono":{mono // 1000}{kept},"ref":"{start_id}",'
+            f'"result":{{"operations":{operations},"status":{quoted(status)}'
         )
+        return self._laid(self._lean, entry_id.encode(), said.encode(), t=t)
 
 
 class _Asked(Noun):
@@ -389,7 +486,7 @@ class _Asked(Noun):
 
     __slots__ = ("decision", "facts", "grounds", "head", "op", "verdict")
 
-    def __init__(self, facts: Facts, grounds: Grounds, verdict: str, *, decision: str, op: str, head: str) -> None:
+    def __init__(self, facts: Facts, grounds: Grounds, verdict: str, *, decision: bytes, op: bytes, head: bytes) -> None:
         self.facts: Final = facts
         self.grounds: Final = grounds
         self.verdict: Final = verdict
@@ -409,11 +506,20 @@ def _keep(cache: dict[Key, Value], key: Key, value: Value) -> Value:
     return value
 
 
-def _whole(entry: str) -> bytes:
+def _encoded(entry: str) -> bytes:
     encoded = entry.encode()
-    if len(encoded) > MAX_ENTRY:
-        raise EntryTooLarge(f"an entry would take {len(encoded)} bytes, more than {MAX_ENTRY}")
+    _check(len(encoded))
     return encoded
+
+
+def _whole(draft: Draft) -> bytes:
+    _check(draft.size)
+    return draft.taken()
+
+
+def _check(size: int) -> None:
+    if size > _MOST:
+        raise EntryTooLarge(f"an entry would take {size} bytes, more than {MAX_ENTRY}")
 
 
 def _cut(value: str, size: int) -> str:
@@ -559,8 +665,8 @@ def _duties(duties: Duties, free: Callable[[str], Json]) -> Json:
     return shaped
 
 
-def _ref(ref: PayloadRef | None) -> str:
-    return "" if ref is None else f'"blob":"{ref.blob}","commit":"{ref.commit}",'
+def _ref(ref: PayloadRef | None) -> bytes:
+    return b"" if ref is None else f'"blob":"{ref.blob}","commit":"{ref.commit}",'.encode()
 
 
 def _stream(head: StreamHead) -> str:

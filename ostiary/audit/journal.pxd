@@ -29,12 +29,11 @@ cdef class Journal:
     cdef public object _start
     cdef public long long _operations
     cdef public object stream
-    @cython.locals(now=cython.longlong, mono=cython.longlong, entries=list, proofs=list, stored=tuple)
+    @cython.locals(now=cython.longlong, mono=cython.longlong, entries=list, proofs=list, ids=list, places=list, number=Py_ssize_t, entry_id=str)
     cpdef Written write(self, tuple decisions)
     cpdef bint is_durable(self, Written written) except -1
     cpdef tuple proofs(self, Written written)
     cpdef _bring_stream(self)
     @cython.locals(now=cython.longlong, mono=cython.longlong, outcome=Outcome)
     cpdef outcomes(self, tuple outcomes)
-    @cython.locals(keeps=bint, stored=list)
-    cpdef list _store(self, tuple decisions, long long now)
+    cpdef bint _keeps(self, tuple decisions) except -1

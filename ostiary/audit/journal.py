@@ -28,9 +28,6 @@ from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
 
-Stored = tuple[Permit | Refusal, str, Kept]
-"""A decision, the id its entry will have, and where its payloads are."""
-
 
 class Written:
     """A batch of decisions that is on its way to being durable."""
@@ -85,8 +82,12 @@ class Journal:
         now, mono = inline.now(), inline.clock()
         entries: list[bytes] = []
         proofs: list[Intended | Denied] = []
-        for stored in self._store(decisions, now):
-            decision, entry_id, kept = stored
+        ids: list[str] = []
+        for _ in decisions:
+            ids.append(self._ids.at(now))  # noqa: PERF401 - no closure: it is typed where it is compiled
+        places = self._keep(decisions, ids) if self._keeps(decisions) else None
+        for number, decision in enumerate(decisions):
+            entry_id, kept = ids[number], NOTHING_KEPT if places is None else places[number]
             if isinstance(decision, Permit):
                 entries.append(self._entries.intent(decision, entry_id, now, mono, kept))
                 proofs.append(Intended(decision, entry_id, mono))
@@ -171,22 +172,18 @@ class Journal:
         if self.strict and self.stream is not None:
             self._writer.beside(self.stream.loose())
 
-    def _store(self, decisions: tuple[Permit | Refusal, ...], now: int) -> list[Stored]:
-        """Give each decision its entry's id, and put what is kept of it into the payload stream."""
-        keeps = self.is_full
-        for decision in decisions:
-            keeps = keeps or not isinstance(decision, Permit)
-        if keeps:
-            return self._keep(decisions, now)
-        stored: list[Stored] = []
-        for decision in decisions:
-            stored.append((decision, self._ids.at(now), NOTHING_KEPT))  # noqa: PERF401 - no closure: it is typed where it is compiled
-        return stored
+    def _keeps(self, decisions: tuple[Permit | Refusal, ...]) -> bool:
+        """Whether something of these decisions goes into the payload stream: all of them, or what was refused."""
+        if self.is_full:
+            return True
+        for decision in decisions:  # noqa: SIM110 - no closure: it is typed where it is compiled
+            if not isinstance(decision, Permit):
+                return True
+        return False
 
-    def _keep(self, decisions: tuple[Permit | Refusal, ...], now: int) -> list[Stored]:
+    def _keep(self, decisions: tuple[Permit | Refusal, ...], ids: list[str]) -> list[Kept]:
         """Put statements and parameters into the payload stream, where they are kept; one chunk for all."""
         t_us = self.elapsed_us()
-        ids = [self._ids.at(now) for _ in decisions]
         items: list[Item] = []
         places: list[tuple[int, int, int]] = []
         for decision, entry_id in zip(decisions, ids, strict=True):
@@ -205,10 +202,7 @@ class Journal:
             places.append((statement, params, asked))
         stream = self.stream or self._begin_stream()
         refs = stream.write(items)
-        return [
-            (decision, entry_id, Kept(*(refs[at] if at >= 0 else None for at in place)))
-            for decision, entry_id, place in zip(decisions, ids, places, strict=True)
-        ]
+        return [Kept(*(refs[at] if at >= 0 else None for at in place)) for place in places]
 
 
 def parameter_bytes(parameters: Parameters) -> bytes:
