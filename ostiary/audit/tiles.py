@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from ostiary.audit.tree import WIDTH, Frontier, Tile
 from ostiary.audit.wal import Damaged, sync_folder
 
+_T = TypeVar("_T")
 HASH: Final = 32
 _SYNCS: Final = 8
 """Files synced at a time."""
@@ -80,9 +81,14 @@ class TileFolder:
 
     def sync(self, fds: Sequence[int], folders: Iterable[str] = ()) -> None:
         """Make files and folders durable: side by side, because then the file system's journal commits once for many."""
-        for _ in self._pool.map(_sync_all, [fds[part::_SYNCS] for part in range(min(_SYNCS, len(fds)))]):
-            pass
-        for _ in self._pool.map(sync_folder, folders):
+        self._each(_sync_all, [fds[part::_SYNCS] for part in range(min(_SYNCS, len(fds)))])
+        self._each(sync_folder, list(folders))
+
+    def _each(self, work: Callable[[_T], None], parts: Sequence[_T]) -> None:
+        if len(parts) == 1:
+            work(parts[0])
+            return
+        for _ in self._pool.map(work, parts):
             pass
 
     def append_note(self, note: str) -> None:
@@ -192,7 +198,7 @@ def tile_file(tile: Tile) -> tuple[str, bytes]:
     return tile_path(tile.level, tile.number, len(tile.hashes)), b"".join(tile.hashes)
 
 
-def _sync_all(fds: list[int]) -> None:
+def _sync_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.fsync(fd)
 
