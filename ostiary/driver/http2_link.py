@@ -160,10 +160,9 @@ class Stream(Asker):
         return self._exchange.held_bytes if self._exchange is not None else sum(map(len, self._early))
 
     def _begin(self, exchange: Exchange) -> None:
-        for data in self._early:
-            exchange.requests.hear(data)
+        early = b"".join(self._early)
         self._early.clear()
-        exchange.begin()
+        exchange.begin(early)
         if not self._paused:
             self._give_back()
 

@@ -151,11 +151,11 @@ class ClientLink(Asker):
             self.read(on=True, why="ahead")
         if self._full:
             exchange.client_full(full=True)
+        early = b""
         if not exchange.relay.body.is_done and self._held:
             early = bytes(self._held)
             self._held.clear()
-            exchange.requests.hear(early)
-        exchange.begin()
+        exchange.begin(early)
 
     def _say_no(self, said: refusals.Said) -> None:
         self.answer(said, bodiless=False)

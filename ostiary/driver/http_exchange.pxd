@@ -12,7 +12,7 @@ from ostiary.model.proofs cimport Intended, Outcome, Recorded
 from ostiary.protocols.http.messages cimport Heads
 from ostiary.protocols.http.relay cimport HttpRelay
 from ostiary.recording.recorder cimport Recorder
-from ostiary.session.exchange cimport reply
+from ostiary.session.exchange cimport reply, request
 from ostiary.session.path cimport Line
 
 
@@ -80,7 +80,7 @@ cdef class Exchange(Listens):
     cdef public bint _denying
     cdef public object _ticket
     cdef public bint waits_for_target
-    cpdef begin(self)
+    cpdef begin(self, bytes early=*)
     cpdef target_sent(self, bytes data)
     cpdef _answer(self, bytes data)
     cpdef clock(self)

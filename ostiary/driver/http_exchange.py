@@ -171,7 +171,8 @@ class Exchange(Listens):
         self.masker = self.session.masker(relay)
         self.line = Line(self.session.admitted, self.session.connection, policies, relay, said, self.session.granted)  # type: ignore[arg-type]  # its own kind of relay
         self.line.restraint = self.session.restraint
-        self.requests = self.lane = Lane(request(self.line, self.masker, self), _CARRY_OUT, self._request_over, self.session.label, self)
+        self.requests: Lane | None = None
+        """What is left to do for the request, once something has to be waited for."""
         self._link: TargetLink | None = None
         self._sent: bytes | None = None
         """The head that went out, while it may have to go out again."""
@@ -201,8 +202,19 @@ class Exchange(Listens):
         self.waits_for_target = False
         """The request is with the service."""
 
-    def begin(self) -> None:
-        """Start."""
+    def begin(self, early: bytes = b"") -> None:
+        """Start. `early`: what came of the body."""
+        try:
+            rest = request(self.line, self.masker, self)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the exchange ends, and `fail` sorts by whose fault
+            self._request_over(exc)
+            return
+        if rest is None:
+            self._request_over(None)
+            return
+        self.requests = self.lane = Lane(rest, _CARRY_OUT, self._request_over, self.session.label, self)
+        if early:
+            self.requests.hear(early)
         self.requests.resume(None)
 
     # --- what sockets say ---
@@ -211,9 +223,11 @@ class Exchange(Listens):
         """More of the request came, or of a WebSocket."""
         if self.relay.is_open():
             self.moved_at = self._loop.time()
-        self.requests.hear(data)
-        if self.requests.unheard_bytes > MAX_UNHEARD:
-            self._client.read(on=False, why="unheard")
+        requests = self.requests
+        if requests is not None:
+            requests.hear(data)
+            if requests.unheard_bytes > MAX_UNHEARD:
+                self._client.read(on=False, why="unheard")
 
     def client_ended(self) -> None:
         """The client sends no more. Whoever is held for people is taken to have gone: one that closed looks the same."""
@@ -221,7 +235,8 @@ class Exchange(Listens):
         if self.relay.is_open():
             self.abandon()
         elif not self.relay.body.is_done:
-            self.requests.lose()
+            if self.requests is not None:
+                self.requests.lose()
         else:
             self._call_off("the client has gone")
 
@@ -271,12 +286,18 @@ class Exchange(Listens):
 
     # --- commands ---
 
+    def _waiting(self) -> Lane:
+        """The lane, for a command of its own."""
+        assert self.requests is not None  # noqa: S101 - whatever asks, it runs it
+        return self.requests
+
     def _hear_client(self, _: c.HearClient) -> Any:
-        if self.relay.expects_continue and not self._continued and not self.requests.unheard:
+        requests = self._waiting()
+        if self.relay.expects_continue and not self._continued and not requests.unheard:
             self._client.go_on()
         self._continued = True
-        heard = self.requests.listen()
-        if not self.requests.unheard:
+        heard = requests.listen()
+        if not requests.unheard:
             self._client.read(on=True, why="unheard")
         return heard
 
@@ -302,7 +323,7 @@ class Exchange(Listens):
         return Listens.write(self, decisions)
 
     def _ask(self, command: c.AskHuman) -> Any:
-        return self.requests.later(self._asked(command))
+        return self._waiting().later(self._asked(command))
 
     async def _asked(self, command: c.AskHuman) -> Ticket:
         line, desk = self.line, self.session.desk
@@ -317,7 +338,7 @@ class Exchange(Listens):
                 self.session.desk.withdraw(command.ticket.id, State.CANCELLED)
             return Reply(None, "the client has gone")
         self._ticket = command.ticket
-        return self.requests.later(
+        return self._waiting().later(
             self._answered(self.session.desk.wait(command.ticket, command.seconds, by=self, keeps=True))
         )
 
@@ -346,8 +367,17 @@ class Exchange(Listens):
         if shown is not None and (link := self.session.pool(self.relay).take(self.moved_at)) is not None:
             self._attach(link, order.wire, shown)
             return True
-        self.requests.later(self._dispatch(order.wire))
+        spawn(self._dispatched(order.wire), self.session.label)
         return False
+
+    async def _dispatched(self, wire: bytes) -> None:
+        """Let the lane go on once the request's head was sent, on a connection that has to be waited for."""
+        try:
+            await self._dispatch(wire)
+        except Exception as exc:  # noqa: BLE001 - the lane ends with it, and `fail` sorts by whose fault
+            self._waiting().fail(exc)
+        else:
+            self._waiting().resume(None)
 
     async def _dispatch(self, wire: bytes) -> None:
         """Send a request's head on a connection that has to be waited for."""
@@ -434,7 +464,8 @@ class Exchange(Listens):
             self._end(failure, by_client=by_client)
             return
         self._denying = True
-        self.requests.stop()
+        if self.requests is not None:
+            self.requests.stop()
         spawn(self._denied(failure, by_client=by_client), self.session.label)
 
     async def _denied(self, failure: BaseException, *, by_client: bool) -> None:
@@ -486,7 +517,8 @@ class Exchange(Listens):
             return
         self.is_over = True
         self.give_up()
-        self.requests.stop()
+        if self.requests is not None:
+            self.requests.stop()
         link, self._link = self._link, None
         if link is not None:
             if self._crowded and link.transport is not None and link.is_open():
@@ -520,7 +552,8 @@ class Exchange(Listens):
     @property
     def held_bytes(self) -> int:
         """Of the request's body: what was heard and is not decided, and what nobody has heard yet."""
-        return self.requests.unheard_bytes + (self.relay.body.size if self.is_judging else 0)
+        unheard = 0 if self.requests is None else self.requests.unheard_bytes
+        return unheard + (self.relay.body.size if self.is_judging else 0)
 
     def left(self) -> None:
         """The client has gone. A request that waits for people is refused on record; any other ends."""

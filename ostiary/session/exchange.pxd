@@ -11,6 +11,8 @@ from ostiary.session.path cimport Line, is_held
 from ostiary.session.world cimport World
 
 
+cpdef request(Line line, ReplyMasker masker, World world)
+cdef forwarded(Line line, ReplyMasker masker, World world, proof)
 cdef first(Line line, HttpRelay relay, World world)
 cdef judged(Line line, HttpRelay relay, World world)
 cpdef reply(Line line, ReplyMasker masker, World world, bytes data)

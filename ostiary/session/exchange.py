@@ -1,14 +1,14 @@
 """The data path of one HTTP exchange, and nothing else: read it downwards. Its counterpart for sessions is `path.py`.
 
 A session of HTTP is a token on a connection, and many exchanges of it may be under way at once. `request` is everything that happens
-before the service hears of something, and may have to wait; `reply` is everything that happens before the client does, and never waits. The
+before the service hears of something, and may have to wait, so its steps have two ends; `reply` is everything that happens before the client does, and never waits. The
 same types keep the promises: `World.run` takes an `Order`, made from `Intended` alone; `World.send` takes `Recorded`, made from `Masked`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, assert_never, cast
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, assert_never, cast
 
 from ostiary.masking.http import ReplyMasker
 from ostiary.model.commands import (
@@ -16,6 +16,7 @@ from ostiary.model.commands import (
     AwaitAnswer,
     AwaitDurable,
     AwaitRun,
+    Command,
     HearClient,
     Keep,
     Order,
@@ -35,33 +36,70 @@ from ostiary.session.world import World
 STILL: Final = Objection(
     Unjudgeable.NOT_REWRITTEN, "policy demands that the request be rewritten, and then demands it again", "Ask whoever keeps the policy.", "403", None
 )
+Waiting = Coroutine[Command, Any, None]
+"""What is left to do, and waits for something first."""
 TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
 
-async def request(line: Line, masker: ReplyMasker, world: World) -> None:
-    """From the client to the service."""
+def request(line: Line, masker: ReplyMasker, world: World) -> Waiting | None:
+    """From the client to the service: what can be done at once is done. What is left of it, where something has to be waited for."""
+    relay: HttpRelay = cast(HttpRelay, line.relay)
+    if not relay.is_ready():
+        return heard(line, masker, world)
+    said = first(line, relay, world)
+    if isinstance(said, NeedsApproval) or (isinstance(said, Permit) and is_held(line)):
+        return weighed(line, masker, world, said)
+    proofs = world.write((said,))
+    return durable(line, masker, world) if proofs is None else forwarded(line, masker, world, proofs[0])
+
+
+async def heard(line: Line, masker: ReplyMasker, world: World) -> None:
+    """Wait for a body that policy wants to see."""
     relay: HttpRelay = cast(HttpRelay, line.relay)
     while not relay.is_ready():
         if (data := await HearClient()) is None:
             return
         relay.heard(data)
-    said = first(line, relay, world)
-    if isinstance(said, Refusal) or (isinstance(said, Permit) and not is_held(line)):
-        decision: Permit | Refusal | None = said
-    else:
-        decision = await decided(line, relay, world, said)
+    rest = request(line, masker, world)
+    if rest is not None:
+        await rest
+
+
+async def weighed(line: Line, masker: ReplyMasker, world: World, said: Permit | NeedsApproval) -> None:
+    """Wait for the humans whom policy wants asked; and count what is bounded."""
+    relay: HttpRelay = cast(HttpRelay, line.relay)
+    decision = await decided(line, relay, world, said)
     if decision is None:
         return
     proofs = world.write((decision,))
-    if proofs is None:
-        proofs = await AwaitDurable()
-    proof = proofs[0]
+    rest = durable(line, masker, world) if proofs is None else forwarded(line, masker, world, proofs[0])
+    if rest is not None:
+        await rest
+
+
+async def durable(line: Line, masker: ReplyMasker, world: World) -> None:
+    """Wait for the disk."""
+    proofs = await AwaitDurable()
+    rest = forwarded(line, masker, world, proofs[0])
+    if rest is not None:
+        await rest
+
+
+def forwarded(line: Line, masker: ReplyMasker, world: World, proof: Intended | Denied) -> Waiting | None:
+    """What is permitted goes to the service, a refusal to the client. What is left of it, as in `request`."""
+    relay: HttpRelay = cast(HttpRelay, line.relay)
     if isinstance(proof, Denied):
         answered(relay, masker, world, relay.refuse(proof), None)  # our own words are of no budget
-        return
+        return None
     intended: Intended = proof
     masker.show(intended.permit.grounds.clear)
-    if not world.run(relay.order(intended)):
+    runs = world.run(relay.order(intended))
+    return None if runs and relay.is_sent() else streamed(relay, world, intended, runs)
+
+
+async def streamed(relay: HttpRelay, world: World, intended: Intended, runs: bool) -> None:
+    """Wait for the way to the service, unless it `runs` there already; and for what follows the head, of which every piece is kept first."""
+    if not runs:
         await AwaitRun()
     while not relay.is_sent() and (data := await HearClient()) is not None:
         for piece, wire, ends in relay.streamed(data):

@@ -103,11 +103,13 @@ class Told(World):
 def status(line: Line, relay: HttpRelay, *, waits: bool = False) -> int:
     """Of the refusal, once it is durable; nothing was run. `waits`: for the disk."""
     world = Told(waits=waits)
-    play = Playbook(request(line, ReplyMasker(frozenset(), Rules(()), frozenset()), world))
+    rest = request(line, ReplyMasker(frozenset(), Rules(()), frozenset()), world)
     if waits:
+        assert rest is not None
+        play = Playbook(rest)
         assert world.asked == ["write"]
         play.expect(c.AwaitDurable, then=world.denied)
-    play.finished()
+        play.finished()
     assert world.asked[0] == "write"
     assert world.asked[-1] == "send"
     assert set(world.asked[1:-1]) == {"record"}

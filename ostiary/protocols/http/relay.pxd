@@ -57,7 +57,7 @@ cdef class HttpRelay:
     @cython.locals(fields=Fields, kept=tuple, found=ReplyHead)
     cpdef ReplyHead _placed(self, ReplyHead part)
     cpdef masked(self, Masked masked)
-    @cython.locals(lines=list)
+    @cython.locals(head=bytes)
     cpdef bytes framed(self, Recorded recorded, length, bint is_head, bint has_body)
     @cython.locals(code=cython.int, failed=bint)
     cpdef Outcome outcome(self, status=*, error=*)

@@ -385,23 +385,22 @@ class HttpRelay:
         """What the client's connection carries: framing is this hop's own, so it comes last. RFC 9112, 6 and 9.3."""
         if not is_head:
             return encode.chunk(recorded.frames) if self._chunked and recorded.frames else recorded.frames
-        lines = [recorded.frames]
+        head: bytes = recorded.frames
         if self.is_open():
-            return recorded.frames + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            return head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         if has_body and length is None:
             if self.head.minor and self.head.method != b"HEAD":
                 self._chunked = True
-                lines.append(b"Transfer-Encoding: chunked\r\n")
+                head += b"Transfer-Encoding: chunked\r\n"
             else:
                 self.closes = True
         elif length is not None:
-            lines.append(length_line(length))
+            head += length_line(length)
         if self.closes or (self.is_answered and not self.body.is_done):
-            lines.append(b"Connection: close\r\n")
+            head += b"Connection: close\r\n"
         elif not self.head.minor:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            head += b"Connection: keep-alive\r\n"
+        return head + b"\r\n"
 
     def ending(self) -> bytes:
         """What ends the body on the client's connection."""
