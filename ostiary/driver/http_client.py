@@ -20,6 +20,7 @@ from ostiary.protocols.http.messages import MAX_KEPT, RequestHead
 MAX_AHEAD: Final = 256 * 1024
 """Bytes that a client may send ahead of the request that is under way before it is not read any more."""
 LINGER_SECONDS: Final = 5.0
+NEVER: Final = float("inf")
 
 
 class ClientLink(Asker):
@@ -73,7 +74,7 @@ class ClientLink(Asker):
             return
         known = self._known
         if known is not None and exchange is None and not self._held and not self._opening and known.raw == data:
-            self._deadline = float("inf")
+            self._deadline = NEVER
             self._arrived(known)
             return
         self._held += data
@@ -143,7 +144,7 @@ class ClientLink(Asker):
             return
         del self._held[: len(head.raw)]
         self._known = head if len(head.raw) <= MAX_KEPT else None
-        self._deadline = float("inf")
+        self._deadline = NEVER
         self._arrived(head)
 
     def _begin(self, exchange: Exchange) -> None:

@@ -165,8 +165,8 @@ class HttpGate(Gate):
 
     def session(self, token: bytes, destination: HttpDestination, last: Session | None = None) -> HttpSession | None:
         """The session of that token there, if it is open. `last`: one that was found before, and may be it."""
-        if last is not None and last.is_open and last.token == token and last.destination is destination:
-            found: HttpSession | None = cast(HttpSession, last)
+        if isinstance(last, HttpSession) and last.is_open and last.token == token and last.destination is destination:
+            found: HttpSession | None = last
         else:
             found = self._sessions.get((token, destination.connection.name))
         if found is None:
