@@ -24,12 +24,12 @@ cdef class Streamed(_Value):
 
 
 cdef class Relay:
-    cpdef asks(self, data, snapshot)
+    cpdef asks(self, bytes data, snapshot)
     cpdef bint decided(self, Ask ask, decision) except *
     cpdef Order order(self, tuple proofs)
     cpdef streamed(self)
     cpdef answers(self)
-    cpdef results(self, data)
+    cpdef results(self, bytes data)
     cpdef masked(self, Masked masked)
     cpdef long long flowed(self) except? -1
     cpdef long long changed(self) except? -1
