@@ -169,7 +169,7 @@ class Exchange(Listens):
         self._loop = loop
         self._client = client
         self.masker = self.session.masker(relay)
-        self.line = Line(self.session.admitted, self.session.connection, policies, relay, said, self.session.granted)  # type: ignore[arg-type]  # its own kind of relay
+        self.line = Line(self.session.admitted, self.session.connection, policies, relay, said, self.session.granted)
         self.line.restraint = self.session.restraint
         self.requests: Lane | None = None
         """What is left to do for the request, once something has to be waited for."""

@@ -1,6 +1,7 @@
 # Types of session.py for the compiled line.
 cimport cython
 
+from ostiary.catalogue.holder cimport Catalogue
 from ostiary.driver.lane cimport Lane, LogWorld
 from ostiary.model cimport commands as c
 from ostiary.model.commands cimport Order
@@ -8,11 +9,19 @@ from ostiary.model.proofs cimport Intended
 from ostiary.protocols.postgres.relay cimport PostgresRelay
 
 
+cdef class SessionDriver
+
+
+cdef class Peer:
+    cdef SessionDriver _session
+    cdef public object side
+
+
 cdef class SessionDriver(LogWorld):
     cdef public object line
     cdef public object who
     cdef public PostgresRelay _relay
-    cdef public object _catalogue
+    cdef public Catalogue _catalogue
     cdef public object _desk
     cdef public bint _has_asked
     cdef public object _question

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
 from ostiary.approvals.desk import Desk
 from ostiary.approvals.words import State
 from ostiary.audit.journal import Journal
-from ostiary.catalogue import Catalogue
+from ostiary.catalogue.holder import Catalogue
 from ostiary.driver.admission import unrecorded
 from ostiary.driver.lane import MAX_UNHEARD, PENDING, Counting, Lane, LogWorld, Pending
 from ostiary.model import commands as c
@@ -49,8 +49,8 @@ TARGET: Final = Side.TARGET
 _log = structlog.get_logger("ostiary")
 
 
-class Peer(asyncio.Protocol):
-    """One side's socket: hands bytes to its lane and back-pressure to the other side."""
+class Peer:
+    """One side's socket, as an `asyncio.Protocol` (though no subclass of it): hands bytes to its lane and back-pressure to the other side."""
 
     __slots__ = ("_session", "side")
 
@@ -58,9 +58,13 @@ class Peer(asyncio.Protocol):
         self._session = session
         self.side = side
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It was there before."""
+
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        self._session.heard(self.side, data)
+        session = self._session
+        session.heard(self.side, data)
 
     def eof_received(self) -> None:
         """The peer has stopped sending; the transport closes itself."""
@@ -68,15 +72,18 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         del exc  # why is the same to us
-        self._session.lost(self.side)
+        session = self._session
+        session.lost(self.side)
 
     def pause_writing(self) -> None:
         """Too much waits to be written here: stop reading the other side."""
-        self._session.crowded(self.side, full=True)
+        session = self._session
+        session.crowded(self.side, full=True)
 
     def resume_writing(self) -> None:
         """What waited is written."""
-        self._session.crowded(self.side, full=False)
+        session = self._session
+        session.crowded(self.side, full=False)
 
 
 class SessionDriver(LogWorld):
@@ -144,8 +151,8 @@ class SessionDriver(LogWorld):
         self._client, self._target = client, target.transport
         self._requests.resume(None)
         self._replies.resume(None)
-        client.set_protocol(Peer(self, CLIENT))
-        target.attach(Peer(self, TARGET))
+        client.set_protocol(cast(asyncio.Protocol, Peer(self, CLIENT)))
+        target.attach(cast(asyncio.Protocol, Peer(self, TARGET)))
         if early:
             self._requests.hear(early)
 

@@ -43,7 +43,7 @@ TOO_LONG: Final = "it is too large to be shown to an approver whole"
 
 def request(line: Line, masker: ReplyMasker, world: World) -> Waiting | None:
     """From the client to the service: what can be done at once is done. What is left of it, where something has to be waited for."""
-    relay: HttpRelay = line.relay  # type: ignore[assignment]  # its own kind of relay
+    relay: HttpRelay = line.relay
     if not relay.is_ready():
         return heard(line, masker, world)
     said = first(line, relay, world)
@@ -55,7 +55,7 @@ def request(line: Line, masker: ReplyMasker, world: World) -> Waiting | None:
 
 async def heard(line: Line, masker: ReplyMasker, world: World) -> None:
     """Wait for a body that policy wants to see."""
-    relay: HttpRelay = line.relay  # type: ignore[assignment]  # its own kind of relay
+    relay: HttpRelay = line.relay
     while not relay.is_ready():
         if (data := await HearClient()) is None:
             return
@@ -67,7 +67,7 @@ async def heard(line: Line, masker: ReplyMasker, world: World) -> None:
 
 async def weighed(line: Line, masker: ReplyMasker, world: World, said: Permit | NeedsApproval) -> None:
     """Wait for the humans whom policy wants asked; and count what is bounded."""
-    relay: HttpRelay = line.relay  # type: ignore[assignment]  # its own kind of relay
+    relay: HttpRelay = line.relay
     decision = await decided(line, relay, world, said)
     if decision is None:
         return
@@ -87,7 +87,7 @@ async def durable(line: Line, masker: ReplyMasker, world: World) -> None:
 
 def forwarded(line: Line, masker: ReplyMasker, world: World, proof: Intended | Denied) -> Waiting | None:
     """What is permitted goes to the service, a refusal to the client. What is left of it, as in `request`."""
-    relay: HttpRelay = line.relay  # type: ignore[assignment]  # its own kind of relay
+    relay: HttpRelay = line.relay
     if isinstance(proof, Denied):
         answered(relay, masker, world, relay.refuse(proof), None)  # our own words are of no budget
         return None
@@ -216,7 +216,7 @@ async def approved(line: Line, relay: HttpRelay, world: World, question: NeedsAp
 
 def reply(line: Line, masker: ReplyMasker, world: World, data: bytes | None) -> None:
     """From the service to the client: what it says now; None: it has closed its end."""
-    relay: HttpRelay = line.relay  # type: ignore[assignment]  # its own kind of relay
+    relay: HttpRelay = line.relay
     answered(relay, masker, world, relay.closed() if data is None else relay.results(data), line)
 
 

@@ -11,7 +11,7 @@ at once a call of `World`. All other calls are pure.
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from ostiary.masking.mask import mask
 from ostiary.model.catalogue import Snapshot
@@ -61,7 +61,7 @@ class Line:
         admitted: Permit,
         connection: Connection,
         policies: Policies,
-        relay: Relay,
+        relay: Any,
         said: Said = NOTHING_SAID,
         granted: frozenset[str] = NOBODY,
         waits_inside: float = 0.0,
@@ -83,7 +83,8 @@ class Line:
         self.connection = connection
         self.policies = policies
         """The policies in force: replaced when they are loaded anew, so each operation meets the newest."""
-        self.relay = relay
+        self.relay: Any = relay
+        """What speaks the protocol: a `Relay` here, an `HttpRelay` in `exchange.py`."""
         self.restraint: Restraint | None = None
         """Budgets and alerts that restrain this session; None: none does."""
 

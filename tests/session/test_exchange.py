@@ -70,7 +70,7 @@ def begun(raw: bytes, kind: type[HttpRelay] = HttpRelay) -> tuple[Line, HttpRela
     policies = Policies.load({"policy.cedar": POLICY})
     admitted = decide(policies, ANA, connect_operation(CONNECTION), CONNECTION)
     assert isinstance(admitted, Permit)
-    return Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=relay), relay  # type: ignore[arg-type]
+    return Line(admitted=admitted, connection=CONNECTION, policies=policies, relay=relay), relay
 
 
 class Told(World):
