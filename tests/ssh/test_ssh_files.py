@@ -156,7 +156,7 @@ def test_a_copy_of_what_was_moved_is_in_the_recording_and_masked(lab: Lab, tmp_p
     assert SSN not in data[0]
     assert b"a letter home" in data[1]
     for each in sessions:
-        assert all(char.isprintable() or char == "\n" for char in replayed(lab, each))
+        assert all(char.isprintable() or char in "\n\t" for char in replayed(lab, each))  # a tab may stand in an attribute's time
 
 
 def test_a_file_in_which_something_is_found_is_refused_and_nothing_of_it_leaves(strict: Lab, tmp_path: Path) -> None:
