@@ -178,7 +178,7 @@ class Sealer:
             self._witnesses.check_start(self._signed(), entries)
 
     def _extend(self, stop: int) -> list[str]:
-        """Publish the tiles of a tree of `stop` entries; returns the names of those that are full now. Where it raises, nothing has changed."""
+        """Publish the tiles of a tree of `stop` entries; returns the names of those that are full now. Where it raises, it can be called again."""
         tree, bundled, wal = self._tree.copy(), list(self._bundle), self._wal.copy()
         full: list[str] = []
         with Publication(self._tiles) as publication:
@@ -305,7 +305,7 @@ def serve(sealer: Sealer, link: Link, folder: Path, interval: float, entries: in
                 link.say(sealer.size)
         now = time.monotonic()
         news = 0 if link.fence < 0 else link.durable - sealer.size
-        if link.durable // WIDTH > whole:
+        if link.durable // WIDTH != whole:  # it falls where a new writer knows less
             whole, whole_at = link.durable // WIDTH, now
         if news and due is None:
             due = now + interval

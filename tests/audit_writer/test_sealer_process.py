@@ -7,6 +7,7 @@ import errno
 import signal
 import socket
 import subprocess
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from ostiary.audit.keys import ensure_origin, init_state, instance_id, load_signer, read_origin
 from ostiary.audit.note import Verifier, last_note, read_checkpoint
 from ostiary.audit.recovery import last_checkpoint
-from ostiary.audit.sealer import Sealer, seal_once, start_sealer
+from ostiary.audit.sealer import Sealer, seal_once, serve, start_sealer
 from ostiary.audit.tiles import Publication, TileFolder
 from ostiary.audit.tree import Frontier, leaf_hash
 from ostiary.audit.wal import frames, segments
@@ -58,7 +59,7 @@ def checked(house) -> int:
 
 
 def test_a_running_log_is_signed_and_at_the_end_all_of_it(house, make, link):
-    async def serve():
+    async def serving():
         ours, theirs = link
         log = house.open()
         child = start_sealer(house.origin, theirs.fileno(), interval=0.1)
@@ -74,12 +75,12 @@ def test_a_running_log_is_signed_and_at_the_end_all_of_it(house, make, link):
         assert log.writer.signed == log.writer.durable == 3001
         assert await asyncio.to_thread(child.wait, 20) == 0
 
-    run(serve())
+    run(serving())
     assert checked(house) == 3001
 
 
 def test_a_killed_sealer_is_followed_by_another_on_the_same_socket(house, link):
-    async def serve():
+    async def serving():
         ours, theirs = link
         log = house.open(unsigned=30.0)
         log.writer.attach_sealer(ours)
@@ -97,7 +98,7 @@ def test_a_killed_sealer_is_followed_by_another_on_the_same_socket(house, link):
         theirs.close()
         assert await asyncio.to_thread(child.wait, 20) == 0
 
-    run(serve())
+    run(serving())
     assert checked(house) == 1201
 
 
@@ -139,6 +140,30 @@ def test_a_log_that_shrank_is_not_signed(house, capfd):
     assert say(house, b"D", 600).returncode == 1
     assert refused(capfd, "700 entries were signed")
     assert checked(house) == 700
+
+
+def test_no_more_is_signed_than_the_newest_writer_says_is_durable(tmp_path):
+    # What is there, which writer says so, and when: the second knows less of the log than the first said, and more than was signed.
+    said = iter([(1100, 1, 10.0), (2800, 1, 10.1), (2400, 2, 10.2), (2400, 2, 10.4)])
+    link = SimpleNamespace(durable=0, fence=-1, asked=False, gone=False, say=lambda size: None)
+    sealer = SimpleNamespace(size=0)
+    now, goals = [10.0], []
+
+    def listen(seconds):
+        try:
+            link.durable, link.fence, now[0] = next(said)
+        except StopIteration:
+            link.gone = True
+
+    def seal(goal):
+        sealer.size = goal
+        goals.append((goal, link.durable))
+        yield goal
+
+    link.listen, sealer.seal = listen, seal
+    with mock.patch("ostiary.audit.sealer.time", SimpleNamespace(monotonic=lambda: now[0])):
+        serve(sealer, link, tmp_path, 1.0, 1024, SimpleNamespace(is_short=False, is_over=False))
+    assert goals == [(1024, 1100), (2304, 2400), (2400, 2400)]
 
 
 def test_entries_that_are_not_there_are_not_signed(house, capfd):
