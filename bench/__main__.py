@@ -157,7 +157,7 @@ PARTS: dict[str, Callable[[Table, Ways, argparse.Namespace], None]] = {
 def chosen(ways: Ways, options: argparse.Namespace) -> list[Way]:
     """The two that it is compared with, the bare relay if there is one, and the profiles asked for, with one worker and with more."""
     several = [profile + several_workers(workers) for profile in options.profiles for workers in options.workers]
-    return [ways[name] for name in ("direct", "pgbouncer", "relay", *options.profiles, *several) if name in ways]
+    return [ways[name] for name in ("direct", "pgbouncer", "relay", "relay, logging", *options.profiles, *several) if name in ways]
 
 
 def measure_all(ways: Ways, options: argparse.Namespace) -> Table:
@@ -193,7 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--modes", nargs="+", default=["simple", "extended", "prepared"])
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=[])
-    parser.add_argument("--relay", action="store_true", help="also a relay in Python that reads nothing (bench/relay.py): what sockets and loop cost")
+    parser.add_argument("--relay", action="store_true", help="also a relay in Python that reads nothing (bench/relay.py), and one that logs: what sockets, loop and log cost")
     parser.add_argument("--workers", type=int, nargs="+", default=[], help="also gateways with so many workers, beside that with one")
     parser.add_argument("--out", type=Path, help="where the JSON goes; default bench/results/TIME.json")
     options = parser.parse_args()
@@ -215,6 +215,7 @@ def main() -> int:
         ways = {"direct": direct(peer), "pgbouncer": stack.enter_context(bouncer(peer))}
         if options.relay:
             ways["relay"] = stack.enter_context(relay(ways["direct"]))
+            ways["relay, logging"] = stack.enter_context(relay(ways["direct"], "relay, logging", logging=True))
         ways |= stack.enter_context(ostiary(peer))
         for workers in options.workers:
             ways |= stack.enter_context(ostiary(peer, workers=workers))
