@@ -32,7 +32,7 @@ LINE = [
         "protocols/postgres/conversation.py", "protocols/postgres/decode.py", "protocols/postgres/relay.py", "protocols/postgres/states.py", "protocols/postgres/understand/judge.py",
         "protocols/postgres/understand/view.py", "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py", "session/world.py",
         "driver/ssh_channel.py", "driver/ssh_sides.py", "protocols/ssh/alone.py", "protocols/ssh/echo.py", "protocols/ssh/files.py", "protocols/ssh/messages.py",
-        "protocols/ssh/relay.py", "protocols/ssh/results.py", "protocols/ssh/sftp.py", "upstream/ssh_packets.py", "upstream/ssh_wire.py", "vault/payloads.py",
+        "protocols/ssh/relay.py", "protocols/ssh/results.py", "protocols/ssh/sftp.py", "upstream/ssh_packets.py", "upstream/ssh_wire.py", "vault/payload_format.py", "vault/payloads.py",
     )
 ]  # fmt: skip
 """What every message passes: plain Python, typed by the `.pxd` beside it where there is one (docs/decisions/0008-compiled-line.md,

@@ -13,8 +13,10 @@ the first denial comes.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
+from typing import Final
 
 from ostiary.audit import inline
 from ostiary.audit.entries import SessionEntries
@@ -27,6 +29,12 @@ from ostiary.model.events import NOTHING_KEPT, Kept, PayloadKind
 from ostiary.model.operations import Parameters
 from ostiary.model.proofs import Denied, Intended, Outcome
 from ostiary.vault.payloads import Item, PayloadStream
+
+_STATEMENT: Final = PayloadKind.STATEMENT
+_ASKED: Final = PayloadKind.ASKED
+_PARAMS: Final = PayloadKind.PARAMS
+_pack_count = struct.Struct(">H").pack
+_pack_value = struct.Struct(">Hi").pack
 
 
 class Written:
@@ -66,7 +74,7 @@ class Journal:
 
     def elapsed_us(self) -> int:
         """Microseconds since the session began."""
-        return (time.monotonic_ns() - self.began) // 1000
+        return (inline.clock() - self.began) // 1000
 
     def start(self, policy: str, admitted: Permit) -> Written:
         """Begin the session's record: its `session.start`. `policy` is the digest of the policies in force."""
@@ -186,23 +194,30 @@ class Journal:
         t_us = self.elapsed_us()
         items: list[Item] = []
         places: list[tuple[int, int, int]] = []
-        for decision, entry_id in zip(decisions, ids, strict=True):
+        for number, decision in enumerate(decisions):
+            entry_id = ids[number]
             if not self.is_full and isinstance(decision, Permit):
                 places.append((-1, -1, -1))
                 continue
             operation = decision.operation
             statement, params, asked = len(items), -1, -1
-            items.append((PayloadKind.STATEMENT, entry_id, t_us, operation.statement))
+            items.append((_STATEMENT, entry_id, t_us, operation.statement))
             if operation.asked is not None:
                 asked = len(items)
-                items.append((PayloadKind.ASKED, entry_id, t_us, operation.asked))
+                items.append((_ASKED, entry_id, t_us, operation.asked))
             if operation.parameters is not None:
                 params = len(items)
-                items.append((PayloadKind.PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
+                items.append((_PARAMS, entry_id, t_us, parameter_bytes(operation.parameters)))
             places.append((statement, params, asked))
         stream = self.stream or self._begin_stream()
         refs = stream.write(items)
-        return [Kept(*(refs[at] if at >= 0 else None for at in place)) for place in places]
+        kept: list[Kept] = []
+        for statement, params, asked in places:
+            if statement < 0:
+                kept.append(NOTHING_KEPT)
+            else:
+                kept.append(Kept(refs[statement], refs[params] if params >= 0 else None, refs[asked] if asked >= 0 else None))
+        return kept
 
 
 def parameter_bytes(parameters: Parameters) -> bytes:
@@ -212,11 +227,12 @@ def parameter_bytes(parameters: Parameters) -> bytes:
         formats = (0,) * len(values)
     elif len(formats) == 1:
         formats = formats * len(values)
-    parts = [len(values).to_bytes(2, "big")]
+    parts = [_pack_count(len(values))]
     for number, value in enumerate(values):
         code = formats[number] if number < len(formats) else 0
-        parts.append(code.to_bytes(2, "big"))
-        parts.append((-1 if value is None else len(value)).to_bytes(4, "big", signed=True))
-        if value is not None:
+        if value is None:
+            parts.append(_pack_value(code, -1))
+        else:
+            parts.append(_pack_value(code, len(value)))
             parts.append(value)
     return b"".join(parts)

@@ -6,9 +6,13 @@ fill a chunk, for that would delay the client or lose what it has seen. The only
 
 from __future__ import annotations
 
+from typing import Final
+
 from ostiary.model.events import PayloadKind
 from ostiary.model.proofs import Masked, Recorded
 from ostiary.vault.payloads import PayloadStream
+
+_RESULT: Final = PayloadKind.RESULT
 
 
 class Recorder:
@@ -24,5 +28,5 @@ class Recorder:
         what no operation asked for. Raises `StreamFailed`, `DiskFull`, `QuotaReached`: nothing is sent then.
         """
         if self.stream is not None and masked.frames:
-            self.stream.append(PayloadKind.RESULT, entry_id, t_us, masked.frames)
+            self.stream.append(_RESULT, entry_id, t_us, masked.frames)
         return Recorded(masked.frames)

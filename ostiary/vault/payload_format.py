@@ -49,6 +49,8 @@ WORD: Final = struct.Struct("<I")
 GOES_ON: Final = 1 << 31
 RECORD: Final = struct.Struct("<B16sQ16sQ")
 AAD: Final = struct.Struct("<16sQB")
+NONCE: Final = struct.Struct("<QI")
+"""A chunk's index, 12 bytes: the last four are zeros."""
 TAG_BYTES: Final = 16
 MAX_PLAIN: Final = 64 * 1024
 """Bytes in clear a chunk: `audit-log.md`, "Payloads"."""
@@ -95,7 +97,7 @@ def next_head(head: bytes, words: bytes, blob: bytes) -> bytes:
 
 def nonce(chunk: int) -> bytes:
     """The nonce of a chunk: its index. Never repeated under one data key."""
-    return chunk.to_bytes(12, "little")
+    return NONCE.pack(chunk, 0)
 
 
 def uuid_bytes(text: str) -> bytes:

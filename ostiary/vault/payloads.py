@@ -15,9 +15,9 @@ import hmac
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -39,10 +39,18 @@ MAX_LOOSE: Final = 64 * 1024
 """Bytes that wait to be made durable in another file than the stream's own. More of them at once, and its own is synced."""
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_PIECE: Final = form.MAX_PLAIN - form.RECORD.size
+_MAX_PLAIN: Final = form.MAX_PLAIN
+_RECORD: Final = form.RECORD.size
+_PIECE: Final = _MAX_PLAIN - _RECORD
+_SEAL: Final = form.WORD.size + form.TAG_BYTES
+"""What a chunk takes in the file beside what it holds."""
+_SALT: Final = 16
 _SALTS: Final = 64
+_MAX_LOOSE: Final = MAX_LOOSE
+_STATEMENT: Final = PayloadKind.STATEMENT
 _pack_record = form.RECORD.pack
 _pack_aad = form.AAD.pack
+_pack_nonce = form.NONCE.pack
 _pack_word = form.WORD.pack
 
 
@@ -67,11 +75,13 @@ class PayloadStream:
         self._loose_bytes = MAX_LOOSE + 1  # a new file is synced itself, and the folder with its name
         self._written = form.HEADER.size
         self._salts = b""
+        self._salted = 0
+        """How much of them is used."""
         self._known: dict[bytes, tuple[PayloadRef, int]] = {}
         self._known_bytes = 0
         self._again: list[tuple[bytes, int, int]] = []
         self._entry = ""
-        """What was appended to last, and as bytes: much of one stretch follows another."""
+        """What was written of last, and as bytes: an answer follows its statement, one stretch another."""
         self._raw_entry = form.NO_ENTRY
         self._failure: form.StreamFailed | None = None
         self.trouble: form.PayloadError | None = None
@@ -110,33 +120,39 @@ class PayloadStream:
         """How far the stream has come: what the log says of it."""
         return StreamHead(self._chunks, self._size, self._head.hex())
 
-    def write(self, items: Sequence[Item]) -> list[PayloadRef]:
+    def write(self, items: list[Item]) -> list[PayloadRef]:
         """Store payloads, in order, and say where each is. A statement stored before is not stored again.
 
         All or nothing is acknowledged. Raises `QuotaReached` before anything is written; `StreamFailed` and
         `DiskFull` end the stream.
         """
         self._check_alive()
-        refs: list[PayloadRef | None] = []
-        fresh: list[tuple[int, Item]] = []
+        refs: list[Any] = []
+        fresh: list[int] = []
         seen: dict[bytes, int] = {}
-        for at, item in enumerate(items):
-            kind, entry, t_us, data = item
-            if kind is PayloadKind.STATEMENT:
+        for at in range(len(items)):
+            item = items[at]
+            refs.append(None)
+            if item[0] is _STATEMENT:
+                data = item[3]
                 known = self._known.get(data)
                 if known is not None:
-                    self._again.append((form.uuid_bytes(entry), t_us, known[1]))
-                    refs.append(known[0])
+                    self._again.append((self._raw(item[1]), item[2], known[1]))
+                    refs[at] = known[0]
                     continue
-                first = seen.setdefault(data, at)
-                if first != at:
-                    refs.append(None)
+                if seen.setdefault(data, at) != at:
                     continue
-            refs.append(None)
-            fresh.append((at, item))
+            fresh.append(at)
         if fresh:
-            self._write_fresh(fresh, refs)
-        return self._settle(items, refs, seen)
+            self._write_fresh(items, fresh, refs)
+        for at in range(len(items)):
+            if refs[at] is None:  # the same statement twice in one call
+                item = items[at]
+                refs[at] = refs[seen[item[3]]]
+                known = self._known.get(item[3])
+                if known is not None:
+                    self._again.append((self._raw(item[1]), item[2], known[1]))
+        return refs
 
     def append(self, kind: PayloadKind, entry: str, t_us: int, data: bytes) -> None:
         """Store a stretch of a byte stream (results, COPY data), cut into records of a chunk each.
@@ -144,20 +160,24 @@ class PayloadStream:
         No reference is made: the head covers it. Raises as `write` does.
         """
         self._check_alive()
-        if entry != self._entry:
-            self._raw_entry, self._entry = form.uuid_bytes(entry), entry
-        raw_entry = self._raw_entry
+        raw_entry = self._raw(entry)
         size = len(data)
-        needed = size + form.RECORD.size * (2 + size // _PIECE) + 20 * (1 + size // _PIECE) + self._size
+        needed = size + _RECORD * (2 + size // _PIECE) + _SEAL * (1 + size // _PIECE) + self._size
         if needed > self._quota:
             self._ask(needed)
         view = memoryview(data) if size > _PIECE else data
-        for start in range(0, size, _PIECE) if size else (0,):
-            piece = view[start : start + _PIECE]
-            record = _pack_record(kind, raw_entry, t_us, self._salt(), len(piece))
-            self._flush_again(len(record) + len(piece))
+        start = 0
+        while True:
+            piece = view[start : start + _PIECE] if size > _PIECE else data
+            record = _pack_record(kind, raw_entry, t_us, self._salt(), len(piece)) + piece
+            if self._again:
+                self._flush_again(len(record))
+                record = self._take_again() + record
             self._records += 1
-            self._put_chunk(b"".join((self._take_again(), record, piece)))
+            self._put_chunk(record)
+            start += _PIECE
+            if start >= size:
+                break
 
     @property
     def session(self) -> bytes:
@@ -229,63 +249,60 @@ class PayloadStream:
         if self._closed:
             raise form.StreamFailed("the payload stream is closed")
 
-    def _settle(self, items: Sequence[Item], refs: list[PayloadRef | None], seen: dict[bytes, int]) -> list[PayloadRef]:
-        done: list[PayloadRef] = []
-        for (_, entry, t_us, data), ref in zip(items, refs, strict=True):
-            if ref is None:  # the same statement twice in one call
-                first = refs[seen[data]]
-                if first is None:
-                    raise AssertionError("a first statement has its reference")
-                number = self._known[data][1] if data in self._known else None
-                if number is not None:
-                    self._again.append((form.uuid_bytes(entry), t_us, number))
-                done.append(first)
-            else:
-                done.append(ref)
-        return done
+    def _raw(self, entry: str) -> bytes:
+        """An entry's id as bytes."""
+        if entry != self._entry:
+            self._raw_entry = form.uuid_bytes(entry)
+            self._entry = entry
+        return self._raw_entry
 
-    def _write_fresh(self, fresh: list[tuple[int, Item]], refs: list[PayloadRef | None]) -> None:
+    def _write_fresh(self, items: list[Item], fresh: list[int], refs: list[Any]) -> None:
         heads: list[bytes] = []
         total = 0
-        for _, (kind, entry, t_us, data) in fresh:
+        for at in fresh:
+            item = items[at]
+            data = item[3]
             if len(data) > form.MAX_RECORD:
                 raise form.PayloadError(f"a payload of {len(data)} bytes is larger than any message can be")
-            heads.append(_pack_record(kind, form.uuid_bytes(entry), t_us, self._salt(), len(data)))
-            total += form.RECORD.size + len(data)
-        needed = self._size + total + 20 * (len(fresh) + total // form.MAX_PLAIN + 1)
+            heads.append(_pack_record(item[0], self._raw(item[1]), item[2], self._salt(), len(data)))
+            total += _RECORD + len(data)
+        needed = self._size + total + _SEAL * (len(fresh) + total // _MAX_PLAIN + 1)
         if needed > self._quota:
             self._ask(needed)
         group: list[int] = []
         size = 0
-        for i, (_, item) in enumerate(fresh):
-            more = form.RECORD.size + len(item[3])
-            if group and size + more > form.MAX_PLAIN:
-                self._put_records(group, fresh, heads, refs)
-                group, size = [], 0
-            group.append(i)
+        for number in range(len(fresh)):
+            item = items[fresh[number]]
+            data = item[3]
+            more = _RECORD + len(data)
+            if group and size + more > _MAX_PLAIN:
+                self._put_records(items, fresh, heads, group, size, refs)
+                group = []
+                size = 0
+            group.append(number)
             size += more
-        self._put_records(group, fresh, heads, refs)
+        self._put_records(items, fresh, heads, group, size, refs)
 
     def _put_records(
-        self, group: list[int], fresh: list[tuple[int, Item]], heads: list[bytes], refs: list[PayloadRef | None]
+        self, items: list[Item], fresh: list[int], heads: list[bytes], group: list[int], size: int, refs: list[Any]
     ) -> None:
-        """Write one group and fill in the references of its records."""
+        """Write one group, of `size` bytes, and fill in the references of its records."""
         parts: list[bytes] = []
-        for i in group:
-            parts += (heads[i], fresh[i][1][3])
-        size = sum(map(len, parts))
-        self._flush_again(size)
-        again = self._take_again()
-        if size + len(again) <= form.MAX_PLAIN:
-            blob = self._put_chunk(again + b"".join(parts))
-        else:
-            blob = self._put_group(_slices(parts))
-        for i in group:
-            at, (kind, _, _, data) = fresh[i]
-            salt = heads[i][25:41]
-            ref = PayloadRef(blob, hmac.digest(salt, data, "sha256").hex(), len(data))
+        if self._again:
+            self._flush_again(size)
+            parts.append(self._take_again())
+        for number in group:
+            item = items[fresh[number]]
+            parts.append(heads[number])
+            parts.append(item[3])
+        blob = (self._put_chunk(b"".join(parts)) if size <= _MAX_PLAIN else self._put_group(_slices(parts))).hex()
+        for number in group:
+            at = fresh[number]
+            item, head = items[at], heads[number]
+            data = item[3]
+            ref = PayloadRef(blob, hmac.digest(head[25:41], data, "sha256").hex(), len(data))
             refs[at] = ref
-            if kind is PayloadKind.STATEMENT:
+            if item[0] is _STATEMENT:
                 self._remember(data, ref, self._records)
             self._records += 1
 
@@ -320,24 +337,26 @@ class PayloadStream:
             self._again = rest
 
     def _salt(self) -> bytes:
-        if not self._salts:
-            self._salts = secrets.token_bytes(16 * _SALTS)
-        salt, self._salts = self._salts[:16], self._salts[16:]
-        return salt
+        start = self._salted
+        if start == len(self._salts):
+            self._salts = secrets.token_bytes(_SALT * _SALTS)
+            start = 0
+        self._salted = start + _SALT
+        return self._salts[start : start + _SALT]
 
-    def _put_chunk(self, plain: bytes) -> str:
+    def _put_chunk(self, plain: bytes) -> bytes:
         """Seal and write a group of one chunk; returns its blob."""
         chunk = self._chunks
-        sealed = self._aead.encrypt(form.nonce(chunk), plain, _pack_aad(self._session, chunk, 0))
+        sealed: bytes = self._aead.encrypt(_pack_nonce(chunk, 0), plain, _pack_aad(self._session, chunk, 0))
         word = _pack_word(len(sealed))
         self._put_bytes(word + sealed)
-        blob = hashlib.sha256(sealed)
-        self._head = form.next_head(self._head, word, blob.digest())
+        blob = hashlib.sha256(sealed).digest()
+        self._head = form.next_head(self._head, word, blob)
         self._chunks = chunk + 1
-        self._size += 4 + len(sealed)
-        return blob.hexdigest()
+        self._size += len(word) + len(sealed)
+        return blob
 
-    def _put_group(self, plains: Iterable[bytes]) -> str:
+    def _put_group(self, plains: Iterable[bytes]) -> bytes:
         """Seal and write a group of any number of chunks. The head moves only when all of it is written."""
         digest = hashlib.sha256()
         words = b""
@@ -358,7 +377,7 @@ class PayloadStream:
         blob = digest.digest()
         self._head = form.next_head(self._head, words, blob)
         self._chunks, self._size = chunk, size
-        return blob.hex()
+        return blob
 
     def _put_bytes(self, data: bytes) -> None:
         try:
@@ -371,7 +390,7 @@ class PayloadStream:
         if self.keeps_loose:
             self._written += len(data)
             self._loose_bytes += len(data)
-            if self._loose_bytes <= MAX_LOOSE:
+            if self._loose_bytes <= _MAX_LOOSE:
                 self._loose.append(data)
             else:
                 self._loose.clear()

@@ -314,7 +314,8 @@ def test_a_session_whose_recording_failed_gets_no_proof(house, monkeypatch):
         facts = session_facts()
         stream = PayloadStream.create(house.wal.parent / "payloads" / f"{facts.session}.osp", facts.session, KEK)
         journal = Journal(log.writer, SessionEntries(log.encoder, facts), log.ids, open_stream=lambda: stream)
-        monkeypatch.setattr(stream, "sync", lambda: (_ for _ in ()).throw(_in_trouble(stream)))
+        real, broken = os.fdatasync, stream._fd
+        monkeypatch.setattr(os, "fdatasync", lambda fd: real(fd) if fd != broken else (_ for _ in ()).throw(OSError(5, "EIO")))
         started = journal.start("cd" * 32, Permit(facts.identity, operation(), GROUNDS))
         with pytest.raises(StreamFailed):
             await journal.wait_durable(started)
@@ -323,8 +324,3 @@ def test_a_session_whose_recording_failed_gets_no_proof(house, monkeypatch):
         await log.writer.close()
 
     asyncio.run(asyncio.wait_for(story(), 60))
-
-
-def _in_trouble(stream: PayloadStream) -> StreamFailed:
-    stream.trouble = StreamFailed("the disk said no")
-    return stream.trouble
