@@ -23,7 +23,7 @@ from ostiary.identity.jose import MAX_TOKEN, Jws, bad_token, sign_compact
 from ostiary.identity.jwks import KeyRing
 from ostiary.identity.keys import ALGORITHM, TokenKey
 from ostiary.identity.standing import jobs_of
-from ostiary.identity.tokens import Proved, check_times, prove, token_id
+from ostiary.identity.tokens import Proved, Remembered, check_times, prove, remembered, token_id
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Actor, Authentication, Initiator, Job, Kind, Mandate, VerifiedIdentity
 
@@ -237,8 +237,19 @@ class GatewayTokens:
         self._ring = ring
         self._audience = audience
 
+    def again(self, before: Remembered, now: float) -> Proved | None:
+        """What a token proves that was verified before; None: verify it. Raises `NotAdmitted`. See `IssuerTokens.again`."""
+        if self._ring.find(before.jws) is not before.key:
+            return None
+        _in_time(before.jws, now)
+        return before.proved
+
     def verify(self, jws: Jws, now: float) -> Proved:
         """`jws` as proved at `now` (seconds since 1970), or `NotAdmitted`. Whether it was revoked is the verifier's to say."""
+        return self.examine(jws, now)[0]
+
+    def examine(self, jws: Jws, now: float) -> tuple[Proved, Remembered]:
+        """Verify, and say what to remember of it."""
         if jws.typ not in (TYPE, DELEGATION):
             bad_token("typ is not at+jwt")
         key = self._ring.find(jws)
@@ -254,12 +265,17 @@ class GatewayTokens:
         if claims.aud != self._audience:
             raise NotAdmitted(Reason.WRONG_AUDIENCE, "aud is not this gateway")
         delegated = jws.typ == DELEGATION
-        check_times(jws.claims, now, leeway=5, longest=MAX_DELEGATION if delegated else MAX_MINUTES * 60)
+        _in_time(jws, now)
         if delegated is (claims.may_act is None):
             bad_token("may_act does not fit its typ")
         identity = _identity(claims, jws.claims, token_id(jws))
         may_act = None if claims.may_act is None else msgspec.to_builtins(claims.may_act)
-        return Proved(identity=identity, may_act=may_act, own=True, is_delegation=delegated)
+        proved = Proved(identity=identity, may_act=may_act, own=True, is_delegation=delegated)
+        return proved, remembered(jws, key, proved)
+
+
+def _in_time(jws: Jws, now: float) -> None:
+    check_times(jws.claims, now, leeway=5, longest=MAX_DELEGATION if jws.typ == DELEGATION else MAX_MINUTES * 60)
 
 
 def _nested(acting: tuple[Actor, ...]) -> ActClaim | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ostiary.identity.bound import bound_to
 from ostiary.identity.chain import acting_from, display_name, group_of, mandate_from, text_of
 from ostiary.identity.issuers import ClaimPath, Condition, Issuer
-from ostiary.identity.jose import Jws, bad_token
+from ostiary.identity.jose import Jws, PinnedKey, bad_token
 from ostiary.identity.jwks import KeyCache
 from ostiary.identity.overage import GroupSource, is_overage
 from ostiary.model.errors import NotAdmitted, Reason
@@ -52,6 +52,21 @@ class Proved:
     """It lets the actor that it names ask for a token, and opens no session by itself."""
     claims: Mapping[str, Any] = field(default_factory=dict)
     """All of an issuer's claims; empty for the gateway's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A token whose signature held: what of it does not change while its key is the same (`Verifier`)."""
+
+    jws: Jws
+    """Without what was signed, and without the signature: nobody can show it anywhere."""
+    key: PinnedKey
+    proved: Proved
+
+
+def remembered(jws: Jws, key: PinnedKey, proved: Proved) -> Remembered:
+    """What to remember of a token that `key` has just verified."""
+    return Remembered(replace(jws, signing_input=b"", signature=b""), key, proved)
 
 
 def prove(
@@ -120,8 +135,24 @@ class IssuerTokens:
         self.keys = keys
         self._source = source
 
+    async def again(self, before: Remembered, now: float) -> Proved | None:
+        """What a token proves that was verified before; None: verify it. Raises `NotAdmitted`.
+
+        All that can come out otherwise than it did is looked at: whether its key is still published, by an issuer that can be believed
+        without being asked, and what the clock has to say. Its claims are the same bytes under the same configuration.
+        """
+        jws, claims = before.jws, before.jws.claims
+        if await self.keys.find(jws) is not before.key:
+            return None
+        _, issued = check_times(claims, now, self.issuer.leeway_seconds, self.issuer.max_lifetime_seconds)
+        return before.proved if _authenticated(claims, issued, now) == before.proved.identity.auth.at else None
+
     async def verify(self, jws: Jws, now: float) -> Proved:
         """`jws` as proved at `now` (seconds since 1970), or `NotAdmitted`."""
+        return (await self.examine(jws, now))[0]
+
+    async def examine(self, jws: Jws, now: float) -> tuple[Proved, Remembered | None]:
+        """Verify, and say what to remember of it. None: groups were asked for, and are asked for anew each time."""
         if jws.alg not in self.issuer.algorithms:
             bad_token("algorithm is not allowed for this issuer")
         if jws.typ not in self.issuer.token_types:
@@ -129,11 +160,12 @@ class IssuerTokens:
         key = await self.keys.find(jws)
         key.check(jws)
         if not is_overage(jws.claims):
-            return self._believe(jws, now, None)
+            proved = self._believe(jws, now, None)
+            return proved, remembered(jws, key, proved)
         if self._source is None:
             bad_token("groups are left out of the token (overage) and cannot be resolved here: exchange it at the token endpoint")
         self._believe(jws, now, frozenset())  # nobody is asked about a token that is refused anyway
-        return self._believe(jws, now, await self._source.groups(jws.claims))
+        return self._believe(jws, now, await self._source.groups(jws.claims)), None
 
     def _believe(self, jws: Jws, now: float, told: frozenset[str] | None) -> Proved:
         """`told`: the groups that were asked for; None: they stand in the token."""

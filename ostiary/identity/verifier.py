@@ -1,10 +1,20 @@
-"""Claims in, `VerifiedIdentity` out: picks who can judge a token by its `iss`, and asks them."""
+"""Claims in, `VerifiedIdentity` out: picks who can judge a token by its `iss`, and asks them.
+
+Many sessions show the same token, and that its signature holds is the dearest part of letting one in. So a token that was verified is
+remembered, by its hash, with what it proved. What is remembered cannot go stale: it hangs on the token's bytes, on the very key object
+that verified it, and on configuration that lives as long as the verifier. All else is looked at each time, in the order in which it is
+the first time: whether that key is still the issuer's (and the issuer's keys still fresh), whether the token has begun, and not expired;
+the key or certificate that it is bound to, revocation and standing, whether it is a delegation, for which connections it is. Where
+groups were asked for, they are asked for anew. A token that was refused is not remembered.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from ostiary.identity.dpop import KeyProofs
 from ostiary.identity.gateway import GatewayTokens
@@ -13,9 +23,12 @@ from ostiary.identity.jose import parse_compact, quoted
 from ostiary.identity.jwks import cache_for
 from ostiary.identity.overage import GroupSource
 from ostiary.identity.standing import Standing
-from ostiary.identity.tokens import IssuerTokens, Proved
+from ostiary.identity.tokens import IssuerTokens, Proved, Remembered
 from ostiary.model.errors import NotAdmitted, Reason
 from ostiary.model.identity import Claims, VerifiedIdentity
+
+MAX_REMEMBERED: Final = 1024
+"""Tokens; what is remembered of one takes a few KiB, and 50 where it has a thousand groups."""
 
 
 class Verifier:
@@ -37,6 +50,8 @@ class Verifier:
         self._gateway = gateway
         self._standing = standing
         self.proofs = KeyProofs() if proofs is None else proofs
+        self._remembered: dict[bytes, Remembered] = {}
+        """By the SHA-256 of the token; the oldest first."""
         self.issuers = {issuer.issuer: IssuerTokens(issuer, cache_for(issuer, clock), groups.get(issuer.issuer)) for issuer in configured}
 
     @property
@@ -79,15 +94,7 @@ class Verifier:
         """
         if not token:
             raise NotAdmitted(Reason.NO_TOKEN)
-        jws = parse_compact(token)
-        iss = jws.claims.get("iss")
-        if self._gateway is not None and iss == self._gateway.issuer:
-            proved = self._gateway.verify(jws, now)
-        else:
-            issuer = self.issuers.get(iss) if isinstance(iss, str) else None
-            if issuer is None:
-                raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
-            proved = await issuer.verify(jws, now)
+        proved = await self._proved(token, now)
         if proved.identity.auth.key not in (None, key, certificate):
             raise NotAdmitted(
                 Reason.BAD_TOKEN,
@@ -96,3 +103,36 @@ class Verifier:
             )
         self._standing.check(proved.identity)
         return proved
+
+    async def _proved(self, token: str, now: float) -> Proved:
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        before = self._remembered.get(name)
+        jws = parse_compact(token) if before is None else before.jws
+        iss, gateway = jws.claims.get("iss"), self._gateway
+        fresh: Remembered | None
+        if gateway is not None and iss == gateway.issuer:
+            proved = None if before is None else gateway.again(before, now)
+            if proved is None:
+                proved, fresh = gateway.examine(jws if before is None else parse_compact(token), now)
+                self._remember(name, fresh, now)
+            return proved
+        issuer = self.issuers.get(iss) if isinstance(iss, str) else None
+        if issuer is None:
+            raise NotAdmitted(Reason.UNKNOWN_ISSUER, quoted(iss))
+        proved = None if before is None else await issuer.again(before, now)
+        if proved is None:
+            proved, fresh = await issuer.examine(jws if before is None else parse_compact(token), now)
+            self._remember(name, fresh, now)
+        return proved
+
+    def _remember(self, name: bytes, fresh: Remembered | None, now: float) -> None:
+        held = self._remembered
+        held.pop(name, None)
+        if fresh is None:
+            return
+        if len(held) >= MAX_REMEMBERED:
+            for each in [each for each, one in held.items() if one.proved.identity.expires <= now]:
+                del held[each]
+        while len(held) >= MAX_REMEMBERED:
+            del held[next(iter(held))]
+        held[name] = fresh
