@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 A look is one REPEATABLE READ READ ONLY transaction with an empty search_path, so that a snapshot is of one moment and no name in
 the queries can be hijacked. It begins with PostgreSQL's own word for which transactions were over (pg_current_snapshot): where that is what it
-was, nothing was committed since the last look, and nothing more is asked. Else it asks for stamps: sums over hashes of (xmin, ctid) of the rows that a snapshot is made of,
+was, nothing was committed since the last look, and nothing more is asked (a *glance* asks this alone). Else it asks for stamps: sums over hashes of (xmin, ctid) of the rows that a snapshot is made of,
 by section (relations, functions, types, the rest) and in a section by bucket of the oid of the object that a row
 belongs to. Any change of a row changes its stamp, in whatever way it came about (another session, DDL rolled back in part, VACUUM FULL).
 Of buckets whose stamp changed, all objects are read anew, and those of them that are gone are dropped; what was read before
@@ -18,6 +18,7 @@ objects belong to sessions, which know their own (`protocols/postgres/understand
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -43,13 +44,17 @@ class Link(Protocol):
         """Whether it can be used no more."""
         ...
 
-    async def fetch_all(self, statements: list[str]) -> list[Rows]:
+    async def fetch_all(self, statements: Sequence[str]) -> list[Rows]:
         """Run statements one after another, in one round trip; the rows of each."""
         ...
 
     def close(self) -> None:
         """Hang up."""
         ...
+
+
+OPENING: Final = ("begin isolation level repeatable read read only", queries.SESSION, "set local search_path = pg_catalog", queries.MOMENT)
+GLANCE: Final = (*OPENING, "rollback")
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +68,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     schemas: Rows
     rest: assemble.Rest
     types: dict[int, assemble.TypeCalls]
+    is_quiet: bool = True
+    """Nothing had been committed the last time somebody looked: it is worth a glance before a look."""
 
 
 async def read_snapshot(link: Link, version: int) -> Snapshot:
@@ -72,26 +79,31 @@ async def read_snapshot(link: Link, version: int) -> Snapshot:
 
 
 async def look(link: Link, known: Known | None) -> Known:
-    """What the catalogue is now; `known` itself where nothing changed.
+    """What the catalogue is now; `known` itself where a glance shows that nothing changed.
 
-    A snapshot that says the same as the one before has its version. Raises what the link does; then hang up, as its
+    A glance is a transaction of its own, whole in one round trip, so that what most sessions begin with costs one. Where something is
+    committed all the time it would be one more for nothing: then the look comes at once. A snapshot that says the same as the one before has its version. Raises what the link does; then hang up, as its
     transaction may be open.
     """
-    opening = ["begin isolation level repeatable read read only", queries.SESSION, "set local search_path = pg_catalog"]
-    _, (session,), _, (told,) = await link.fetch_all([*opening, queries.MOMENT])
+    if known is not None and known.moment and known.is_quiet:
+        _, (session,), _, (told,), _ = await link.fetch_all(GLANCE)
+        if (told["moment"], session) == (known.moment, known.session):
+            return known
+    _, (session,), _, (told,) = await link.fetch_all(OPENING)
     moment = told["moment"]
     if known is not None and moment and (moment, session) == (known.moment, known.session):
         await link.fetch_all(["rollback"])
-        return known
+        return msgspec.structs.replace(known, is_quiet=True)
     stamped, schemas = await link.fetch_all([queries.STAMPS, queries.SCHEMAS])
     stamps = _stamps(stamped)
     found = None
     if known is not None:
         if (stamps, session, schemas) == (known.stamps, known.session, known.schemas):
             await link.fetch_all(["rollback"])
-            return msgspec.structs.replace(known, moment=moment)
+            return msgspec.structs.replace(known, moment=moment, is_quiet=False)
         found = await _changes(link, known, stamps, session, schemas)
-    return msgspec.structs.replace(found or await _everything(link, known, stamps, session, schemas), moment=moment)
+    found = found or await _everything(link, known, stamps, session, schemas)
+    return msgspec.structs.replace(found, moment=moment, is_quiet=known is None)
 
 
 def _stamps(rows: Rows) -> Stamps:
