@@ -19,6 +19,7 @@ from ostiary.model.errors import ConfigError
 
 BACKLOG: Final = 1024
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EINTR})
 _PAUSE_SECONDS: Final = 0.2
 
 
@@ -86,24 +87,55 @@ def peer_certificate(transport: asyncio.BaseTransport | None) -> bytes | None:
 async def accept_forever(sock: socket.socket, came: Callable[[socket.socket, str], None]) -> None:
     """Hand each new connection, and its peer's `host:port`, to `came`, until cancelled.
 
-    When the process has no descriptors left it waits and goes on: the ones that are open are served.
+    When the process has no descriptors left it waits and goes on: the ones that are open are served. The loop watches the socket all the
+    time; `sock_accept` would begin to, and cease, for each connection.
     """
     loop = asyncio.get_running_loop()
-    while True:
+    over: asyncio.Future[None] = loop.create_future()
+
+    def accept() -> None:
         try:
-            peer, address = await loop.sock_accept(sock)
+            _accepted(sock, came)
         except OSError as exc:
-            if exc.errno in _NO_ROOM:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            if exc.errno in (errno.ECONNABORTED, errno.EPROTO):
-                continue
-            raise
-        peer.setblocking(False)
-        with contextlib.suppress(OSError):
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        came(peer, f"{address[0]}:{address[1]}")
+            if exc.errno not in _NO_ROOM:
+                _fail(over, exc)
+                return
+            loop.remove_reader(sock)
+            loop.call_later(_PAUSE_SECONDS, watch)
+        except Exception as exc:  # noqa: BLE001 - a bug in `came`: whoever awaits us hears it
+            _fail(over, exc)
+
+    def watch() -> None:
+        if not over.done():
+            loop.add_reader(sock, accept)
+
+    watch()
+    try:
+        await over
+    finally:
+        loop.remove_reader(sock)
+
+
+def _accepted(sock: socket.socket, came: Callable[[socket.socket, str], None]) -> None:
+    """Take one connection, if one is there still."""
+    try:
+        peer, address = sock.accept()
+    except BlockingIOError:
+        return
+    except OSError as exc:
+        if exc.errno in _GONE:
+            return
+        raise
+    peer.setblocking(False)
+    with contextlib.suppress(OSError):
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    came(peer, f"{address[0]}:{address[1]}")
+
+
+def _fail(over: asyncio.Future[None], failure: Exception) -> None:
+    if not over.done():
+        over.set_exception(failure)
 
 
 async def peek(sock: socket.socket, size: int) -> bytes:

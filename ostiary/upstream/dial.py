@@ -35,6 +35,7 @@ from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.login import MAX_LOGIN_FRAME, ClientLogin, LoggedIn
 from ostiary.protocols.postgres.scram import Derivation, KeyCache, Keys
 from ostiary.upstream.reach import dial, explain
+from ostiary.upstream.settings import KnownSettings
 from ostiary.upstream.tls import ALPN, channel_binding, client_context
 
 INLINE_ITERATIONS: Final = 5_000
@@ -43,16 +44,20 @@ NONCE_BYTES: Final = 18
 """What libpq uses (SCRAM_RAW_NONCE_LEN)."""
 
 _keys: Final = KeyCache()
+_known: Final = KnownSettings()
 
 
 class _Login(asyncio.Protocol):
     """Drives one login. `ready` is set to what it gave, or to the error that ended it."""
 
-    def __init__(self, login: ClientLogin, ready: asyncio.Future[LoggedIn]) -> None:
-        self._login = login
+    def __init__(self, ready: asyncio.Future[LoggedIn]) -> None:
+        self._login: ClientLogin | None = None
+        """None: it has not begun, as channel binding is not known yet."""
         self._ready = ready
         self._buf = bytearray()
         self._deriving = False
+        self._has_learned = False
+        """What the target says of its settings was looked at as a whole."""
         self._transport: asyncio.Transport | None = None
         self.is_lost = False
 
@@ -61,7 +66,9 @@ class _Login(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def start(self, login: ClientLogin) -> None:
-        """Begin, now that channel binding is known."""
+        """Begin, now that channel binding is known. Raises `PeerMisbehaved` where the target has spoken already."""
+        if self._buf:
+            raise PeerMisbehaved(Misdeed.TOO_EARLY, "a message before the startup packet")
         self._login = login
         assert self._transport is not None  # noqa: S101 - the transport came before
         self._transport.write(login.start())
@@ -79,27 +86,40 @@ class _Login(asyncio.Protocol):
         return bytes(self._buf)
 
     def _advance(self) -> None:
-        transport = self._transport
+        transport, login = self._transport, self._login
         try:
-            while transport is not None and not self._deriving and not self._ready.done():
+            while transport is not None and login is not None and not self._deriving and not self._ready.done():
                 if frame_size(self._buf) > MAX_LOGIN_FRAME:
                     raise PeerMisbehaved(Misdeed.BAD_LENGTH, "a message of the login")
+                if login.is_settling and self._settings(login):
+                    continue
                 message = decode.next_backend(self._buf)
                 if message is None:
                     return
-                said = self._login.receive(message)
+                said = login.receive(message)
                 if isinstance(said, Derivation):
                     self._derive(said)
                 elif said:
                     transport.write(said)
-                if self._login.done is not None:
+                if login.done is not None:
                     transport.pause_reading()
-                    self._ready.set_result(self._login.done)
+                    self._ready.set_result(login.done)
         except OstiaryError as error:
             self._fail(error)
 
+    def _settings(self, login: ClientLogin) -> bool:
+        """Whether what comes next are settings as a target said them before: then they are taken."""
+        known = _known.at(self._buf)
+        if known is None:
+            self._has_learned = self._has_learned or _known.learn(self._buf)
+            return False
+        login.settle(known.values, known.messages)
+        del self._buf[: len(known.wire)]
+        return True
+
     def _derive(self, work: Derivation) -> None:
         assert self._transport is not None  # noqa: S101 - called from _advance
+        assert self._login is not None  # noqa: S101 - as above
         if work.iterations <= INLINE_ITERATIONS:
             self._transport.write(self._login.derived(work.run()))
             return
@@ -110,7 +130,7 @@ class _Login(asyncio.Protocol):
 
     def _derived(self, future: asyncio.Future[Keys]) -> None:
         self._deriving = False
-        if future.cancelled() or self.is_lost or self._ready.done() or self._transport is None:
+        if future.cancelled() or self.is_lost or self._ready.done() or self._transport is None or self._login is None:
             return
         try:
             self._transport.write(self._login.derived(future.result()))
@@ -198,23 +218,20 @@ async def open_target(
     ready: asyncio.Future[LoggedIn] = loop.create_future()
     try:
         async with asyncio.timeout(upstream.connect_timeout):
-
-            def login(binding: bytes | None, *, is_secured: bool) -> ClientLogin:
-                return ClientLogin(
-                    user=upstream.user,
-                    database=upstream.database,
-                    password=password,
-                    settings=settings,
-                    nonce=secrets.token_urlsafe(NONCE_BYTES),
-                    clear_allowed=is_secured or clear_allowed,
-                    binding=binding,
-                    cache=keys,
-                )
-
-            protocol = _Login(login(None, is_secured=False), ready)
+            protocol = _Login(ready)
             transport = await _connect(upstream, protocol, direct_tls=direct_tls)
             binding, is_secured = _binding(transport)
-            protocol.start(login(binding, is_secured=is_secured))
+            login = ClientLogin(
+                user=upstream.user,
+                database=upstream.database,
+                password=password,
+                settings=settings,
+                nonce=secrets.token_urlsafe(NONCE_BYTES),
+                clear_allowed=is_secured or clear_allowed,
+                binding=binding,
+                cache=keys,
+            )
+            protocol.start(login)
             logged_in = await ready
         return Target(transport, protocol, logged_in)
     except BaseException as error:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 from ostiary.model.connections import Upstream
 from ostiary.model.errors import NotAdmitted, PeerMisbehaved, Reason
 
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EINTR})
+
 
 async def dial(upstream: Upstream) -> socket.socket:
-    """A connected socket. Each of the host's addresses gets its share of the time that there is."""
+    """A connected socket. Each of several addresses of the host gets its share of the time that there is; all of it is the caller's to bound."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(upstream.host, upstream.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     last: OSError = OSError("the host name has no address")
@@ -20,8 +24,11 @@ async def dial(upstream: Upstream) -> socket.socket:
         sock = socket.socket(family, kind, proto)
         try:
             sock.setblocking(False)
-            async with asyncio.timeout(upstream.connect_timeout / len(found)):
-                await loop.sock_connect(sock, address)
+            if len(found) == 1:
+                await _connect(sock, address)
+            else:
+                async with asyncio.timeout(upstream.connect_timeout / len(found)):
+                    await _connect(sock, address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:  # TimeoutError is one
@@ -33,6 +40,27 @@ async def dial(upstream: Upstream) -> socket.socket:
         else:
             return sock
     raise last
+
+
+async def _connect(sock: socket.socket, address: Any) -> None:
+    """Connect to an address that was looked up. `loop.sock_connect` of uvloop would look it up once more, in a thread."""
+    error = sock.connect_ex(address)
+    if error in _UNDER_WAY:
+        loop = asyncio.get_running_loop()
+        writable: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(sock, _settle, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def explain(error: Exception, upstream: Upstream) -> NoReturn:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, assert_never
 
 import msgspec
@@ -318,6 +319,8 @@ def _setting(name: str, value: str) -> str:
 
 def split_options(options: str) -> list[tuple[str, str]]:
     """Take `options` apart as the server does (pg_split_opts): only `-c name=value` and `--name=value` are let in."""
+    if not options:
+        return []
     # Words end at what C's isspace() calls space; a backslash takes the next character as it is.
     raw = re.findall(r"(?:\\.?|[^\\ \t\n\v\f\r])+", options, re.DOTALL)
     words = [re.sub(r"\\(.?)", r"\1", word, flags=re.DOTALL) for word in raw]
@@ -346,15 +349,13 @@ def welcome(parameters: Iterable[tuple[str, str]], process_id: int, secret_key: 
 
     `secret_key`: 4 bytes, or 4 to 256 where `Present.version` is PROTOCOL_3_2.
     """
-    statuses = (encode.encode(m.ParameterStatus(name, value)) for name, value in parameters)
-    return b"".join(
-        (
-            encode.AUTHENTICATION_OK,
-            *statuses,
-            encode.encode(m.BackendKeyData(process_id, secret_key)),
-            encode.READY["I"],
-        )
-    )
+    statuses = _statuses(tuple(parameters))
+    return b"".join((encode.AUTHENTICATION_OK, statuses, encode.encode(m.BackendKeyData(process_id, secret_key)), encode.READY["I"]))
+
+
+@lru_cache(maxsize=64)
+def _statuses(parameters: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(encode.encode(m.ParameterStatus(name, value)) for name, value in parameters)
 
 
 # --- towards the target -----------------------------------------------------------------------------------------------
@@ -526,6 +527,20 @@ class ClientLogin:
         self._stage = "deriving"
         keys = self._cache.find(work)
         return work if keys is None else self.derived(keys)
+
+    @property
+    def is_settling(self) -> bool:
+        """The target is saying its settings."""
+        return self._stage == "in"
+
+    def settle(self, values: Mapping[str, str], count: int) -> None:
+        """Take ParameterStatus messages that were read already: so many, which say this. Only while `is_settling`."""
+        self._count += count
+        if self._count > MAX_LOGIN_MESSAGES:
+            raise PeerMisbehaved(Misdeed.TOO_COSTLY, "too many messages in a login")
+        if self._stage != "in":
+            raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "ParameterStatus in a login")
+        self._parameters.update(values)
 
     def _settle(self, message: m.Backend) -> bytes:
         """Between AuthenticationOk and ReadyForQuery: "Start-up"."""
