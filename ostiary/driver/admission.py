@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -287,7 +288,7 @@ class Reception:
         entries = SessionEntries(self._encoder, session_facts(admitted.who, said, target.connection, session))
         target.enter()
         try:
-            journal = Journal(self._writer, entries, self._ids, open_stream=lambda: self._open_stream(session, who))
+            journal = Journal(self._writer, entries, self._ids, open_stream=partial(self._open_stream, session, who))
         except BaseException as exc:
             target.leave()
             if isinstance(exc, QuotaReached):

@@ -113,6 +113,36 @@ class Held(NamedTuple):
     """The target's own cancel key."""
 
 
+class _Stay:
+    """A session's place here and at its target: what to do when it ends, or is to be cancelled."""
+
+    __slots__ = ("_gate", "_key", "_pid", "_target", "_there", "lease")
+
+    def __init__(self, gate: PostgresGate, target: PostgresDestination, pid: int, there: int, key: bytes) -> None:
+        """`pid`: what the client was given. `there`, `key`: the target's process id and cancel key."""
+        self._gate = gate
+        self._target = target
+        self._pid = pid
+        self._there = there
+        self._key = key
+        self.lease: Lease | None = None
+
+    def ended(self) -> None:
+        """Give it up."""
+        gate, target = self._gate, self._target
+        target.leave()
+        if self.lease is not None:
+            self.lease.close()
+            self.lease = None
+        if gate.sessions.pop(self._pid, None) is not None:
+            gate.open_sessions.leave()
+        target.process_ids.remove(_number(self._there), _number(self._pid))
+
+    def cancel(self) -> None:
+        """Ask the target to stop what the session is doing."""
+        spawn(_cancel_quietly(self._target, self._there, self._key), f"cancel at {self._target.connection.name}")
+
+
 class PostgresGate:
     """One PostgreSQL listener: lets clients in, and keeps the sessions that they have."""
 
@@ -121,7 +151,7 @@ class PostgresGate:
         self._settings = settings
         self._tls = server_tls("listen.postgresql", settings, [ALPN])
         self._logins = reception.commons.tally("waiting postgresql")
-        self._open_sessions = reception.commons.tally("open postgresql")
+        self.open_sessions = reception.commons.tally("open postgresql")
         self.sessions: dict[int, Held] = {}
         """By the process id that the client was given."""
         reception.neighbours.cancels(self._cancel_own)
@@ -289,14 +319,14 @@ class PostgresGate:
         reception = self._reception
         shown = peer_certificate(door.transport)
         certificate = None if shown is None else certificate_key(shown)
-        claims = msgspec.structs.replace(present.claims, certificate=certificate)
+        claims = present.claims if certificate is None else msgspec.structs.replace(present.claims, certificate=certificate)
         who = await reception.identify(claims)
         if present.refused is not None:
             refused = present.refused
             await reception.turn_away(claims, who, NotAdmitted(Reason.UNSUPPORTED, str(refused)))
             raise refused
         try:
-            target = reception.target(claims.connection, PostgresDestination, self._settings, self._open_sessions.total)
+            target = reception.target(claims.connection, PostgresDestination, self._settings, self.open_sessions.total)
             admitted = reception.admit(who, target, claims.said)
             begun = await reception.begin(admitted, claims.said, target)
             await self._session(door, present, begun, target)
@@ -326,8 +356,7 @@ class PostgresGate:
         while pid in self.sessions:
             pid = self._reception.neighbours.number()
         met = opened.logged_in
-        there = (met.process_id & 0xFFFFFFFF).to_bytes(4, "big")
-        target.process_ids.add(there, pid.to_bytes(4, "big"))
+        target.process_ids.add(_number(met.process_id), _number(pid))
         ours, theirs = (
             encode.encode(ParameterStatus("application_name", name))
             for name in (settings["application_name"], present.parameters.get("application_name", ""))
@@ -344,30 +373,18 @@ class PostgresGate:
         line.restraint = reception.restraint(who, connection)
         key = secrets.token_bytes(32 if present.version >= PROTOCOL_3_2 else 4)
 
-        lease: Lease | None = None
-
-        def ended() -> None:
-            target.leave()
-            if lease is not None:
-                lease.close()
-            if self.sessions.pop(pid, None) is not None:
-                self._open_sessions.leave()
-            target.process_ids.remove(there, pid.to_bytes(4, "big"))
-
-        def cancel() -> None:
-            spawn(_cancel_quietly(target, met.process_id, met.secret_key), f"cancel {session}")
-
+        stay = _Stay(self, target, pid, met.process_id, met.secret_key)
         driver = SessionDriver(
-            line=line, relay=relay, journal=journal, catalogue=target.catalogue, desk=reception.desk, cancel=cancel,
-            ended=ended, counting=reception.counting,
+            line=line, relay=relay, journal=journal, catalogue=target.catalogue, desk=reception.desk, cancel=stay.cancel,
+            ended=stay.ended, counting=reception.counting,
         )  # fmt: skip
         self.sessions[pid] = Held(driver, target, key, (met.process_id, met.secret_key))
-        self._open_sessions.add(1)
+        self.open_sessions.add(1)
         try:
             if door.transport is None or door.transport.is_closing():
                 raise ConnectionResetError("the client has gone")  # noqa: TRY301 - the way out below is for all
             reception.still_stands(who)
-            lease = reception.lease(begun, connection.name, driver.cut)
+            stay.lease = reception.lease(begun, connection.name, driver.cut)
             door.transport.write(logins.welcome(_shown(met.parameters, present), pid, key))
             driver.begin(door.transport, opened, door.take())
         except BaseException as exc:
@@ -377,6 +394,11 @@ class PostgresGate:
         if self._settings.idle_seconds:
             driver.end_when_idle(self._settings.idle_seconds)
         _log.info("session", session=session, connection=connection.name, who=who.subject)
+
+
+def _number(pid: int) -> bytes:
+    """A process id as it stands on the wire."""
+    return (pid & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 async def _cancel_quietly(target: PostgresDestination, pid: int, key: bytes) -> None:
@@ -394,7 +416,9 @@ def upstream_name(who: VerifiedIdentity, session: str) -> str:
     """
     chain = " for ".join([*(actor.name or actor.sub for actor in who.acting), who.name or who.subject])
     tail = f" {session[-12:]}"
-    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in f"ostiary: {chain}")
+    plain = f"ostiary: {chain}"
+    if not (plain.isascii() and plain.isprintable()):
+        plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in plain)
     return plain[: 63 - len(tail)] + tail
 
 

@@ -384,6 +384,17 @@ class SessionDriver(LogWorld):
             if transport is not None:
                 transport.close()
         self._ended()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold on to nobody: then all that a session was goes with it, and the collector need not find it."""
+        self._requests.stop()
+        self._replies.stop()
+        self._ended = self._cancel = _nothing
+
+
+def _nothing() -> None:
+    """What is left to be done once a session is over."""
 
 
 def _explain(failure: BaseException) -> tuple[bytes, str]:
