@@ -14,6 +14,12 @@ import structlog
 
 from ostiary.config.types import Config
 
+QUOTED: Final = frozenset(" \t=\r\n\"'")
+"""A value with one of these in it is written with quotes."""
+UNUSUAL: Final = frozenset({"stack", "exception", "exc_info", "logger", "logger_name"})
+LEVEL_WIDTH: Final = 9
+EVENT_WIDTH: Final = 30
+
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -38,11 +44,30 @@ class _Unblocking:
     log = debug = info = warning = error = critical = exception = msg
 
 
+class Lines:
+    """Writes lines for people as structlog's `ConsoleRenderer` does, with a third of its work where nothing went wrong: each session has a line."""
+
+    def __init__(self) -> None:
+        self._all = structlog.dev.ConsoleRenderer(colors=False)
+
+    def __call__(self, logger: Any, method: str, event: dict[str, Any]) -> str:
+        """Render one."""
+        if not UNUSUAL.isdisjoint(event) or not isinstance(event.get("event"), str) or not {"timestamp", "level"} <= event.keys():
+            return self._all(logger, method, event)
+        head = f"{event.pop('timestamp')} [{event.pop('level'):<{LEVEL_WIDTH}}] {event.pop('event'):<{EVENT_WIDTH}}"
+        said = [f"{key}={_value(event[key])}" for key in sorted(event)]
+        return " ".join((head, *said)).rstrip(" ")
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) and QUOTED.isdisjoint(value) else repr(value)
+
+
 def set_up(config: Config, name: str) -> None:
     """Send diagnostics of this process to stderr as the configuration says."""
     json_lines = config.gateway.log_format == "json"
     out = _Unblocking(sys.stderr.fileno())
-    renderer: Any = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
+    renderer: Any = structlog.processors.JSONRenderer() if json_lines else Lines()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

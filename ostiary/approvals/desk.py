@@ -105,6 +105,8 @@ class Desk:
 
     def granted(self, who: VerifiedIdentity, connection: str) -> Granted | None:
         """What `who` was granted on this connection, by people or by breaking the glass; None: nothing that still holds."""
+        if not (self._glass or self._granted):
+            return None
         for held in (self._glass, self._granted):
             news = held.get(grant_key(who, connection))
             if news is not None and news.body is not None and news.until > time.time():

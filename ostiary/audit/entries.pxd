@@ -37,6 +37,10 @@ cdef class Encoder:
     cdef public dict _columns
     cdef public dict _statuses
     cdef public dict _tags
+    cdef public dict _people
+    cdef public dict _targets
+    cdef public dict _claims
+    cdef public dict _admitted
     cdef public Draft draft
     @cython.locals(micros=cython.longlong)
     cpdef str stamp(self, long long t)

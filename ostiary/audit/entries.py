@@ -4,7 +4,8 @@ Theory of operation. An entry is canonical JSON, so its members stand in a fixed
 a session lives, or while a statement repeats. So an entry is not *serialised*: it is pieces that were serialised once, laid one behind
 the other with the numbers between them (`Draft`). Three caches hold them:
 
-* a session's own members (`auth`, `client`, `target`, `who`, …) are in its `SessionEntries`;
+* a session's own members (`auth`, `client`, `target`, `who`, …) are in its `SessionEntries`; what sessions of one person, on one target, by one
+  program have in common is in the `Encoder`, so that a session begins with few of them to make;
 * what a statement's facts and the decision's grounds say (`op`, `decision`, `stmt.head`) is in the `Encoder`, shared by all
   sessions and bounded. The key is the *identity* of the two objects, which the cache keeps alive, so it cannot be confused;
 * result columns and command tags, likewise bounded.
@@ -44,6 +45,10 @@ _MAX_SESSION: Final = 10 * 1024
 """Bytes of a session's constant members: more would leave no room for what it does."""
 _MAX_CACHED: Final = 4096
 """Pieces kept of each sort."""
+_MAX_PEOPLE: Final = 512
+"""Identities kept encoded: one may have a thousand groups."""
+_MAX_CLAIMS: Final = 512
+"""Characters of what a client says of itself, up to which it is kept encoded."""
 _MAX_TAG: Final = 64
 """Bytes of a command tag or SQLSTATE in an outcome's short form: PostgreSQL's own tags end at 64 (COMPLETION_TAG_BUFSIZE)."""
 
@@ -124,6 +129,10 @@ class Encoder:
         self._columns: dict[tuple[tuple[str, int], ...], bytes] = {}
         self._statuses: dict[str, bytes] = {}
         self._tags: dict[str, bytes] = {}
+        self._people: dict[int, tuple[VerifiedIdentity, str, str]] = {}
+        self._targets: dict[tuple[str, str, str, str, str], str] = {}
+        self._claims: dict[tuple[str, str, str, str], str] = {}
+        self._admitted: dict[int, tuple[Grounds, str]] = {}
         self.draft = Draft()
 
     # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -201,6 +210,41 @@ class Encoder:
         self._latest_tag, self._tag_encoded = tag, found
         return found
 
+    def person(self, who: VerifiedIdentity) -> tuple[str, str]:
+        """Encode who it is, and how that was proved: the values of `auth` and of `who`. Kept by the object, which nobody can change."""
+        found = self._people.get(id(who))
+        if found is None:
+            found = _keep(self._people, id(who), (who, written(_auth(who)), written(_who(who))), _MAX_PEOPLE)
+        return found[1], found[2]
+
+    def target(self, facts: SessionFacts) -> str:
+        """Encode what a session is on: the value of `target`."""
+        key = (facts.connection, facts.type, facts.address, facts.database, facts.account)
+        found = self._targets.get(key)
+        if found is None:
+            shaped: dict[str, Json] = {"connection": text(facts.connection), "type": facts.type, "address": text(facts.address)}
+            shaped |= {name: text(value) for name, value in (("database", facts.database), ("account", facts.account)) if value}
+            found = _keep(self._targets, key, written(shaped))
+        return found
+
+    def peer(self, said: Said) -> str:
+        """Encode `client`. What it claims is scrubbed once, where it is short."""
+        key = (said.user, said.application, said.purpose, said.ticket)
+        if len(said.user) + len(said.application) + len(said.purpose) + len(said.ticket) > _MAX_CLAIMS:
+            return written(self.client(said))
+        found = self._claims.get(key)
+        if found is None:
+            claims = self._claimed(said)
+            found = _keep(self._claims, key, f',"said":{written(claims)}' if claims else "")
+        return f'{{"address":{quoted(said.address)}{found}}}'
+
+    def admitted(self, grounds: Grounds) -> str:
+        """Encode why a session was admitted: the value of `decision`."""
+        found = self._admitted.get(id(grounds))
+        if found is None:
+            found = _keep(self._admitted, id(grounds), (grounds, written(_grounds(grounds, "permit", self.free))))
+        return found[1]
+
     # --- entries outside sessions ---------------------------------------------------------------------------------------
 
     def entry(self, kind: str, entry_id: str, t: int, mono: int, members: Mapping[str, Json]) -> bytes:
@@ -249,12 +293,15 @@ class Encoder:
 
     def client(self, said: Said) -> Json:
         """Shape what is known of a peer, and apart from it what it merely claims."""
-        claims: dict[str, Json] = {
+        claims = self._claimed(said)
+        return {"address": text(said.address)} | ({"said": claims} if claims else {})
+
+    def _claimed(self, said: Said) -> dict[str, Json]:
+        return {
             name: self.free(value)
             for name in ("user", "application", "purpose", "ticket")
             if (value := getattr(said, name))
         }
-        return {"address": text(said.address)} | ({"said": claims} if claims else {})
 
 
 class SessionEntries:
@@ -267,15 +314,7 @@ class SessionEntries:
         who = facts.identity
         self._encoder = encoder
         self.facts = facts
-        auth, client = written(_auth(who)), written(encoder.client(facts.said))
-        target = written(
-            {
-                "connection": text(facts.connection),
-                "type": facts.type,
-                "address": text(facts.address),
-            }
-            | {name: text(value) for name, value in (("database", facts.database), ("account", facts.account)) if value}
-        )
+        (auth, shown), client, target = encoder.person(who), encoder.peer(facts.said), encoder.target(facts)
         task = f',"task":{quoted(who.task)}' if who.task else ""
         origin = f'"gw":{quoted(encoder.gw)},"id":"'
         session = f'"session":"{facts.session}"'
@@ -284,14 +323,14 @@ class SessionEntries:
         self._origin = f",{origin}".encode()
         self._stmt = f',{session},"stmt":{{'.encode()
         self._closing = f'}},{session},"t":"'.encode()
-        self._end = f'Z","target":{target}{task},"v":1,"who":{written(_who(who))}}}'.encode()
+        self._end = f'Z","target":{target}{task},"v":1,"who":{shown}}}'.encode()
         if len(self._full) + len(self._end) - 1 > _MAX_SESSION:
             raise EntryTooLarge("the session's identity and claims do not fit in an entry")
 
     def start(self, entry_id: str, t: int, mono: int, *, policy: str = "", grounds: Grounds | None = None) -> bytes:
         """Encode `session.start`: who is on which connection, how durable, what is recorded, under which policy."""
         facts = self.facts
-        decision = "" if grounds is None else f'"decision":{written(_grounds(grounds, "permit", self._encoder.free))},'
+        decision = "" if grounds is None else f'"decision":{self._encoder.admitted(grounds)},'
         in_force = f'"policy":{quoted(policy)},' if policy else ""
         said = f'{decision}"durability":"{facts.durability.value}"'
         mode = f'","kind":"session.start","mono":{mono // 1000},{in_force}"recording":{{"mode":"{facts.recording.value}"'
@@ -499,8 +538,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-def _keep(cache: dict[Key, Value], key: Key, value: Value) -> Value:
-    if len(cache) >= _MAX_CACHED:
+def _keep(cache: dict[Key, Value], key: Key, value: Value, most: int = _MAX_CACHED) -> Value:
+    if len(cache) >= most:
         del cache[next(iter(cache))]
     cache[key] = value
     return value

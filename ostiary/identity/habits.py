@@ -23,6 +23,7 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ostiary.model.identity import Kind, Said, VerifiedIdentity
@@ -203,7 +204,11 @@ def credential(who: VerifiedIdentity) -> str:
 
 def network_of(address: str) -> str:
     """The /24 or /64 that `host:port` is in; what is no address stands for itself."""
-    host = address.rpartition(":")[0].strip("[]") or address
+    return _network(address.rpartition(":")[0].strip("[]") or address)
+
+
+@lru_cache(maxsize=1024)
+def _network(host: str) -> str:
     try:
         found = ipaddress.ip_address(host)
     except ValueError:

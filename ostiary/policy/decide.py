@@ -155,9 +155,12 @@ def explain(
 
 def connect_operation(connection: Connection) -> Operation:
     """Return the operation that opening a session on `connection` is."""
-    resources = (Resource("connection", connection.name, Action.CONNECT, (), ()),)
-    facts = plain_facts(action=Action.CONNECT, name="connect", resources=resources)
-    return Operation(facts, b"", None, b"")
+    return Operation(_connecting(connection.name), b"", None, b"")
+
+
+@lru_cache(maxsize=1024)
+def _connecting(name: str) -> Facts:
+    return plain_facts(action=Action.CONNECT, name="connect", resources=(Resource("connection", name, Action.CONNECT, (), ()),))
 
 
 # --- the verdict ------------------------------------------------------------------------------------------------------
