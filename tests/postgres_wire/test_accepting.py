@@ -47,16 +47,20 @@ def troubled(*failures: int) -> Troubled:
 async def meet(sock, clients: int) -> list[str]:
     """How many come are handed over, by address."""
     came: list[str] = []
+    all_here = asyncio.Event()
 
     def take(peer, address):
         assert not peer.getblocking()
         came.append(address)
         peer.close()
+        if len(came) == clients:
+            all_here.set()
 
     task = asyncio.ensure_future(accept_forever(sock, take))
     there = [socket.create_connection(sock.getsockname()) for _ in range(clients)]
-    while len(came) < clients and not task.done():
-        await asyncio.sleep(0.01)
+    waiting = asyncio.ensure_future(all_here.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     names = sorted(f"127.0.0.1:{each.getsockname()[1]}" for each in there)
     for each in there:
         each.close()
