@@ -22,7 +22,7 @@ COMPILED = sorted(path.with_suffix(".py").relative_to(ROOT) for path in ROOT.glo
 LINE = [
     Path("ostiary") / module
     for module in (
-        "audit/drafts.py", "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "audit/tree.py",
+        "audit/drafts.py", "audit/drain.py", "audit/entries.py", "audit/ids.py", "audit/journal.py", "audit/tail.py", "audit/tree.py",
         "audit/unfinished.py", "audit/wal.py", "audit/writer.py", "catalogue/holder.py", "masking/concealed.py", "masking/mask.py",
         "model/commands.py", "model/decisions.py", "model/nouns.py", "model/operations.py", "model/proofs.py", "model/results.py",
         "policy/decide.py", "policy/policies.py", "driver/http_asker.py", "driver/http_client.py", "driver/http_exchange.py", "driver/http_gate.py", "driver/http_pool.py", "driver/http_session.py",

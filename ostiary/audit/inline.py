@@ -28,3 +28,11 @@ def now() -> int:
 def clock() -> int:
     """Look at the monotonic clock: nanoseconds."""
     return time.monotonic_ns()
+
+
+def order() -> None:
+    """Let no store or look behind this one move before it, as other threads see them. The interpreter keeps that by itself."""
+
+
+def barrier() -> None:
+    """As `order`, and let no look come before the stores that stand before this."""

@@ -14,8 +14,10 @@ Rules that hold:
   its header over the old stop. A process killed anywhere in between leaves the old stop, or a header whose checksum fails.
   Frames of an earlier lap are therefore never reached.
   What a store is made of goes through a call that no compiler sees through (`Ring.put`), so that none moves one before another.
-* One producer (the event loop's thread), one consumer (the writer's thread), both in one process. They share the head and the drained
-  position. The latter is one number. The head is two, and the consumer reads them anew until no append began in between.
+* One producer (the event loop's thread), one consumer (the writer's thread), both in one process, at the same time: the consumer needs no
+  interpreter (`ostiary.audit.drain`). They share the head and the drained
+  position. The latter is one number. The head is two, and the consumer reads them anew until no append began in between. Barriers keep the order in
+  which they are stored.
 * What was drained is on the disk: its position and number are kept twice, with a checksum each, written in turns, so one
   of them always holds. Recovery starts at the newer one.
 
@@ -37,7 +39,7 @@ from typing import Final
 
 import google_crc32c
 
-from ostiary.audit import inline
+from ostiary.audit import disk, inline
 from ostiary.audit.entries import MAX_ENTRY
 from ostiary.model.errors import ConfigError, LogFailed
 
@@ -54,9 +56,14 @@ _DRAINED: Final = struct.Struct("<QQ")
 """position, number of entries."""
 _MAGIC: Final = b"OSTTAIL1"
 _DATA: Final = 4096
-_SLOTS: Final = (128, 192)
+_FIRST: Final = 128
+_SECOND: Final = 192
+_SLOTS: Final = (_FIRST, _SECOND)
 _STOP: Final = bytes(FRAME.size)
 _TMPFS: Final = 0x01021994
+_ONES: Final = 0xFFFFFFFF
+_POLYNOMIAL: Final = 0x82F63B78
+"""Of CRC-32C, its bits reversed."""
 _checksum: Final = google_crc32c.value
 
 
@@ -110,6 +117,7 @@ class Tail:
         self._memory = memory
         self._view = memoryview(memory)
         self.ring = Ring(self._view[_DATA:])
+        self._notes = self._view[:_DATA]
         self.size = len(memory) - _DATA
         self._mask = self.size - 1
         self._slot = 0
@@ -120,6 +128,9 @@ class Tail:
         self._position = position
         """Where the next frame goes."""
         self._drained = position
+        self.seen = count
+        """The index behind what the consumer looked at."""
+        self._seen_position = position
         self.room = self.size - FRAME.size
         """Bytes that may stand between the drained position and the head, stop not counted."""
 
@@ -136,8 +147,11 @@ class Tail:
             self._header[byte] = length >> 8 * byte & 0xFF
             self._header[byte + 4] = checksum >> 8 * byte & 0xFF
         self.ring.put(position, inline.taken(self._header, 8))
+        inline.order()
         self._begun = index + 1
+        inline.order()
         self._position = after
+        inline.order()
         self._index = index + 1
         return index
 
@@ -164,17 +178,47 @@ class Tail:
             slices.append(self._view[_DATA : _DATA + length - first])
         return slices, position, index
 
+    def look(self) -> int:
+        """As `pending`, for who has no interpreter: notes how far the ring goes (`seen`, an index), and returns the bytes up to there that are not drained."""
+        while True:
+            index = self._index
+            inline.order()
+            position = self._position
+            inline.order()
+            if self._begun == index:
+                break
+        self.seen, self._seen_position = index, position
+        return position - self._drained
+
+    def save(self, fd: int, at: int) -> int:
+        """Write the bytes that were looked at to a file; returns 0, or the system's `errno`."""
+        return disk.put(fd, self.ring._bytes, self._drained & self._mask, self._seen_position - self._drained, at)  # noqa: SLF001 - of this file
+
+    def settle(self) -> None:
+        """Note that what was looked at is on the disk."""
+        self.drained(self._seen_position, self.seen)
+
     def drained(self, position: int, index: int) -> None:
         """Note that everything before `position`, which is entry `index`, is on the disk: its room may be used again."""
-        record = _DRAINED.pack(position, index)
-        at = _SLOTS[self._slot]
-        self._memory[at : at + _DRAINED.size + _CHECKED.size] = record + _CHECKED.pack(google_crc32c.value(record))
+        at = _SECOND if self._slot else _FIRST
+        check = _ONES
+        for byte in range(16):
+            value = (position if byte < 8 else index) >> 8 * (byte & 7) & 0xFF
+            self._notes[at + byte] = value
+            check ^= value
+            for _ in range(8):
+                check = check >> 1 ^ (_POLYNOMIAL if check & 1 else 0)
+        check ^= _ONES
+        for byte in range(4):
+            self._notes[at + 16 + byte] = check >> 8 * byte & 0xFF
         self._slot ^= 1
+        inline.order()
         self._drained = position
 
     def close(self, *, remove: bool) -> None:
         """Let go of the ring. `remove` only when it is drained: else it is what recovery needs."""
         self.ring.let_go()
+        self._notes = memoryview(bytearray())
         self._view.release()
         self._memory.close()
         if remove:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
+from ostiary.audit.drain import Place
 from ostiary.audit.entries import MAX_ENTRY
 from ostiary.audit.tail import FRAME
 from ostiary.kernel.entries import cut
@@ -93,28 +94,24 @@ class Segments:
 
     def __init__(self, folder: Path, index: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Open for appending entry `index`; the caller (recovery) has cut everything behind it off."""
-        self.index = index
         self._folder = folder
-        self._limit = segment_bytes
-        self._fd = -1
-        self._path = folder
-        self._is: tuple[int, int] = (0, 0)
-        """Device and number of the file, which stay what they are while it is open."""
-        self._offset = 0
+        self.place = Place(index, segment_bytes)
+
+    @property
+    def index(self) -> int:
+        """How many entries were written."""
+        return self.place.index
 
     def resume(self, path: Path, offset: int) -> None:
         """Go on in `path` at `offset`, where its last frame ends."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._path = path
-        self._offset = offset
-        found = os.fstat(self._fd)
-        self._is, size = (found.st_dev, found.st_ino), found.st_size
-        if size > offset:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.place.move(fd, path, offset)
+        if os.fstat(fd).st_size > offset:
             # Whatever stands behind the last frame is no entry: it must not look like one later.
-            os.ftruncate(self._fd, offset)
+            os.ftruncate(fd, offset)
         with contextlib.suppress(OSError):
             # Only for speed: a file whose size does not change syncs without a journal commit.
-            os.posix_fallocate(self._fd, 0, max(self._limit, offset))
+            os.posix_fallocate(fd, 0, max(self.place.limit, offset))
 
     def write(self, slices: list[memoryview], index: int) -> None:
         """Append the frames in `slices`, which end before entry `index`, and return once they are on the disk.
@@ -123,53 +120,47 @@ class Segments:
         Raises `SyncFailed` when fdatasync says no: what is on the disk is then unknown, for good.
         """
         size = sum(len(piece) for piece in slices)
-        if self._fd < 0 or (self._offset and self._offset + size > self._limit):
+        place = self.place
+        if place.fd < 0 or (place.offset and place.offset + size > place.limit):
             self._turn(size)
         self._put(slices, size)
-        self._sync(self._fd)
-        self._offset += size
-        self.index = index
+        self._sync(place.fd)
+        place.offset += size
+        place.index = index
 
     def check(self) -> None:
         """Raise `LogFailed` when the file is not the one that stands in the log's folder: what nobody will find is no record."""
-        if self._fd < 0:
-            return
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._is:
+        if self.place.fd >= 0 and not self.place.stands():
             raise LogFailed("the log's file was removed, or another put in its place, while it was written")
 
     def _put(self, slices: list[memoryview], size: int) -> None:
         done = 0
         while done < size:
             left = slices if done == 0 else _after(slices, done)
-            wrote = os.pwritev(self._fd, left, self._offset + done)
+            wrote = os.pwritev(self.place.fd, left, self.place.offset + done)
             if wrote == 0:
                 raise OSError(errno.EIO, "pwritev wrote nothing")
             done += wrote
 
     def _turn(self, size: int) -> None:
         """Close this segment at its last frame and begin the next: preallocated, its name durable before it is used."""
-        if self._fd >= 0:
-            os.ftruncate(self._fd, self._offset)
-            self._sync(self._fd)
+        old = self.place.fd
+        if old >= 0:
+            os.ftruncate(old, self.place.offset)
+            self._sync(old)
         path = self._folder / f"{self.index:020d}.wal"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _reserve(fd, max(self._limit, size), size)
+            _reserve(fd, max(self.place.limit, size), size)
             self._sync(fd)
             sync_folder(self._folder)
-            found = os.fstat(fd)
+            self.place.move(fd, path, 0)
         except BaseException:
             path.unlink(missing_ok=True)
             os.close(fd)
             raise
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._path, self._offset = fd, path, 0
-        self._is = (found.st_dev, found.st_ino)
+        if old >= 0:
+            os.close(old)
 
     @staticmethod
     def _sync(fd: int) -> None:
@@ -179,16 +170,24 @@ class Segments:
             # After a failed fsync the kernel may have dropped the pages and calls the next one a success: no second try.
             raise SyncFailed(f"fdatasync: {problem.strerror}") from problem
 
+    @staticmethod
+    def fail(error: int, *, in_sync: bool) -> None:
+        """Raise what `write` raises where the system says `error`."""
+        if in_sync:
+            raise SyncFailed(f"fdatasync: {os.strerror(error)}")
+        raise OSError(error, os.strerror(error))
+
     def close(self) -> None:
         """Cut the last segment to its last frame and let go of it."""
-        if self._fd < 0:
+        fd = self.place.fd
+        if fd < 0:
             return
         try:
-            os.ftruncate(self._fd, self._offset)
-            self._sync(self._fd)
+            os.ftruncate(fd, self.place.offset)
+            self._sync(fd)
         finally:
-            os.close(self._fd)
-            self._fd = -1
+            os.close(fd)
+            self.place.fd = -1
 
 
 class SyncFailed(LogFailed):

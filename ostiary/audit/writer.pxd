@@ -2,14 +2,15 @@
 cimport cython
 
 from ostiary.audit cimport inline
+from ostiary.audit.drain cimport Drain
 from ostiary.audit.tail cimport Tail
 
 
 @cython.final
 cdef class Writer:
-    cdef public long long durable
     cdef public Tail _tail
     cdef public object _segments
+    cdef public Drain _drain
     cdef public object _redo
     cdef public object _beside
     cdef public double _patience
@@ -25,11 +26,8 @@ cdef class Writer:
     cdef public long long _plenty
     cdef public object _loop
     cdef public object _thread
-    cdef public object _bell
-    cdef public bint _rung
     cdef public object _nap
     cdef public bint _closing
-    cdef public double _busy_since
     cdef public double _full_since
     cdef public double _unsigned_since
     cdef public object _failure

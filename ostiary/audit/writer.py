@@ -1,7 +1,8 @@
 """The writer: entries go into the tail on the loop, and from there to the disk in a thread of its own.
 
 Theory of operation. The loop's side appends to the ring (`ostiary.audit.tail`) and never touches the disk. The thread takes all that
-the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. What recordings were
+the ring holds, writes it with one `pwritev`, syncs it with one `fdatasync`, and says how far it came: group commit. While there is nothing
+else to do it needs no interpreter for that (`ostiary.audit.drain`); everything that is out of the ordinary is done here. What recordings were
 given that those entries name is made durable before (`beside`, `ostiary.audit.redo`). Whoever
 waits for the disk (`when_durable`) is called back on the loop, each on its own, so one that raises does not hold up the others.
 
@@ -20,11 +21,11 @@ Failing, in the order of gravity:
 * *unsigned*: the sealer is gone. After `UNSIGNED_SECONDS` everything new is refused.
 * *failed*: fdatasync said no. Final for this writer: what is on the disk is unknown until recovery has looked. Final
   too: another writer has opened the log (the fence is ahead of ours), or the file that is written is not the one in the folder any more. What
-  keeps two writers apart is the lock; both are looked at every `FENCE_SECONDS` before a batch, the file also before anybody who waits
+  keeps two writers apart is the lock; both are looked at every `FENCE_SECONDS` before a batch, the file also before anybody
   is told.
 
-What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's `get` is one C call. Waking the thread for each strict append costs
-a system call each; `_rung` makes it one a batch. A nap in the thread costs a second wake-up for each operation whose outcome woke it.
+What was tried: a Condition for waking costs 3 µs a wait; a SimpleQueue's `get` is one C call, but wants the interpreter; an eventfd does not. Waking
+the thread for each strict append costs a system call each; `Drain.rung` makes it one a batch. A nap in the thread costs a second wake-up for each operation whose outcome woke it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ import enum
 import errno
 import logging
 import math
-import queue
 import socket
 import struct
 import threading
@@ -46,6 +46,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.audit import inline
+from ostiary.audit.drain import LOOK, TELL, UNSYNCED, UNWRITTEN, Drain
 from ostiary.audit.redo import Redo
 from ostiary.audit.tail import Tail
 from ostiary.audit.wal import Segments, SyncFailed
@@ -110,12 +111,11 @@ class Writer:
         on_closed: Callable[[], None] = lambda: None,
         on_failed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.durable = segments.index
-        """Entries known to be on the disk: every index below this one."""
         self.signed = 0
         """Size of the last tree that the sealer said it signed."""
         self._tail = tail
         self._segments = segments
+        self._drain = Drain(tail, segments.place)
         self._redo = redo
         self._beside: deque[Loose] = deque()
         """What has to be on the disk before the entries that are appended next."""
@@ -133,13 +133,9 @@ class Writer:
         """Bytes in the ring that end a nap."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._rung = False
-        """The thread was told that there is something to do, and has not looked yet."""
         self._nap: asyncio.TimerHandle | None = None
         """Rings for buffered entries."""
         self._closing = False
-        self._busy_since = 0.0
         self._full_since = 0.0
         self._unsigned_since = 0.0
         self._failure: LogFailed | None = None
@@ -171,7 +167,7 @@ class Writer:
                 raise self._failure
             index = self._tail.append(entry)
         else:
-            if self._busy_since or self._full_since or self._failure is not None or self._unsigned_since:
+            if self._drain.busy_since or self._full_since or self._failure is not None or self._unsigned_since:
                 self._refuse()
             index = self._tail.append(entry, self._reserve)
         if index < 0:
@@ -201,14 +197,15 @@ class Writer:
         """
         if loose is not None:
             self._beside.append(loose)
+            self._drain.beside = True
 
     def when_durable(self, index: int, done: Durable) -> None:
         """Call `done` on the loop once entry `index` is on the disk, or after the patience has passed, with the reason.
 
         Never before this returns. An entry whose wait was given up may still become durable later.
         """
-        if index < self.durable or self._failure is not None:
-            self._the_loop.call_soon(_tell, done, None if index < self.durable else self._failure)
+        if index < self._drain.durable or self._failure is not None:
+            self._the_loop.call_soon(_tell, done, None if index < self._drain.durable else self._failure)
             return
         waiter = _Waiter(index, done, time.monotonic() + self._patience)
         waiters = self._waiters
@@ -216,11 +213,12 @@ class Writer:
             insort(waiters, waiter)
         else:
             waiters.append(waiter)
+        self._drain.waiting = True
         self._wake()
         if self._alarm is None:
             self._alarm = self._the_loop.call_later(self._patience, self._expire)
-        # The thread may have come this far between the first look and now, and seen nobody waiting.
-        if index < self.durable:
+        # The thread may have come this far between the first look and now, and seen nobody waiting: `_wake` has a barrier.
+        if index < self._drain.durable:
             self._the_loop.call_soon(self._release)
 
     async def wait_durable(self, index: int) -> None:
@@ -282,6 +280,7 @@ class Writer:
             # Before the tail goes: an open log without its tail is what a machine that stopped leaves.
             self._on_clean()
         if ended:
+            self._drain.close()
             self._tail.close(remove=clean)
         self._on_closed()
 
@@ -308,6 +307,11 @@ class Writer:
         self._announce(b"F")
 
     @property
+    def durable(self) -> int:
+        """How many entries are known to be on the disk: every index below this one."""
+        return self._drain.durable
+
+    @property
     def size(self) -> int:
         """Entries in the log, those in the tail included: the next index."""
         return self._tail.head[1]
@@ -320,7 +324,7 @@ class Writer:
             return Health.CLOSED if self._closing else Health.FAILED
         if self._full_since:
             return Health.FULL
-        if (busy := self._busy_since) and now - busy > self._patience:
+        if (busy := self._drain.busy_since) and now - busy > self._patience:
             return Health.STALLED
         if self._is_unsigned(now):
             return Health.UNSIGNED
@@ -352,7 +356,7 @@ class Writer:
         if self._failure is not None:
             raise self._failure
         now = inline.clock() / 1e9
-        full, busy = self._full_since, self._busy_since
+        full, busy = self._full_since, self._drain.busy_since
         if full and now - full > self._patience:
             raise LogFailed("the disk that holds the audit log is full")
         if busy and now - busy > self._stall:
@@ -365,9 +369,7 @@ class Writer:
         return since > 0 and now - since > self._unsigned
 
     def _wake(self) -> None:
-        if not self._rung:
-            self._rung = True
-            self._bell.put(None)
+        self._drain.ring(not self._closing)
 
     def _napped(self) -> None:
         self._nap = None
@@ -376,9 +378,10 @@ class Writer:
 
     def _release(self) -> None:
         """Call everyone back whose entry is on the disk."""
-        durable, waiters = self.durable, self._waiters
+        durable, waiters = self._drain.durable, self._waiters
         while waiters and waiters[0].index < durable:
             _tell(waiters.popleft().done, None)
+        self._drain.waiting = bool(self._waiters)
 
     def _expire(self) -> None:
         """Tell those whose patience has passed. This is the deadline that does not hang on the disk."""
@@ -392,6 +395,7 @@ class Writer:
             problem = LogFailed(self.why or "the record could not be made durable in time")
             for waiter in late:
                 _tell(waiter.done, problem)
+        self._drain.waiting = bool(waiters)
         if waiters:
             first = min(waiter.deadline for waiter in waiters)
             self._alarm = self._the_loop.call_later(max(0.001, first - now), self._expire)
@@ -433,6 +437,7 @@ class Writer:
         with contextlib.suppress(OSError):
             link.send(MESSAGE.pack(what, durable, self._fence), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             self._announced = durable
+            self._drain.tell_at = durable + _ANNOUNCE_ENTRIES
             self._announced_at = time.monotonic()
 
     # --- the thread's side ----------------------------------------------------------------------------------------------
@@ -444,7 +449,7 @@ class Writer:
         except BaseException as problem:  # noqa: BLE001 - whatever ends the thread ends the log
             failure = problem if isinstance(problem, LogFailed) else LogFailed(f"the log's writer failed: {problem}")
             self._failure = failure
-            self._busy_since = 0.0
+            self._drain.busy_since = 0.0
             _log.critical("audit log failed: %s", failure)
             if isinstance(problem, SyncFailed):
                 self._on_failed(str(problem))
@@ -453,48 +458,65 @@ class Writer:
 
     def _turn(self) -> bool:
         """Wait for something to do, and bring to the disk what the tail holds. False: closed, and nothing left."""
-        if not self._closing:
-            self._bell.get()
-        # First this, then the look at the ring: an entry that came before it is seen, and one that comes after it rings again.
-        self._rung = False
-        if not self._tail.used():
-            return not self._closing
-        self._check_fence()
-        slices, position, index = self._tail.pending()
+        drain = self._drain
+        why = LOOK if self._closing else drain.wait()
+        if why == LOOK:
+            # First this, then the look at the ring: an entry that came before it is seen, and one that comes after it rings again.
+            drain.rung = False
+            if not self._tail.used():
+                return not self._closing
+            self._check_fence()
         try:
-            self._busy_since = time.monotonic()
-            # Looked at after the ring: what belongs to an entry was handed over before it.
-            if self._beside:
-                self._bring_beside()
-            self._segments.write(slices, index)
-            if self._waiters:
-                self._segments.check()
+            if why == LOOK:
+                why = self._bring()
+            if why in {UNWRITTEN, UNSYNCED}:
+                self._segments.fail(drain.error, in_sync=why == UNSYNCED)
         except OSError as problem:
-            self._busy_since = 0.0
+            drain.busy_since = 0.0
             if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
+            drain.careful = True
             if not self._full_since:
                 self._full_since = time.monotonic()
                 _log.error("audit log: the disk is full")
             if self._closing:
                 raise
             time.sleep(_RETRY_SECONDS)
-            self._bell.put(None)
+            drain.again()
             return True
-        finally:
-            for piece in slices:
-                piece.release()
-        self._busy_since = self._full_since = 0.0
-        self._tail.drained(position, index)
-        self.durable = index
+        drain.busy_since = self._full_since = 0.0
+        drain.careful = False
         if self._waiters:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._the_loop.call_soon_threadsafe(self._release)
         self._announce_some()
         return True
 
+    def _bring(self) -> int:
+        """Bring to the disk what the tail holds: what goes beside it, then the entries by the short way, or by the long one if that will not do."""
+        self._drain.busy_since = time.monotonic()
+        if self._beside:
+            self._bring_beside()
+        why = self._drain.bring()
+        if why != LOOK:
+            return why
+        slices, position, index = self._tail.pending()
+        try:
+            # Looked at after the ring: what belongs to an entry was handed over before it.
+            if self._beside:
+                self._bring_beside()
+            self._segments.write(slices, index)
+            self._segments.check()
+        finally:
+            for piece in slices:
+                piece.release()
+        self._tail.drained(position, index)
+        self._drain.durable = index
+        return TELL
+
     def _bring_beside(self) -> None:
         pieces: list[Loose] = []
+        self._drain.beside = False
         while self._beside:
             pieces.append(self._beside.popleft())
         if self._redo is None:
@@ -510,6 +532,7 @@ class Writer:
             raise LogFailed(f"another writer (number {current}) has opened the log; this one was number {self._fence}")
         self._segments.check()
         self._fence_seen_at = now
+        self._drain.look_at = now + FENCE_SECONDS
 
     def _announce_some(self) -> None:
         news = self.durable - self._announced

@@ -21,7 +21,7 @@ from ostiary.audit.recovery import last_checkpoint
 from ostiary.audit.sealer import seal_once
 from ostiary.audit.tail import tail_path
 from ostiary.audit.unfinished import Unfinished
-from ostiary.audit.wal import Damaged, Segments, frames, segments
+from ostiary.audit.wal import Damaged, frames, segments
 from ostiary.model.errors import ConfigError, LogFailed
 
 APPENDER = Path(__file__).with_name("appender.py")
@@ -59,7 +59,7 @@ def crashed(house, entries, *, flush=True, **options):
         writer._housekeeper.cancel()
         writer._failure = LogFailed("dropped")
         writer._closing = True
-        writer._bell.put(None)
+        writer._wake()
         writer._thread.join()
         writer._tail.close(remove=False)
         writer._on_closed()
@@ -144,7 +144,7 @@ def test_what_is_open_is_closed_as_unknown_and_counted(house, make):
 
 def test_entries_that_were_only_in_the_tail_are_brought_over(house, make, monkeypatch):
     entries = session_of(make, 50, closed=50, ended=True)
-    monkeypatch.setattr("ostiary.audit.wal.Segments.write", full)
+    monkeypatch.setattr(os, "pwritev", full)
     crashed(house, entries, flush=False)
     monkeypatch.undo()
     assert stored(house) == []
@@ -160,13 +160,13 @@ def test_a_batch_whose_writing_was_not_noted_is_written_again_and_not_twice(hous
         log = house.open()
         await log.writer.flush()
 
-        write = Segments.write
+        sync = os.fdatasync
 
-        def die(*batch):
-            write(*batch)
+        def die(fd):
+            sync(fd)
             raise LogFailed("killed between the sync and the note")
 
-        monkeypatch.setattr("ostiary.audit.wal.Segments.write", die)
+        monkeypatch.setattr(os, "fdatasync", die)
         for entry in entries:
             log.writer.append(entry)
         with pytest.raises(LogFailed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,24 +74,6 @@ class Killed(Exception):
     pass
 
 
-class Stores:
-    """A memory that dies before its nth store, or in the middle of it."""
-
-    def __init__(self, memory, after, part):
-        self.memory, self.after, self.part = memory, after, part
-
-    def __setitem__(self, where, data):
-        self.after -= 1
-        if self.after < 0:
-            part = int(len(data) * self.part)
-            self.memory[where.start : where.start + part] = data[:part]
-            raise Killed
-        self.memory[where] = data
-
-    def __getitem__(self, where):
-        return self.memory[where]
-
-
 class Dying(Ring):
     """A ring that dies before its nth store, or in the middle of it."""
 
@@ -140,19 +123,37 @@ def test_a_crash_at_any_store_leaves_what_was_acknowledged_and_no_more(tmp_path,
     assert entries in (acknowledged, [*acknowledged, b"third" * 100])
 
 
-def test_a_crash_while_noting_what_is_drained_leaves_the_note_before(tmp_path):
+@pytest.mark.parametrize("stored", range(20))
+def test_a_crash_while_noting_what_is_drained_leaves_the_note_before(tmp_path, stored):
     tail = begin(tmp_path)
     for n in range(3):
         tail.append(b"entry %d" % n)
     tail.drained(tail.head[0], 3)
     tail.append(b"entry 3")
-    memory = tail._memory
-    tail._memory = Stores(memory, 0, 0.5)
-    with pytest.raises(Killed):
-        tail.drained(tail.head[0], 4)
-    tail._memory = memory
+    before = bytes(tail._memory[:4096])
+    tail.drained(tail.head[0], 4)
+    after = bytes(tail._memory[:4096])
+    changed = next(at for at in range(4096) if before[at] != after[at]) // 64 * 64
+    tail._memory[changed + stored : 4096] = before[changed + stored :]
     die(tail)
-    assert left(tmp_path) == (3, [b"entry 3"])
+    # A prefix in which nothing changed is the note before, too.
+    note = bytes(after[:changed + stored]) + before[changed + stored :]
+    assert left(tmp_path) == ((4, []) if note == after else (3, [b"entry 3"]))
+
+
+@given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
+def test_a_note_of_what_is_drained_is_checked_by_crc32c(noted, position, index):
+    tail, memory = noted
+    tail.drained(position & (1 << 63) - 1, index & (1 << 63) - 1)
+    record = struct.pack("<QQ", position & (1 << 63) - 1, index & (1 << 63) - 1)
+    assert record + struct.pack("<I", google_crc32c.value(record)) in memory[:4096]
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory):
+    tail = begin(tmp_path_factory.mktemp("tail"))
+    yield tail, tail._memory
+    die(tail)
 
 
 def test_a_full_ring_takes_no_more_and_keeps_a_reserve(tmp_path):
