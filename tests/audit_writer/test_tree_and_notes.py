@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import ssl
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.audit import tree
 from ostiary.audit.note import BadNote, Checkpoint, Signer, Verifier, last_note, read_checkpoint
 from ostiary.audit.tiles import TileFolder, tile_file, tile_path, unbundle
 from ostiary.audit.tree import Frontier, leaf_hash
@@ -34,6 +39,42 @@ def test_the_root_is_rfc_6962s_at_every_size(size):
     for leaf in leaves:
         frontier.append(leaf_hash(leaf))
     assert frontier.root() == naive_root(leaves)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=9), st.integers(0, 16_384))
+def test_many_hashes_are_what_each_is_alone(entries, size):
+    entries.append(b"x" * size)
+    assert tree.leaf_hashes(entries) == [hashlib.sha256(b"\0" + entry).digest() for entry in entries]
+
+
+@given(st.integers(0, 8), st.binary(min_size=32, max_size=32))
+def test_the_root_over_a_power_of_two_is_the_naive_one(height, seed):
+    leaves = [hashlib.sha256(seed + bytes([n])).digest() for n in range(1 << height)]
+    row = leaves
+    while len(row) > 1:
+        row = [hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
+    assert tree.full_root(leaves) == row[0]
+
+
+def test_no_build_goes_without_openssls_own_functions_unnoticed():
+    if not tree.__file__.endswith((".so", ".pyd")):
+        pytest.skip("uncompiled, hashlib is used")
+    if ssl.OPENSSL_VERSION_INFO < (3, 0):
+        pytest.skip("an OpenSSL before 3.0: hashlib is used")
+    assert tree.IS_DIRECT
+
+
+def test_without_openssls_own_functions_hashes_are_the_same():
+    path = str(Path(tree.__file__).with_name("tree.py"))
+    spec = importlib.util.spec_from_file_location("plain_tree", path, loader=SourceFileLoader("plain_tree", path))
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    assert not plain.IS_DIRECT
+    leaves = [b"%d" % n for n in range(256)]
+    assert plain.leaf_hashes(leaves) == tree.leaf_hashes(leaves)
+    assert plain.full_root(plain.leaf_hashes(leaves)) == tree.full_root(tree.leaf_hashes(leaves))
+    with pytest.raises(IndexError):
+        plain.evp.part(plain._digest, b"\0", b"abc", 1, 3)
 
 
 def test_known_answers_of_the_reference_tree():
