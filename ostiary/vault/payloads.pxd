@@ -39,7 +39,7 @@ cdef class PayloadStream:
     @cython.locals(refs=list, fresh=list, seen=dict, at=Py_ssize_t, item=tuple, known=tuple, data=bytes)
     cpdef list write(self, list items)
     @cython.locals(raw_entry=bytes, size=Py_ssize_t, needed=cython.longlong, start=Py_ssize_t, record=bytes)
-    cpdef append(self, kind, str entry, long long t_us, bytes data)
+    cpdef append(self, kind, str entry, long long t_us, data)
     cpdef loose(self)
     cdef _ask(self, long long needed)
     cdef int _check_alive(self) except -1
