@@ -176,9 +176,9 @@ class World:
         self.driver = ChannelDriver(line=line, relay=relay, journal=journal, session=session, asking=asking, counting={}, turn=self.turn)
 
     def noted(self) -> list[bytes]:
-        """What is in the recording by now of what was typed."""
-        records = read_stream(self.stream.path, KEK)
-        return [each.data for each in records if isinstance(each, Record) and each.kind is PayloadKind.TERMINAL]
+        """What is in the recording by now of what was typed: CHANNEL_DATA messages, and not the CHANNEL_REQUEST for a terminal."""
+        notes = [each for each in read_stream(self.stream.path, KEK) if isinstance(each, Record) and each.kind is PayloadKind.TERMINAL]
+        return [each.data for each in notes if each.data[0] == 94]
 
     async def stored(self) -> list[dict[str, Any]]:
         """What is on record."""
