@@ -41,7 +41,11 @@ PLAYBOOK = """
 
 @pytest.fixture(scope="module")
 def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with make_lab(tmp_path_factory.mktemp("automated"), more_policy=AUTOMATION, sections={"listen.ssh": {"rekey_bytes": 1 << 20}}) as made:
+    # No cards: Ansible reads back the names of its temporary folders, and in seven of a thousand stand the digits of one.
+    detect = ["email", "iban", "ssn", "secret"]
+    with make_lab(
+        tmp_path_factory.mktemp("automated"), more_policy=AUTOMATION, sections={"listen.ssh": {"rekey_bytes": 1 << 20}}, detect=detect
+    ) as made:
         yield made
 
 
