@@ -45,7 +45,10 @@ class _Unblocking:
 
 
 class Lines:
-    """Writes lines for people as structlog's `ConsoleRenderer` does, with a third of its work where nothing went wrong: each session has a line."""
+    """Writes lines for people as structlog's `ConsoleRenderer` does, with a third of its work where nothing went wrong: each session has a line.
+
+    But for values that strangers chose: what in them could move a cursor is spelled out (`repr`), where structlog lets it through.
+    """
 
     def __init__(self) -> None:
         self._all = structlog.dev.ConsoleRenderer(colors=False)
@@ -60,7 +63,7 @@ class Lines:
 
 
 def _value(value: object) -> str:
-    return value if isinstance(value, str) and QUOTED.isdisjoint(value) else repr(value)
+    return value if isinstance(value, str) and value.isprintable() and QUOTED.isdisjoint(value) else repr(value)
 
 
 def set_up(config: Config, name: str) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ostiary.app.logs import Lines
 
-VALUES = st.text(max_size=20) | st.integers() | st.none() | st.lists(st.text(max_size=5), max_size=3)
+SHOWN = st.characters().filter(str.isprintable)
+VALUES = st.text(SHOWN, max_size=20) | st.integers() | st.none() | st.lists(st.text(max_size=5), max_size=3)
 WHOLE = {"timestamp": "2026-11-27T06:17:33.059480Z", "level": "info", "event": "session"}
 
 
@@ -21,6 +22,13 @@ WHOLE = {"timestamp": "2026-11-27T06:17:33.059480Z", "level": "info", "event": "
 def test_a_line_is_what_structlog_writes(level, event, said):
     found = said | WHOLE | {"level": level, "event": event}
     assert Lines()(None, level, dict(found)) == structlog.dev.ConsoleRenderer(colors=False)(None, level, dict(found))
+
+
+@pytest.mark.parametrize("value", ["\x1b]0;title\x07", "\x9b31m", "a\x08b", "\u202eabc", "\udcff"])
+def test_a_value_moves_no_cursor(value):
+    line = Lines()(None, "info", WHOLE | {"who": value})
+    assert line.isprintable()
+    assert repr(value) in line
 
 
 @pytest.mark.parametrize(
