@@ -11,6 +11,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -28,6 +29,16 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _SUFFIX: Final = re.compile(r"(?:withpath|withoutleadingslash|identifiers?|names?|ids?|arns?|s)$")
 _SECRET: Final = re.compile(r"(.+)-[A-Za-z0-9]{6}")
 _ROLE: Final = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:(?:role|instance-profile)/")
+_ROLE_BY_NAME: Final = re.compile(r"(?:[A-Za-z]*[a-z])?(?:RoleArn|RoleARN|roleArn)|[iI]amRole|AutoScalingRole|[sS]erviceRole|spotIamFleetRole")
+_PROFILE_BY_NAME: Final = re.compile(r"IamInstanceProfile|JobFlowRole|instanceRole")
+"""Parameters that take the name of a role, or of an instance profile, in place of its ARN."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_+=,.@/-]{1,576}")
+"""What names of IAM are made of, with their path."""
+_QUEUE: Final = re.compile(r"(?:https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/)?(?:([0-9]{12})/)?([A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
+_SECRET_AS_PARAMETER: Final = "/aws/reference/secretsmanager/"  # noqa: S105 - a path
+"""SSM's name of what Secrets Manager keeps."""
+_LOWER: Final = frozenset({"rds", "redshift", "elasticache", "memorydb", "dms", "dax"})
+"""Services that keep identifiers in lower case, and take them in any."""
 MAX_DEPTH: Final = 64
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _ALIKE: Final = {
@@ -78,6 +89,7 @@ def touched(call: Call, action: Action, access: Access, place: Place, body: byte
     prefix = access.prefix(call.service)
     kinds = access.kinds(prefix, access.iam_action(prefix, call.operation))
     places = _places(call, prefix, place)
+    changes = action is not Action.READ and not call.operation.startswith(_MAKING)
     found: Touched = []
     for each in places:
         match call.service:
@@ -86,24 +98,35 @@ def touched(call: Call, action: Action, access: Access, place: Place, body: byte
             case "dynamodb":
                 found += _dynamodb(call, action, each)
         found += _named(call, action, prefix, each)
+    told = bool(found)
     parts: tuple[str, ...] = ()
     if call.service != "s3":
         filled = [each for there in places for each in _filled(_unnamed(prefix, call.parameters), kinds, there)]
         found += [(arn, action) for arn, _ in filled]
-        if action is not Action.READ and not call.operation.startswith(_MAKING) and not all(whole for _, whole in filled):
+        if changes and not all(whole for _, whole in filled):
             parts = ("what it touches cannot be told whole",)
         found += [(value, action) for value in _arns(call.parameters)]
-    if action is not Action.READ and prefix != "iam":
-        found += [(arn, Action.ADMINISTER) for arn in passed(call.parameters, place)]
-    if action is not Action.READ and (call.service, call.operation) not in _TOLD and takes_away(call.parameters):
-        found += [(arn, Action.DELETE) for arn, _ in found or [(each.arn(prefix, "*"), action) for each in places]]
+    needs = any(needed for _, needed in kinds)
+    if not found or not (told or _is_told(found, kinds, needs=needs)):  # what is there may be an ARN of something else
+        found += [(each.arn(prefix, "*"), action) for each in places]
+        parts = ("what it touches cannot be told",) if needs and changes else parts
+    found += _besides(call, prefix, place, found) if action is not Action.READ else []
+    if prefix in _LOWER:
+        found = [(_lower(arn, prefix), each) for arn, each in found]
     found = list(dict.fromkeys(found))
     if len(found) > MAX_TOUCHED:
         raise Unreadable("ValidationError", f"the call touches more than {MAX_TOUCHED} things: split it")
-    if found:
-        return found, parts
-    unknown = any(needed for _, needed in kinds) and action is not Action.READ and not call.operation.startswith(_MAKING)
-    return [(each.arn(prefix, "*"), action) for each in places], ("what it touches cannot be told",) if unknown else ()
+    return found, parts
+
+
+def _besides(call: Call, prefix: str, place: Place, found: Touched) -> Touched:
+    """What a change does besides: roles that it passes on, and parts that it takes away."""
+    made: Touched = []
+    if prefix != "iam":
+        made += [(arn, Action.ADMINISTER) for arn in passed(call.parameters, place)]
+    if (call.service, call.operation) not in _TOLD and takes_away(call.parameters):
+        made += [(arn, Action.DELETE) for arn, _ in [*found, *made]]
+    return made
 
 
 def _places(call: Call, prefix: str, place: Place) -> list[Place]:
@@ -138,9 +161,27 @@ def _catalogs(given: Any, depth: int) -> Iterator[str]:
         yield from _catalogs(value, depth + 1)
 
 
+def _is_told(found: Touched, kinds: list[tuple[str, bool]], *, needs: bool) -> bool:
+    """Whether something of a kind that the call touches is among what was found; if it `needs` none, it is."""
+    return not needs or any(_like(pattern).fullmatch(arn) is not None for pattern, _ in kinds for arn, _ in found)
+
+
+@lru_cache(maxsize=4096)
+def _like(pattern: str) -> re.Pattern[str]:
+    """ARNs of a pattern."""
+    return re.compile("arn:[a-z-]+:" + ".*".join(re.escape(part) for part in re.split(r"\$\{[A-Za-z0-9]+\}|\*", pattern)))
+
+
+def _lower(arn: str, prefix: str) -> str:
+    """The ARN as its service keeps it."""
+    parts = arn.split(":", 5)
+    return ":".join([*parts[:5], parts[5].lower()]) if len(parts) == 6 and parts[2] == prefix else arn
+
+
 def _unnamed(prefix: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters that are filled into patterns: without those that `_named` reads in their service's own way."""
-    return {name: value for name, value in parameters.items() if (prefix, name) != ("lambda", "FunctionName")}
+    own = {"lambda": ("FunctionName",), "kms": ("KeyId", "AliasName"), "sqs": ("QueueUrl",)}.get(prefix, ())
+    return {name: value for name, value in parameters.items() if name not in own}
 
 
 def _filled(parameters: dict[str, Any], kinds: list[tuple[str, bool]], place: Place) -> Iterator[tuple[str, bool]]:
@@ -156,13 +197,28 @@ def _filled(parameters: dict[str, Any], kinds: list[tuple[str, bool]], place: Pl
         if not lists[0]:
             continue
         yield from ((first, True) for first in lists[0] if first.startswith("arn:"))
-        plain = [[v.lstrip("/") for v in values if not v.startswith("arn:")] for values in lists]
-        if math.prod(max(1, len(values)) for values in plain) > MAX_TOUCHED:
+        plain = [
+            [v.lstrip("/") if f"/${{{variable}}}" in pattern else v for v in values if not v.startswith("arn:")]
+            for variable, values in zip(variables, lists, strict=True)
+        ]
+        within = [(place, each) for each in plain[0]]
+        if len(variables) > 1:  # what it is in can be named by its ARN
+            within += [_inside(v, place) for v in lists[0] if v.startswith("arn:") and not _like(pattern).fullmatch(v)]
+        if math.prod((len(within), *(max(1, len(values)) for values in plain[1:]))) > MAX_TOUCHED:
             raise Unreadable("ValidationError", f"the call touches more than {MAX_TOUCHED} things: split it")
-        for chosen in itertools.product(plain[0], *(values or ["*"] for values in plain[1:])):
-            filled = {"Region": place.region, "Account": place.account, "Partition": place.partition, **dict(zip(variables, chosen, strict=True))}
+        for (there, first), others in itertools.product(within, itertools.product(*(values or ["*"] for values in plain[1:]))):
+            filled = {"Region": there.region, "Account": there.account, "Partition": there.partition, **dict(zip(variables, (first, *others), strict=True))}
             text = _VARIABLE.sub(lambda found, held=filled: held[found[1]], pattern)  # type: ignore[misc]
-            yield f"arn:{place.partition}:{text}", all(plain)
+            yield f"arn:{there.partition}:{text}", all(plain[1:])
+
+
+def _inside(arn: str, place: Place) -> tuple[Place, str]:
+    """Where the thing of that ARN is, and its name."""
+    parts = [*arn.split(":", 5), "", "", "", "", ""]
+    return Place(parts[1] or place.partition, parts[3] or place.region, parts[4] or place.account), _TAIL.split(parts[5])[-1]
+
+
+_TAIL: Final = re.compile("[:/]")
 
 
 def stem(name: str) -> str:
@@ -188,13 +244,25 @@ def passed(parameters: Any, place: Place, depth: int = 0) -> Iterator[str]:
     """Roles that a call gives to something else to act by, at whatever depth it names them: what IAM calls `iam:PassRole`."""
     if depth > MAX_DEPTH:
         raise Unreadable("ValidationError", f"the call is nested more than {MAX_DEPTH} deep")
-    for each in parameters if isinstance(parameters, list) else parameters.values() if isinstance(parameters, dict) else ():
+    for each in parameters if isinstance(parameters, list) else ():
+        yield from [each] if isinstance(each, str) and _ROLE.match(each) is not None else passed(each, place, depth + 1)
+    for name, each in parameters.items() if isinstance(parameters, dict) else ():
         if isinstance(each, str):
-            yield from [each] if _ROLE.match(each) is not None else []
+            yield from _role(str(name), each, place)
         else:
             yield from passed(each, place, depth + 1)
     if isinstance(parameters, dict) and isinstance(profile := parameters.get("IamInstanceProfile"), dict):
         yield from (f"arn:{place.partition}:iam::{place.account}:instance-profile/{name}" for name in _texts(profile.get("Name")))
+
+
+def _role(name: str, value: str, place: Place) -> Iterator[str]:
+    """The role, or the instance profile, that a parameter names: by its ARN, or where the service takes that by its name."""
+    if _ROLE.match(value) is not None:
+        yield value
+    elif _NAME.fullmatch(value) is not None:
+        kind = "role" if _ROLE_BY_NAME.fullmatch(name) else "instance-profile" if _PROFILE_BY_NAME.fullmatch(name) else ""
+        if kind:
+            yield f"arn:{place.partition}:iam::{place.account}:{kind}/{value.lstrip('/')}"
 
 
 def takes_away(given: Any, depth: int = 0) -> bool:
@@ -215,28 +283,61 @@ def takes_away(given: Any, depth: int = 0) -> bool:
 def _named(call: Call, action: Action, prefix: str, place: Place) -> Iterator[tuple[str, Action]]:
     """Things that are named in a way of their service's own."""
     given = call.parameters
-    if prefix == "sqs" and isinstance(url := given.get("QueueUrl"), str):
-        parts = url.rstrip("/").split("/")
-        account = parts[-2] if len(parts) > 1 and _ACCOUNT.fullmatch(parts[-2]) else place.account
-        yield f"arn:{place.partition}:sqs:{place.region}:{account}:{parts[-1]}", action
-    elif prefix == "ssm" and "Parameter" in call.operation:
-        for name in (*_texts(given.get("Name")), *_texts(given.get("Names"))):
-            if not name.startswith("arn:"):
-                yield place.arn("ssm", "parameter/" + name.partition(":")[0].lstrip("/")), action
-        for path in _texts(given.get("Path")):
-            yield place.arn("ssm", "parameter/" + path.strip("/") + ("/*" if path.strip("/") else "*")), action
-    elif prefix == "secretsmanager":
-        for name in (*_texts(given.get("SecretId")), *_texts(given.get("SecretIdList"))):
-            bare = _SECRET.fullmatch(name)
-            if name.startswith("arn:") and ":secret:" in name and bare is not None:
-                yield bare[1], action
-        if call.operation == "CreateSecret":
-            yield from ((place.arn("secretsmanager", "secret:" + name), action) for name in _texts(given.get("Name")))
-    elif prefix == "lambda":
-        for name in _texts(given.get("FunctionName")):
-            yield _function(name, place), action
-    elif prefix == "sns" and call.operation == "CreateTopic":
-        yield from ((place.arn("sns", name), action) for name in _texts(given.get("Name")))
+    match prefix:
+        case "sqs":
+            yield from ((_queue(url, place), action) for url in _texts(given.get("QueueUrl")))
+        case "ssm" if "Parameter" in call.operation:
+            yield from ((arn, action) for arn in _parameters(given, place))
+        case "secretsmanager":
+            yield from ((arn, action) for arn in _secrets(call, place))
+        case "kms":
+            yield from ((arn, action) for name, value in given.items() for each in _texts(value) for arn in _key(name, each, place))
+        case "lambda":
+            yield from ((_function(name, place), action) for name in _texts(given.get("FunctionName")))
+        case "sns" if call.operation == "CreateTopic":
+            yield from ((place.arn("sns", name), action) for name in _texts(given.get("Name")))
+
+
+def _queue(url: str, place: Place) -> str:
+    """The ARN of a queue: the last two parts of its URL's path, or its name. Raises `Unreadable`."""
+    found = _QUEUE.fullmatch(url)
+    if found is None:
+        raise Unreadable("InvalidAddress", "QueueUrl is not written as SQS writes it: https://HOST/ACCOUNT/NAME")
+    return f"arn:{place.partition}:sqs:{place.region}:{found[1] or place.account}:{found[2]}"
+
+
+def _parameters(given: dict[str, Any], place: Place) -> Iterator[str]:
+    """Parameters of SSM, whatever version of them is asked for; and the secrets that some of them are."""
+    for name in (*_texts(given.get("Name")), *_texts(given.get("Names"))):
+        if name.startswith("arn:"):
+            yield ":".join(name.split(":")[:6])
+        else:
+            yield place.arn("ssm", "parameter/" + name.partition(":")[0].lstrip("/"))
+        found = name.partition(_SECRET_AS_PARAMETER)[2]
+        if found:
+            yield place.arn("secretsmanager", "secret:" + found.partition(":")[0])
+    for path in _texts(given.get("Path")):
+        yield place.arn("ssm", "parameter/" + path.strip("/") + ("/*" if path.strip("/") else "*"))
+
+
+def _secrets(call: Call, place: Place) -> Iterator[str]:
+    """Secrets by their names, or by ARNs: with what Secrets Manager appends to those, and without."""
+    given = call.parameters
+    for name in (*_texts(given.get("SecretId")), *_texts(given.get("SecretIdList"))):
+        if not name.startswith("arn:"):
+            yield place.arn("secretsmanager", "secret:" + name)
+        elif ":secret:" in name and (bare := _SECRET.fullmatch(name)) is not None:
+            yield bare[1]
+    if call.operation == "CreateSecret":
+        yield from (place.arn("secretsmanager", "secret:" + name) for name in _texts(given.get("Name")))
+
+
+def _key(name: str, value: str, place: Place) -> Iterator[str]:
+    """Keys of KMS, and aliases, which are things of their own."""
+    if value.startswith("alias/"):
+        yield place.arn("kms", value)
+    elif name.endswith("KeyId") and value:
+        yield value if value.startswith("arn:") else place.arn("kms", "key/" + value)
 
 
 def _function(name: str, place: Place) -> str:
@@ -318,6 +419,8 @@ def copy_source(written: str) -> tuple[str, str]:
         path = unquote(written.partition("?versionId=")[0], errors="strict").lstrip("/")
     except UnicodeDecodeError:
         raise Unreadable("InvalidArgument", "the source of a copy is not UTF-8") from None
+    if "+" in written:  # a space to S3, and to others itself
+        raise Unreadable("InvalidArgument", "the source of a copy is percent-encoded: write + as %2B, and a space as %20")
     bucket, slash, key = path.partition("/")
     if _BUCKET.fullmatch(bucket) is None or not slash or not key or "?" in written.replace("?versionId=", "", 1):
         raise Unreadable("InvalidArgument", "the source of a copy is written as bucket/key")
