@@ -17,6 +17,7 @@ from ostiary.masking.documents import JsonMasker, Rules, Unmaskable
 from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.aws.actions import hands_out
+from ostiary.protocols.aws.masks import NAMED as NAMED_FIELDS
 from ostiary.protocols.aws.masks import sensitive
 from ostiary.protocols.aws.models import Service
 
@@ -49,6 +50,8 @@ NAMED = [
     "artifact:GetTermForReport", "amplify:GetArtifactUrl", "amplify:CreateDeployment", "connect:StartChatContact", "connect:StartWebRTCContact",
     "connect:GetPromptFile", "license-manager:CreateToken", "gamelift:GetGameSessionLogUrl", "qbusiness:GetDocumentContent",
     "greengrass:GetComponentVersionArtifact", "lex:CreateUploadUrl", "lex:DescribeExport", "sagemaker:CreatePresignedDomainUrl",
+    "sagemaker:StartSession", "codebuild:StartSandboxConnection", "lightsail:CreateGUISessionAccessDetails", "ivschat:CreateChatToken",
+    "appstream:CreateStreamingURL", "kinesisvideo:GetIceServerConfig", "newservice:CreateDesktopStreamingUrl", "newservice:GetPortalLoginUrl",
 ]  # fmt: skip
 
 
@@ -170,3 +173,35 @@ def test_a_body_that_is_sensitive_as_a_whole_leaves_only_where_secrets_are_shown
         except Unmaskable:
             out = b""
         assert (b"sentinel" in out) is leaves
+
+
+CALLED_SO = [
+    ("emr", "DescribeCluster", ("Cluster", "KerberosAttributes", "KdcAdminPassword")), ("cloudhsmv2", "DescribeClusters", ("Clusters", "0", "PreCoPassword")),
+    ("codepipeline", "ListWebhooks", ("webhooks", "0", "definition", "authenticationConfiguration", "SecretToken")),
+    ("codebuild", "CreateWebhook", ("webhook", "secret")), ("dataexchange", "GetAsset", ("AssetDetails", "ApiGatewayApiAsset", "ApiKey")),
+    ("dataexchange", "GetJob", ("Details", "ExportAssetToSignedUrl", "SignedUrl")), ("ssm", "CreateActivation", ("ActivationCode",)),
+    ("directconnect", "DescribeVirtualInterfaces", ("virtualInterfaces", "0", "authKey")), ("elbv2", "DescribeListeners", ("ClientSecret",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "operation", "path"), CALLED_SO)
+def test_what_is_called_like_a_secret_is_hidden_though_the_model_does_not_call_it_sensitive(name: str, operation: str, path: tuple[str, ...]) -> None:
+    if services()[name].protocols & {"query"}:
+        assert f"xml://{path[-1]}" in sensitive(services()[name], operation, as_json=False)
+    else:
+        assert not shows(sensitive(services()[name], operation, as_json=True), path)
+
+
+def test_and_is_no_argument_that_log_and_policy_see() -> None:
+    for name, operation, parameter in (
+        ("elasticache", "CreateReplicationGroup", "AuthToken"), ("sts", "GetSessionToken", "TokenCode"), ("apigateway", "CreateDomainName", "certificatePrivateKey"),
+        ("securityhub", "RegisterConnectorV2", "AuthCode"), ("transfer", "StartFileTransfer", "CustomHttpHeaders"),
+    ):  # fmt: skip
+        assert parameter in services()[name].call(operation, "json").quiet, parameter
+    assert "SecretId" not in services()["secretsmanager"].call("GetSecretValue", "json").quiet
+
+
+def test_plaintext_that_is_sealed_for_a_key_of_the_callers_is_hidden_as_the_plaintext_is() -> None:
+    for operation in ("Decrypt", "GenerateDataKey", "DeriveSharedSecret"):
+        places = NAMED_FIELDS[f"kms:{operation}"]
+        assert not shows(places, ("CiphertextForRecipient",))

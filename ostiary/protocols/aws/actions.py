@@ -74,11 +74,37 @@ SETTLED: Final = {
     ("cloudwatch", "PutMetricAlarm"): Action.DEFINE, ("events", "PutRule"): Action.DEFINE, ("cloudwatch", "PutDashboard"): Action.DEFINE,
     ("ssm", "SendAutomationSignal"): Action.EXECUTE, ("secretsmanager", "CancelRotateSecret"): Action.DEFINE,
     ("cloudtrail", "StopLogging"): Action.ADMINISTER, ("cloudtrail", "DeleteTrail"): Action.ADMINISTER,
+    ("bedrock", "InvokeAgent"): Action.EXECUTE, ("bedrock", "InvokeFlow"): Action.EXECUTE, ("bedrock", "InvokeInlineAgent"): Action.EXECUTE,
+    ("bedrock-agentcore", "SetTokenVaultCMK"): Action.DEFINE, ("bedrock-agentcore", "CompleteResourceTokenAuth"): Action.ADMINISTER,
+    ("config", "DeliverConfigSnapshot"): Action.EXECUTE,
 }  # fmt: skip
 """What verb and level would say wrongly."""
 
-ADMINISTERED: Final = frozenset({"iam", "sso", "organizations", "identitystore", "account"})
+ADMINISTERED: Final = frozenset({"iam", "sso", "organizations", "identitystore", "account", "ram", "rolesanywhere", "verifiedpermissions"})
 """Services in which whatever changes something changes who may do what."""
+
+GOVERNS: Final = re.compile(
+    r"(?:Batch)?(?:Put|Set|Create|Update|Delete|Add|Remove|Modify|Attach|Detach|Associate|Disassociate|Replace|Accept|Authorize|Revoke|Enable|Disable|"
+    r"Register|Deregister|Grant)[A-Za-z0-9]*"
+    r"(?:(?:Resource|Access|Cluster|Sink|Destination|Channel|OriginEndpoint|Project|ModelPackageGroup|Contact|Application|InvestigationGroup|Repository|"
+    r"Endpoint|AccessGroup|AccessEndpoint|AccessPoint|Permissions?)Polic(?:y|ies)(?:Statement)?|Permissions?(?:Version)?|AccessEntry|"
+    r"AccessControl(?:Rule|Entry|Configuration)|Grants?(?:Version)?|Entitlements|(?:Delegated|Organization)?Admin(?:istrator)?(?:Account)?|"
+    r"CrossAccount(?:AccessRole|Authorization|Attachment)|VpcEndpointAccess|ResourceAccessForBucket|AggregationAuthorization)"
+)
+"""How changes of who may do what are called, of which AWS says no more than that they write."""
+_GIVES: Final = re.compile(
+    r"(?i)(?:resource|repository|access|accesspoint|datasourceaccess|kms|s3|sts)?policy(?:document)?|accesspolicies|acl|"
+    r"grant(?:fullcontrol|read|readacp|write|writeacp)|permissions|resetpolicy|bypassgovernanceretention"
+)
+_GIVES_NOTHING: Final = frozenset({"", "false", "private", "bucket-owner-read", "bucket-owner-full-control"})
+
+
+def gives_rights(given: dict[str, Any]) -> bool:
+    """Whether a call that changes something says in a parameter who may do what: an ACL, a policy, a lock that is passed over."""
+    return any(
+        _GIVES.fullmatch(name) is not None and (value not in _GIVES_NOTHING if isinstance(value, str) else value is True or (isinstance(value, list) and bool(value)))
+        for name, value in given.items()
+    )
 
 VENDING: Final = frozenset({
     "sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoot", "sts:GetSessionToken",
@@ -123,7 +149,12 @@ VENDING: Final = frozenset({
     "security-ir:GetCaseAttachmentUploadUrl", "snowball:DescribeReturnShippingLabel", "snowball:GetJobManifest",
     "snowball:GetSoftwareUpdates", "ssm:GetDeployablePatchSnapshotForInstance", "tax:GetTaxRegistrationDocument",
     "translate:GetParallelData", "translate:GetTerminology", "translate:ImportTerminology",
-    "kinesisvideo:GetHLSStreamingSessionURL", "kinesisvideo:GetDASHStreamingSessionURL",
+    "kinesisvideo:GetHLSStreamingSessionURL", "kinesisvideo:GetDASHStreamingSessionURL", "kinesisvideo:GetIceServerConfig",
+    "sagemaker:StartSession", "codebuild:StartSandboxConnection", "lightsail:CreateGUISessionAccessDetails", "ivschat:CreateChatToken",
+    "connect:CreateParticipant", "datazone:GetIamPortalLoginUrl", "m2:GetSignedBluinsightsUrl", "appstream:CreateStreamingURL",
+    "appstream:CreateAppBlockBuilderStreamingURL", "appstream:CreateImageBuilderStreamingURL", "devicefarm:CreateTestGridUrl",
+    "qbusiness:CreateAnonymousWebExperienceUrl", "glue:GetDashboardUrl", "snowball:GetJobUnlockCode", "amplifybackend:CreateToken",
+    "amplifybackend:GetToken",
 }) - {"kms:GenerateDataKeyPair", "mediastore:GetObject", "transfer:CreateUser"}  # fmt: skip
 """Calls whose answer is a way into something, past the gateway: never passed on, unless the operator names them."""
 
@@ -131,7 +162,7 @@ HANDS_OUT: Final = re.compile(
     r"(?:Get|Create|Generate|Request|Issue|Assume|Obtain|Refresh)(?:[A-Za-z0-9]*)"
     r"(?:Credentials?|AccessKey|AccessToken|AuthToken|AuthorizationToken|SessionToken|FederationToken|PresignedUrl|EmbedUrl|ApiKey|"
     r"LoginProfile|OAuth2Token|Oauth2Token|BearerToken|Password)(?:For[A-Z][A-Za-z0-9]*|With[A-Z][A-Za-z0-9]*|s)?"
-    r"|Assume[A-Z][A-Za-z0-9]*|[A-Za-z]*Pre[Ss]igned[A-Za-z]*U(?:rl|RL)|[A-Za-z]*StreamingSessionURL|Create(?:Managed)?Session"
+    r"|Assume[A-Z][A-Za-z0-9]*|[A-Za-z]*Pre[Ss]igned[A-Za-z]*U(?:rl|RL)|Create(?:Managed)?Session|(?:Get|Create|Generate)[A-Za-z]*(?:Streaming(?:Session)?|Login|Signed[A-Za-z]*)U(?:rl|RL)"
 )
 """And those that are called like one: of a service that came after the list above, the name is warning enough."""
 
@@ -205,13 +236,21 @@ INDIRECT: Final = {
     "elasticbeanstalk:UpdateEnvironment": "a program", "opsworks:CreateDeployment": "a program", "imagebuilder:CreateComponent": "a program",
     "iot:CreateTopicRule": "a call that is made later", "iot:ReplaceTopicRule": "a call that is made later",
     "appsync:EvaluateCode": "a program", "bedrock:InvokeAgent": "an agent", "cloudfront:CreateFunction": "a program",
-    "cloudfront:UpdateFunction": "a program", "workspaces:CreateWorkspaces": "a machine", "lightsail:CreateInstances": "a machine with a program of its own",
+    "cloudfront:UpdateFunction": "a program",
+    "bedrock:InvokeFlow": "an agent", "bedrock:InvokeInlineAgent": "an agent", "bedrock-agentcore:InvokeAgentRuntime": "an agent",
+    "bedrock-agentcore:InvokeAgentRuntimeCommand": "a command on a machine", "codebuild:StartCommandExecution": "a command on a machine",
+    "codebuild:StartSandbox": "a program", "emr-serverless:StartJobRun": "a program", "emr-containers:StartJobRun": "a program",
+    "omics:StartRun": "a program", "cloudformation:RegisterType": "a program", "cloudformation:ActivateType": "a program",
+    "iot:CreateJob": "a job for machines", "greengrass:CreateDeployment": "a program", "ssm:StartChangeRequestExecution": "a document",
+    "sagemaker:CreateTransformJob": "a program", "sagemaker:CreateHyperParameterTuningJob": "a program", "logs:PutAccountPolicy": "logs that go elsewhere",
+    "ec2-instance-connect:SendSSHPublicKey": "a way into a machine", "ec2-instance-connect:SendSerialConsoleSSHPublicKey": "a way into a machine",
+    "workspaces:CreateWorkspaces": "a machine", "lightsail:CreateInstances": "a machine with a program of its own",
 }  # fmt: skip
 """Calls that have something done elsewhere, later or by another's rights, which nobody here sees: policy must permit `opaque` too."""
 
 
 STATEMENT: Final = re.compile(
-    r"(?i)query_?(?:string|statement|sql)|sql|sql_?(?:query|statements?|code|text)|statements?|commands?|entry_?points?|\w*scripts?|inline_?code"
+    r"(?i)query_?(?:string|statement|sql)|sql|sql_?(?:query|statements?|code|text)|statements?|select_?expression|commands?|entry_?points?|\w*scripts?|inline_?code"
 )
 """Parameters that hold a statement or a program, whatever the call."""
 SEARCHES: Final = frozenset({
@@ -292,10 +331,10 @@ class Access:
         settled = SETTLED.get((prefix, operation))
         if settled is not None:
             return settled
-        if level == "p" or (prefix in ADMINISTERED and level not in READS):
-            return Action.ADMINISTER
         if level in READS:
             return Action.READ
+        if level == "p" or prefix in ADMINISTERED or GOVERNS.fullmatch(operation) is not None:
+            return Action.ADMINISTER
         return Action.WRITE if level == "t" else by_verb(operation)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ostiary.model.operations import Action
-from ostiary.protocols.aws.actions import Access
+from ostiary.protocols.aws.actions import Access, gives_rights
 from ostiary.protocols.aws.documents import Misread, read_xml
 from ostiary.protocols.aws.models import Call, Unreadable
 
@@ -120,10 +120,12 @@ def touched(call: Call, action: Action, access: Access, place: Place, body: byte
 
 
 def _besides(call: Call, prefix: str, place: Place, found: Touched) -> Touched:
-    """What a change does besides: roles that it passes on, and parts that it takes away."""
+    """What a change does besides: roles that it passes on, rights that it gives, and parts that it takes away."""
     made: Touched = []
     if prefix != "iam":
         made += [(arn, Action.ADMINISTER) for arn in passed(call.parameters, place)]
+    if gives_rights(call.parameters):
+        made += [(arn, Action.ADMINISTER) for arn, _ in found]
     if (call.service, call.operation) not in _TOLD and takes_away(call.parameters):
         made += [(arn, Action.DELETE) for arn, _ in [*found, *made]]
     return made

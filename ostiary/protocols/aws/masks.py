@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ostiary.model.connections import AwsConnection, ProtectedField, Strategy
 from ostiary.protocols.aws.conditions import PARTIQL
-from ostiary.protocols.aws.models import Call, Service
+from ostiary.protocols.aws.models import SECRETIVE, Call, Service
 
 SECRET: Final = "secret"  # noqa: S105 - a data class
 MAX_DEPTH: Final = 12
@@ -20,12 +20,16 @@ _NO_SECRET: Final = frozenset({"nexttoken", "marker", "token", "clienttoken", "c
 """Members that models call sensitive although they only page on, or name."""
 
 _ENVIRONMENT: Final = "json:/{}/Environment/Variables"
+_SEALED: Final = "json:/CiphertextForRecipient"
+"""The same, for a key that the caller chose."""
 NAMED: Final[dict[str, tuple[str, ...]]] = {
     "secretsmanager:GetSecretValue": ("json:/SecretString", "json:/SecretBinary"),
     "secretsmanager:BatchGetSecretValue": ("json:/SecretValues/*/SecretString", "json:/SecretValues/*/SecretBinary"),
     "secretsmanager:GetRandomPassword": ("json:/RandomPassword",),
-    "kms:Decrypt": ("json:/Plaintext",), "kms:GenerateDataKey": ("json:/Plaintext",),
-    "kms:GenerateDataKeyPair": ("json:/PrivateKeyPlaintext",), "kms:DeriveSharedSecret": ("json:/SharedSecret",),
+    "kms:Decrypt": ("json:/Plaintext", _SEALED), "kms:GenerateDataKey": ("json:/Plaintext", _SEALED),
+    "kms:GenerateDataKeyPair": ("json:/PrivateKeyPlaintext", _SEALED), "kms:DeriveSharedSecret": ("json:/SharedSecret", _SEALED),
+    **{f"mobiletargeting:{verb}{kind}Channel": (f"json:/{kind}ChannelResponse/Credential", f"json:/{kind.upper()}ChannelResponse/Credential", "json:/Credential")
+       for verb in ("Get", "Update", "Delete") for kind in ("Gcm", "Baidu")},
     "lambda:GetFunction": ("json:/Configuration/Environment/Variables", "json:/Code/Location"),
     "lambda:GetFunctionConfiguration": ("json:/Environment/Variables",),
     "lambda:UpdateFunctionConfiguration": ("json:/Environment/Variables",), "lambda:CreateFunction": ("json:/Environment/Variables",),
@@ -65,8 +69,8 @@ _ITEMS: Final = {
     "PutItem": ("/Attributes/{}", "/Item/{}", "/ItemCollectionMetrics/**/{}"),
     "UpdateItem": ("/Attributes/{}", "/Item/{}", "/ItemCollectionMetrics/**/{}"),
     "DeleteItem": ("/Attributes/{}", "/Item/{}", "/ItemCollectionMetrics/**/{}"),
-    "TransactWriteItems": ("/CancellationReasons/*/Item/{}",),
-    "BatchWriteItem": ("/UnprocessedItems/**/{}",), "ExecuteStatement": ("/Items/*/{}",),
+    "TransactWriteItems": ("/CancellationReasons/*/Item/{}", "/ItemCollectionMetrics/**/{}"),
+    "BatchWriteItem": ("/UnprocessedItems/**/{}", "/ItemCollectionMetrics/**/{}"), "ExecuteStatement": ("/Items/*/{}",),
     "BatchExecuteStatement": ("/Responses/*/Item/{}", "/Responses/*/Error/Item/{}"), "ExecuteTransaction": ("/Responses/*/Item/{}",),
     "GetRecords": ("/Records/*/dynamodb/*/{}",),
 }  # fmt: skip
@@ -146,7 +150,11 @@ class _Walk:
         """What is hidden of a member at `path`, whole or in parts; None: nothing of it by itself."""
         if not path:
             return None
-        return path if shape.get("sensitive") and path[-1].lower() not in _NO_SECRET else self._environment(path, shape)
+        if shape.get("sensitive") and path[-1].lower() not in _NO_SECRET:
+            return path
+        if shape["type"] in ("string", "blob") and SECRETIVE.fullmatch(path[-1]) is not None and not shape.get("enum"):
+            return path
+        return self._environment(path, shape)
 
     def all_of(self, name: str, path: tuple[str, ...]) -> bool:
         """Note every place beneath; False: there are too many, or they have no end."""

@@ -28,6 +28,12 @@ SERVICE_HEADERS: Final = frozenset({
 
 NOT_HERE: Final = frozenset({("s3", "ListDirectoryBuckets"), ("s3", "CreateSession"), ("s3", "WriteGetObjectResponse")})
 """(service, operation) that are served elsewhere than what they are routed like."""
+SECRETIVE: Final = re.compile(
+    r"(?i)(?:.*[a-z])?(?:password|passphrase|(?:client|shared|signing)_?secret|secret_?(?:access_?key|key|token|string|binary)|private_?key|api_?key|auth_?key|"
+    r"(?:auth|access|refresh|id|bearer|session|signed|participant|hec)_?token|token_?value|(?:activation|unlock|authorization|auth|confirmation|verification)_?code|"
+    r"pre_?shared_?key|(?:pre)?signed_?ur[li]|(?:app|nwk)_?s_?key|personal_?pin)|secret|token_?code"
+)
+"""Members that are called like a secret, whether or not the model calls them sensitive."""
 _FORM: Final = re.compile(rb"(?:[A-Za-z0-9!$'()*,:@\-._~/?;+&=\[\]{}|^`\"<>\\]|%[0-9A-Fa-f]{2})*")
 
 
@@ -346,8 +352,10 @@ class Service:
     def _quiet(self, shape: dict[str, Any]) -> frozenset[str]:
         found = set()
         for name, member in shape["members"].items():
-            inner = self._shapes[member["shape"]]
-            if inner.get("sensitive") or inner["type"] == "blob" or re.search(r"(?i)secret(?!id)|password|plaintext", name):
+            shape_of = self._shapes[member["shape"]]
+            inner = self._shapes[shape_of["member"]["shape"]] if shape_of["type"] == "list" else shape_of
+            hidden = shape_of.get("sensitive") or inner.get("sensitive") or inner["type"] == "blob"
+            if hidden or SECRETIVE.fullmatch(name) or re.search(r"(?i)secret(?!id)|password|plaintext", name):
                 found.add(name)
         return frozenset(found)
 
