@@ -26,6 +26,8 @@ Touched = list[tuple[str, Action]]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9]+)\}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_NO_BUCKET: Final = re.compile(r".*(?:-s3alias|--ol-s3|--x-s3|--xa-s3|--table-s3|\.mrap)", re.IGNORECASE)
+"""Names that S3 keeps for what is no bucket of its own, or leads to another: access points, directory buckets."""
 _SUFFIX: Final = re.compile(r"(?:withpath|withoutleadingslash|identifiers?|names?|ids?|arns?|s)$")
 _SECRET: Final = re.compile(r"(.+)-[A-Za-z0-9]{6}")
 _ROLE: Final = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:(?:role|instance-profile)/")
@@ -399,8 +401,8 @@ def _s3(call: Call, action: Action, place: Place, body: bytes) -> Iterator[tuple
     if bucket is None:
         yield s3_arn(place, "*"), action
         return
-    if _BUCKET.fullmatch(bucket) is None:
-        raise Unreadable("InvalidBucketName", "a bucket is named by its plain name here")
+    if not _is_bucket(bucket):
+        raise Unreadable("InvalidBucketName", "a bucket is named by its plain name here, and an access point is none")
     if call.operation == "DeleteObjects":
         yield from ((s3_arn(place, bucket, each), Action.DELETE) for each in keys_to_delete(body))
         return
@@ -408,6 +410,11 @@ def _s3(call: Call, action: Action, place: Place, body: bytes) -> Iterator[tuple
     source = given.get("CopySource")
     if source is not None:
         yield s3_arn(place, *copy_source(source)), Action.READ
+
+
+def _is_bucket(name: str) -> bool:
+    """Whether it is the plain name of a bucket."""
+    return _BUCKET.fullmatch(name) is not None and _NO_BUCKET.fullmatch(name) is None
 
 
 def s3_arn(place: Place, bucket: str, key: str | None = None) -> str:
@@ -424,7 +431,7 @@ def copy_source(written: str) -> tuple[str, str]:
     if "+" in written:  # a space to S3, and to others itself
         raise Unreadable("InvalidArgument", "the source of a copy is percent-encoded: write + as %2B, and a space as %20")
     bucket, slash, key = path.partition("/")
-    if _BUCKET.fullmatch(bucket) is None or not slash or not key or "?" in written.replace("?versionId=", "", 1):
+    if not _is_bucket(bucket) or not slash or not key or "?" in written.replace("?versionId=", "", 1):
         raise Unreadable("InvalidArgument", "the source of a copy is written as bucket/key")
     if any(part in (".", "..") for part in key.split("/")):
         raise Unreadable("InvalidArgument", "the source of a copy has a dot segment")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from types import UnionType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -26,7 +28,7 @@ SERVICE_HEADERS: Final = frozenset({
 })  # fmt: skip
 """Those that belong to no operation."""
 
-NOT_HERE: Final = frozenset({("s3", "ListDirectoryBuckets"), ("s3", "CreateSession"), ("s3", "WriteGetObjectResponse")})
+NOT_HERE: Final = frozenset({("s3", "ListDirectoryBuckets"), ("s3", "CreateSession"), ("s3", "WriteGetObjectResponse"), ("s3", "RenameObject")})
 """(service, operation) that are served elsewhere than what they are routed like."""
 SECRETIVE: Final = re.compile(
     r"(?i)(?:.*[a-z])?(?:password|passphrase|(?:client|shared|signing)_?secret|secret_?(?:access_?key|key|token|string|binary)|private_?key|api_?key|auth_?key|"
@@ -35,6 +37,13 @@ SECRETIVE: Final = re.compile(
 )
 """Members that are called like a secret, whether or not the model calls them sensitive."""
 _FORM: Final = re.compile(rb"(?:[A-Za-z0-9!$'()*,:@\-._~/?;+&=\[\]{}|^`\"<>\\]|%[0-9A-Fa-f]{2})*")
+
+
+_PLAIN: Final[dict[str, type | UnionType]] = {
+    "string": str, "character": str, "blob": str, "boolean": bool, "integer": int, "long": int, "short": int, "byte": int,
+    "float": int | float | str, "double": int | float | str, "timestamp": int | float | str,
+}  # fmt: skip
+"""How plain values are written in JSON. `NaN` and dates are texts."""
 
 
 class Unreadable(Exception):
@@ -135,12 +144,13 @@ class Service:
         if not self.protocols & {"rest-json", "rest-xml"}:
             return None
         query = dict(target.query)
+        twice = {name for name, count in Counter(name for name, _ in target.query).items() if count > 1}
         given = frozenset([("header", name.lower().decode("latin-1")) for name, _ in headers] + [("querystring", n) for n in query])
         found = []
         for route in self.routes():
             if route.method != method or not route.needed <= given:
                 continue
-            if any(query.get(word) != value for word, value in route.words.items()):
+            if twice & route.words.keys() or any(query.get(word) != value for word, value in route.words.items()):
                 continue
             labels = route.match(target.segments)
             if labels is None or not self._knows(route, query, headers):
@@ -342,6 +352,8 @@ class Service:
                 self._check(self._shapes[shape["value"]["shape"]], inner, depth + 1)
         elif isinstance(value, list | dict) or kind in ("list", "map"):
             raise Unreadable("SerializationException", "a list or a map is written as something else")
+        elif not isinstance(value, _PLAIN.get(kind, object)) or (isinstance(value, bool) and kind != "boolean"):
+            raise Unreadable("SerializationException", f"a value is written as something else than the {kind} that it is")
 
     def _form(self, shape: dict[str, Any], form: dict[str, str], *, ec2: bool) -> dict[str, Any]:
         try:

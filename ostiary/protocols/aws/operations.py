@@ -48,6 +48,9 @@ MAX_VALUE: Final = 256
 _STREAMED: Final = frozenset({("s3", "PutObject"), ("s3", "UploadPart")})
 """Whose body is content of any size."""
 _CHOOSES: Final = frozenset({"ResponseContentType", "ResponseContentEncoding"})
+_OF_HTTP: Final = frozenset({
+    b"accept", b"accept-encoding", b"baggage", b"cache-control", b"expires", b"range", b"traceparent", b"tracestate", b"x-amzn-trace-id",
+})  # fmt: skip
 _FORM: Final = b"application/x-www-form-urlencoded"
 _HEX: Final = re.compile(rb"[0-9a-f]{64}")
 _DIGEST: Final = re.compile(rb"content-md5|x-amz-checksum-.*|x-amz-sdk-checksum-algorithm")
@@ -244,6 +247,7 @@ class Asking:
         self.call = call = service.call(
             self._operation, self._protocol, target=self.target, labels=self._labels, headers=head.headers, body=body, form=self.form
         )
+        self._check_headers(head, call)
         host = self._understanding.models.host(service.name, self.signed.region)
         if host is None:
             raise Unreadable("InvalidRequest", f"{service.name} is not served in {self.signed.region}")
@@ -268,6 +272,13 @@ class Asking:
             raise NotSigned("XAmzContentSHA256Mismatch", "the body is not the one that was signed", 400)
         elif body and self.chunks is None and _HEX.fullmatch(word) is None and not self.streams:
             raise NotSigned("AccessDenied", "a body that says what to do has to be signed: UNSIGNED-PAYLOAD is for content of objects")
+
+    def _check_headers(self, head: RequestHead, call: Call) -> None:
+        """Parameters in headers are the caller's word, and so are signed; of those that HTTP itself has, who signs them is left to SDKs."""
+        for name, _ in head.headers:
+            lower = name.lower()
+            if lower in call.headers and lower not in self.signed.names and not lower.startswith((b"x-amz-", b"content-", b"if-")) and lower not in _OF_HTTP:
+                raise NotSigned("AccessDenied", f"the header {lower.decode('latin-1')} is not signed: it could be anybody's")
 
     def _read_form(self, body: bytes | None) -> None:
         self.form = read_form(body or b"")
