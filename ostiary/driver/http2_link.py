@@ -172,7 +172,7 @@ class Stream(Asker):
 
     def _say_no(self, said: refusals.Said) -> None:
         self._early.clear()
-        self.answer(said, bodiless=False)
+        self.answer(said, bodiless=self._head is not None and self._head.method == b"HEAD")
         self._give_back()
         self._link.done(self)
 

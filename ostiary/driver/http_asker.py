@@ -269,7 +269,7 @@ class Asker(Client):
         session.used = exchange.moved_at
         if exchange is not self._exchange:
             return False
-        self._exchange = None
+        self._exchange = self._head = None
         return True
 
     # --- in time ---

@@ -159,7 +159,7 @@ class ClientLink(Asker):
         exchange.begin(early)
 
     def _say_no(self, said: refusals.Said) -> None:
-        self.answer(said, bodiless=False)
+        self.answer(said, bodiless=self._head is not None and self._head.method == b"HEAD")
         self._hang_up()
 
     # --- what an exchange asks for ---

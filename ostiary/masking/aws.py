@@ -20,6 +20,8 @@ from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
 
 WHOLE: Final = "body:"
 """The place of a body that is one value."""
+HEAD: Final = "head:"
+"""How the place of a header begins."""
 _UNSAID: Final = frozenset({"", "binary/octet-stream", "application/octet-stream", "application/x-directory"})
 _JSON: Final = "application/x-amz-json"
 
@@ -48,8 +50,17 @@ class AwsReplyMasker(ReplyMasker):
             protected, self._form = self._hidden()
             whole = [each for each in protected if each.place == WHOLE]
             self._withheld = any(each.data_class not in self._clear for each in whole) and part.status < 400
-            self._rules = Rules(each for each in protected if each.place != WHOLE).hidden_from(self._clear)
+            self._rules = Rules(each for each in protected if each.place != WHOLE and not each.place.startswith(HEAD)).hidden_from(self._clear)
+            part = self._shown_head(part, [each for each in protected if each.place.startswith(HEAD) and each.data_class not in self._clear])
         return super().mask(part)
+
+    def _shown_head(self, head: ReplyHead, hidden: list[ProtectedField]) -> ReplyHead:
+        """A head without the headers that are protected: what is in them may be written in any coding."""
+        names = {each.place.removeprefix(HEAD).lower().encode(): each.data_class for each in hidden}
+        kept = tuple([header for header in head.headers if header[0].lower() not in names])
+        for name, _ in head.headers if names else ():
+            self._counts.add(names.get(name.lower(), ""), name.lower() in names)
+        return head if len(kept) == len(head.headers) else head.with_headers(kept)
 
     def _kept(self, name: bytes) -> bool:
         return name == b"last-modified"  # the `aws` command reads it before it copies anything

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.aws.account import Account
@@ -63,3 +65,41 @@ def test_a_name_that_leads_to_another_bucket_is_none(shared: Account, heard: lis
 def test_what_directory_buckets_have_alone_is_no_call(shared: Account, heard: list[str]) -> None:
     assert ask(shared, "PUT", "/plain/k?renameObject", host="s3.amazonaws.com", headers=[["x-amz-rename-source", "secret"]]).status == 400
     assert heard == []
+
+
+def test_a_token_in_the_query_is_called_by_its_plain_name_and_never_on_record(shared: Account, heard: list[str]) -> None:
+    shared.granted()
+    token = shared.granted().session_token.reveal()
+    request = signed(shared, "GET", "/plain/k", host="s3.amazonaws.com", presigned=60)
+    path = "/" + request.url.split("/", 3)[3]
+    for spelled in ("X%2DAmz-Security-Token=", "%58-Amz-Security-Token=", "x-amz-security-token="):
+        assert send(shared, request, host="s3.amazonaws.com", path=path.replace("X-Amz-Security-Token=", spelled)).status == 400
+    assert heard == []
+    kept = b"".join(content for _, content in shared.gateway.written())
+    assert token.encode() not in kept
+    assert token not in "".join(map(str, shared.gateway.entries()))
+
+
+def test_a_refusal_of_head_has_no_body_whether_or_not_anybody_is_known(shared: Account, heard: list[str]) -> None:
+    request = signed(shared, "HEAD", "/secret-bucket/k", host="s3.amazonaws.com")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items() if name.lower() != "host")
+    for more in ("", lines):
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+            client.sendall(f"HEAD /secret-bucket/k HTTP/1.1\r\nHost: s3.amazonaws.com\r\n{more}Connection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert answer.endswith(b"\r\n\r\n")
+        assert answer.count(b"\r\n\r\n") == 1
+    assert heard == []
+
+
+def test_and_what_comes_after_a_head_on_its_connection_and_is_no_request_is_told_so(shared: Account) -> None:
+    request = signed(shared, "HEAD", "/secret-bucket/k", host="s3.amazonaws.com")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items() if name.lower() != "host")
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+        client.sendall(f"HEAD /secret-bucket/k HTTP/1.1\r\nHost: s3.amazonaws.com\r\n{lines}\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 403 ")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b"<Error>" in answer

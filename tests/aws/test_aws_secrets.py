@@ -18,7 +18,7 @@ from ostiary.model.connections import ProtectedField, Strategy
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.aws.actions import hands_out
 from ostiary.protocols.aws.masks import NAMED as NAMED_FIELDS
-from ostiary.protocols.aws.masks import sensitive
+from ostiary.protocols.aws.masks import sensitive, sensitive_headers
 from ostiary.protocols.aws.models import Service
 
 NO_SECRET = {"nexttoken", "marker", "token", "clienttoken", "continuationtoken", "paginationtoken", "name", "arn"}
@@ -205,3 +205,19 @@ def test_plaintext_that_is_sealed_for_a_key_of_the_callers_is_hidden_as_the_plai
     for operation in ("Decrypt", "GenerateDataKey", "DeriveSharedSecret"):
         places = NAMED_FIELDS[f"kms:{operation}"]
         assert not shows(places, ("CiphertextForRecipient",))
+
+
+@pytest.mark.parametrize(("clear", "leaves"), [(set(), False), ({"secret"}, True), ({"pii"}, False)])
+def test_a_header_of_an_answer_that_is_sensitive_is_hidden_with_its_name(clear: set[str], leaves: bool) -> None:
+    assert sensitive_headers(services()["lex-runtime"], "PostContent") == (
+        "head:x-amz-lex-message", "head:x-amz-lex-encoded-message", "head:x-amz-lex-encoded-input-transcript", "head:x-amz-lex-active-contexts",
+    )  # fmt: skip
+    assert NAMED_FIELDS["lambda:Invoke"] == ("head:X-Amz-Log-Result",)
+    masker = AwsReplyMasker(frozenset(), frozenset(), lambda: ((ProtectedField("head:X-Amz-Log-Result", "secret", Strategy.REDACT),), "content"))
+    masker.show(frozenset(clear))
+    head = ReplyHead(200, ((b"x-amz-log-result", b"c2VudGluZWw="), (b"x-amzn-requestid", b"r")), has_body=False, length=0, of_read=False)
+    out = [each for part in (head, ReplyEnd()) for each in masker.mask(part)]
+    text = b"".join(each.frames for each in out)
+    assert (b"c2VudGluZWw=" in text) is leaves
+    assert b"x-amzn-requestid" in text
+    assert sum(number for each in out for _, number in each.counts) == (0 if leaves else 1)

@@ -31,6 +31,7 @@ NAMED: Final[dict[str, tuple[str, ...]]] = {
     **{f"mobiletargeting:{verb}{kind}Channel": (f"json:/{kind}ChannelResponse/Credential", f"json:/{kind.upper()}ChannelResponse/Credential", "json:/Credential")
        for verb in ("Get", "Update", "Delete") for kind in ("Gcm", "Baidu")},
     "lambda:GetFunction": ("json:/Configuration/Environment/Variables", "json:/Code/Location"),
+    "lambda:Invoke": ("head:X-Amz-Log-Result",),
     "lambda:GetFunctionConfiguration": ("json:/Environment/Variables",),
     "lambda:UpdateFunctionConfiguration": ("json:/Environment/Variables",), "lambda:CreateFunction": ("json:/Environment/Variables",),
     "lambda:UpdateFunctionCode": ("json:/Environment/Variables",), "lambda:PublishVersion": ("json:/Environment/Variables",),
@@ -84,7 +85,8 @@ def fields(name: str, call: Call | None, service: Service | None, connection: Aw
     found = [ProtectedField(place, SECRET, Strategy.REDACT) for place in NAMED.get(name, ())]
     if name not in _DECRYPTED:
         as_json = call.protocol in ("json", "rest-json")
-        found += [ProtectedField(place, SECRET, Strategy.REDACT) for place in sensitive(service, call.operation, as_json=as_json)]
+        told = (*sensitive(service, call.operation, as_json=as_json), *sensitive_headers(service, call.operation))
+        found += [ProtectedField(place, SECRET, Strategy.REDACT) for place in told]
     elif call.parameters.get("WithDecryption"):
         found.append(ProtectedField(_DECRYPTED[name], SECRET, Strategy.REDACT))
     for place, field in connection.hidden:
@@ -133,6 +135,20 @@ def sensitive(service: Service, operation: str, *, as_json: bool) -> tuple[str, 
     if not walk.all_of(name, ()):
         return walk.anywhere(name)
     return tuple(walk.found)
+
+
+@lru_cache(maxsize=4096)
+def sensitive_headers(service: Service, operation: str) -> tuple[str, ...]:
+    """Headers of an answer that the model calls sensitive, as places."""
+    output = service.operations[operation].get("output")
+    if output is None or service.name == "s3":
+        return ()
+    members = service.shape(output["shape"])["members"]
+    return tuple([
+        f"head:{member.get('locationName', name)}"
+        for name, member in members.items()
+        if member.get("location") == "header" and (service.shape(member["shape"]).get("sensitive") or SECRETIVE.fullmatch(name))
+    ])  # fmt: skip
 
 
 class _Walk:

@@ -132,7 +132,7 @@ def read_target(target: bytes) -> AwsTarget:
         name, _, value = part.partition(b"=")
         decoded = unquote_to_bytes(name)
         if decoded.lower().startswith(b"x-amz-") and decoded.lower() in {each.lower() for each in _IN_QUERY} and b"AWSAccessKeyId=" not in query:
-            if decoded not in _IN_QUERY or decoded in signature:
+            if name not in _IN_QUERY or name in signature:  # as it stands, so that the record knows what to leave out
                 raise NotSigned("AuthorizationQueryParametersError", "a parameter of the signature is there twice, or misspelt", 400)
             signature[decoded] = unquote_to_bytes(value)
         else:
