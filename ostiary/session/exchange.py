@@ -138,7 +138,19 @@ def judged(line: Line, relay: HttpRelay, world: World) -> Decision:
     """What policy says. Raises what its parts raise."""
     now = world.clock() if line.policies.reads_clock else 0
     decision = decide_unasked(line.policies, line.who, relay.operation(), line.connection, now, line.said, line.granted)
-    return decision if isinstance(decision, Refusal) or decision.grounds.duties is None else obeyed(line, relay, decision, now)
+    if isinstance(decision, Refusal):
+        return spared(line, relay, decision, now)
+    return decision if decision.grounds.duties is None else obeyed(line, relay, decision, now)
+
+
+def spared(line: Line, relay: HttpRelay, refusal: Refusal, now: int) -> Decision:
+    """A refusal, unless it is for something that the permits of the rest demand be taken away: then what policy says of what is left."""
+    lesser = relay.lesser(refusal.operation)
+    if lesser is None:
+        return refusal
+    decision = decide_unasked(line.policies, line.who, lesser, line.connection, now, line.said, line.granted)
+    found = decision if isinstance(decision, Refusal) else obeyed(line, relay, decision, now)
+    return refusal if found.operation is lesser else found
 
 
 async def considered(line: Line, relay: HttpRelay, world: World, decision: Decision) -> Permit | Refusal | None:

@@ -115,6 +115,28 @@ def test_an_object_is_encrypted_and_tagged_and_its_public_acl_is_taken_away_howe
     assert "AllUsers" not in json.dumps(grants)
 
 
+UPLOADS = """
+@id("uploads-private") @parameters("ACL?!=public-*; CreateMultipartUpload:ServerSideEncryption=AES256")
+permit (principal, action in [Ostiary::Action::"write", Ostiary::Action::"connect"], resource);
+"""
+
+
+def test_who_may_not_give_rights_uploads_without_the_acl_that_policy_takes_away_and_with_another_not_at_all(moto: str) -> None:
+    with account(moto, UPLOADS) as uploader:
+        direct, s3 = uploader.direct("s3"), uploader.client("s3")
+        direct.create_bucket(Bucket="drop")
+        WATCH.begin()
+        s3.put_object(Bucket="drop", Key="public", Body=b"hello", ACL="public-read")
+        s3.upload_fileobj(io.BytesIO(bytes(9 << 20)), "drop", "parts", ExtraArgs={"ACL": "public-read-write"})
+        assert not any("X-Amz-Acl" in head for head in WATCH.heads)
+        assert recorded(uploader.gateway, "s3:PutObject")["stmt"]["asked"]
+        for given in ({"ACL": "authenticated-read"}, {"GrantRead": "uri=http://acs.amazonaws.com/groups/global/AllUsers"}):
+            refused(s3.put_object, Bucket="drop", Key="given", Body=b"hello", **given)
+            refused(s3.create_multipart_upload, Bucket="drop", Key="given", **given)
+        refused(s3.put_object_acl, Bucket="drop", Key="public", ACL="public-read")
+        assert [each["Key"] for each in direct.list_objects_v2(Bucket="drop")["Contents"]] == ["parts", "public"]
+
+
 def test_both_forms_of_a_call_are_on_record_with_what_was_demanded(obliged: Account) -> None:
     obliged.direct("s3").create_bucket(Bucket="both")
     obliged.client("s3").put_object(Bucket="both", Key="k", Body=b"hello", ACL="public-read")

@@ -86,8 +86,8 @@ class Place:
         return f"arn:{self.partition}:{service}:{region}:{self.account}:{rest}"
 
 
-def touched(call: Call, action: Action, access: Access, place: Place, body: bytes) -> tuple[Touched, tuple[str, ...]]:
-    """What a call touches, and what of it cannot be told. Raises `Unreadable`."""
+def touched(call: Call, action: Action, access: Access, place: Place, body: bytes, *, with_rights: bool = True) -> tuple[Touched, tuple[str, ...]]:
+    """What a call touches, and what of it cannot be told; `with_rights`: also the rights that it gives besides. Raises `Unreadable`."""
     prefix = access.prefix(call.service)
     kinds = access.kinds(prefix, access.iam_action(prefix, call.operation))
     places = _places(call, prefix, place)
@@ -112,7 +112,7 @@ def touched(call: Call, action: Action, access: Access, place: Place, body: byte
     if not found or not (told or _is_told(found, kinds, needs=needs)):  # what is there may be an ARN of something else
         found += [(each.arn(prefix, "*"), action) for each in places]
         parts = ("what it touches cannot be told",) if needs and changes else parts
-    found += _besides(call, prefix, place, found) if action is not Action.READ else []
+    found += _besides(call, prefix, place, found, with_rights=with_rights) if action is not Action.READ else []
     if prefix in _LOWER:
         found = [(_lower(arn, prefix), each) for arn, each in found]
     found = list(dict.fromkeys(found))
@@ -121,12 +121,12 @@ def touched(call: Call, action: Action, access: Access, place: Place, body: byte
     return found, parts
 
 
-def _besides(call: Call, prefix: str, place: Place, found: Touched) -> Touched:
+def _besides(call: Call, prefix: str, place: Place, found: Touched, *, with_rights: bool) -> Touched:
     """What a change does besides: roles that it passes on, rights that it gives, and parts that it takes away."""
     made: Touched = []
     if prefix != "iam":
         made += [(arn, Action.ADMINISTER) for arn in passed(call.parameters, place)]
-    if gives_rights(call.parameters):
+    if with_rights and gives_rights(call.parameters):
         made += [(arn, Action.ADMINISTER) for arn, _ in found]
     if (call.service, call.operation) not in _TOLD and takes_away(call.parameters):
         made += [(arn, Action.DELETE) for arn, _ in [*found, *made]]

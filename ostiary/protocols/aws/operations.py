@@ -19,7 +19,7 @@ from ostiary.model.duties import Demand
 from ostiary.model.identity import VerifiedIdentity
 from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
 from ostiary.model.secrets import Secret
-from ostiary.protocols.aws.actions import INDIRECT, Access, by_verb, hands_out, states
+from ostiary.protocols.aws.actions import INDIRECT, Access, by_verb, gives_rights, hands_out, states
 from ostiary.protocols.aws.arns import Place, copy_source, touched
 from ostiary.protocols.aws.chunks import CHECKSUMS, ChunkReader
 from ostiary.protocols.aws.conditions import inferred
@@ -288,6 +288,11 @@ class Asking:
         if self.service is not None and "ec2" in self.service.protocols:
             self._protocol = "ec2"
 
+    def without_rights(self, body: bytes) -> Facts | None:
+        """What the call would be without the rights that it gives besides; None: it gives none. Raises `Unreadable`."""
+        call = self.call
+        return None if call is None or not gives_rights(call.parameters) else self._facts(call, body, with_rights=False)
+
     # --- as policy demands it ---
 
     def obey(self, head: RequestHead, body: bytes | None, demands: tuple[Demand, ...], who: VerifiedIdentity) -> tuple[RequestHead, bytes | None] | None:
@@ -385,7 +390,7 @@ class Asking:
             return self.signed.service
         return f"{self._understanding.models.access.prefix(self.service.name)}:{self._operation}"
 
-    def _facts(self, call: Call, body: bytes) -> Facts:
+    def _facts(self, call: Call, body: bytes, *, with_rights: bool = True) -> Facts:
         access, connection = self._understanding.models.access, self.connection
         name = self.name
         prefix = access.prefix(call.service)
@@ -403,7 +408,7 @@ class Asking:
         if call.events:
             raise Unreadable("AccessDenied", f"the answer to {name} is a stream of events, which nobody looks through", 403)
         place = Place(connection.partition, self.signed.region, connection.account_id)
-        found, unclear = touched(call, action, access, place, body)
+        found, unclear = touched(call, action, access, place, body, with_rights=with_rights)
         if action is Action.ADMINISTER and by_verb(call.operation) is Action.DELETE:
             found += [(arn, Action.DELETE) for arn, _ in found]  # it takes something away too: both have to be permitted
         holds = ("a statement or a program",) if name not in INDIRECT and states(prefix, call.parameters) else ()

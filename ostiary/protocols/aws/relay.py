@@ -114,6 +114,11 @@ class AwsRelay(HttpRelay):
             hint = "Make the call as policy demands it, or ask whoever keeps the policy."
             return Objection(Unjudgeable.NOT_REWRITTEN, str(exc), hint, "403 AccessDenied", None)
 
+    def lesser(self, operation: Operation) -> Operation | None:
+        """The call without the ACL or policy that it brings along, whose permits may demand that it loses it."""
+        facts = None if operation.facts.objection is not None else self.asking.without_rights(b"".join(self._held))
+        return None if facts is None else Operation(facts, operation.statement, None, operation.wire)
+
     def asked(self, operation: Operation) -> Asked:
         """What people are asked: the call as it would be sent, less its signature, which is new each time."""
         head, _, body = operation.wire.partition(b"\r\n\r\n")

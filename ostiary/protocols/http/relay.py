@@ -226,6 +226,11 @@ class HttpRelay:
             return self._judged.facts
         return with_body(self._judged, self.head, b"".join(self._held) if self.body.is_done else None)
 
+    def lesser(self, operation: Operation) -> Operation | None:
+        """What an operation would be without something that policy can have taken out of it; None: it stands or falls whole."""
+        del operation
+        return None
+
     def obey(self, permit: Permit | NeedsApproval, duties: Duties) -> Operation | Objection:
         """The operation as `duties` demand it; the permit's own, if it is so already."""
         return as_it_stands(permit, duties)
