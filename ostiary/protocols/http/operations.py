@@ -13,6 +13,7 @@ from ostiary.model.nouns import Noun
 from ostiary.model.operations import MAX_HEAD, Action, Arguments, Facts, Objection, Resource, Unjudgeable, plain_facts
 from ostiary.protocols.http import encode
 from ostiary.protocols.http.messages import CONNECTION_OPTIONS, HOP_BY_HOP, Fields, Header, RequestHead
+from ostiary.protocols.http.parameters import JSON_TELLING, Unseen, asks_another, form_asks, is_graphql, json_asks
 from ostiary.protocols.http.paths import Ambiguous, Target, read_arguments, read_target
 
 MAX_JUDGED: Final = 4 << 20
@@ -31,6 +32,8 @@ METHODS: Final = {
     "DELETE": Action.DELETE,
 }
 """What a method does where no route says otherwise: RFC 9110, 9.3; RFC 5789. Any other is opaque."""
+_GRAVITY: Final = list(Action)
+"""From what is least to what is most."""
 _NEVER: Final = frozenset({"TRACE", "TRACK", "CONNECT"})
 """Reflect credentials, or are a tunnel."""
 
@@ -55,7 +58,6 @@ _CHARSET: Final = re.compile(rb"(?i)charset(?:(?!charset)[^=;])*=\s*[\"']?([^;\"
 _ASCII_LIKE: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1"})
 """Character sets in which ASCII is ASCII, and nothing else is."""
 _GRAPHQL_PATH: Final = re.compile(r"graphi?ql", re.IGNORECASE)
-_GRAPHQL_TEXT: Final = re.compile(r"\s*+(?:#[^\r\n]*+\s*+)*+(?:\{|query\b|mutation\b|subscription\b|fragment\b)")
 
 
 class Judged(Noun):
@@ -78,16 +80,18 @@ class Judged(Noun):
 class Route:
     """A route of the configuration, ready to be matched."""
 
-    __slots__ = ("method", "pattern", "route")
+    __slots__ = ("like", "method", "pattern", "route")
 
     def __init__(self, route: HttpRoute) -> None:
         self.route = route
         self.method = route.method
         self.pattern = re.compile(_template(route.template))
+        self.like = re.compile(_template(route.template.rstrip("/")) + r"(?:\.[a-z0-9]{1,16})?/?", re.IGNORECASE)
 
-    def matches(self, method: str, path: str) -> bool:
-        """Whether it describes such a request."""
-        return self.method in ("*", method) and self.pattern.fullmatch(path) is not None
+    def matches(self, method: str, path: str, *, loosely: bool) -> bool:
+        """Whether it describes such a request. `loosely`: for a service that cares neither for case, nor for a slash or a format at the end."""
+        pattern = self.like if loosely else self.pattern
+        return self.method in ("*", method) and pattern.fullmatch(path) is not None
 
 
 def _template(template: str) -> str:
@@ -140,7 +144,7 @@ class Understanding:
         if method in _NEVER:
             said = f"{method} is never passed on"
             return Judged(target, objected(method, Unjudgeable.UNSUPPORTED, said, "405"), wants_body=False)
-        if any(name.lower() == "_method" for name, _ in arguments):
+        if any(asks_another(name) for name, _ in arguments) or b"%u" in target.query.lower():
             said = "the query asks for another method (`_method`)"
             return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
         facts = self._facts("WEBSOCKET" if socket else method, path, arguments)
@@ -149,29 +153,39 @@ class Understanding:
 
     def _facts(self, method: str, path: str, arguments: Arguments) -> Facts:
         is_socket = method == "WEBSOCKET"
-        spelt = "GET" if is_socket else method
-        route = next((each.route for each in self._routes if each.route.websocket is is_socket and each.matches(spelt, path)), None)
+        route, *others = self._readings("GET" if is_socket else method, path, is_socket=is_socket)
         if route is None and is_socket:
             return objected(method, Unjudgeable.UNSUPPORTED, "no route of the connection says that a WebSocket is opened there", "400")
         if route is None and self.connection.only_routes:
             return objected(method, Unjudgeable.UNSUPPORTED, "no route of the connection describes this request", "404")
         action = METHODS.get(method, Action.OPAQUE) if route is None else Action(route.action)
         opaque: tuple[str, ...] = ()
-        asks = any(name == "query" and any(map(_GRAPHQL_TEXT.match, texts)) for name, texts in arguments)
+        asks = any(is_graphql(name, text) for name, texts in arguments for text in texts)
         if route is None and (asks or _GRAPHQL_PATH.search(path) is not None):
             action, opaque = Action.OPAQUE, ("a GraphQL operation",)
         elif route is None and method not in METHODS:
             opaque = (f"the method {method}",)
-        # A service may ignore case in paths, so both readings must be permitted.
+        # A service may ignore case in paths, so both readings must be permitted; and so must what another reading of its routes would do.
         names = dict.fromkeys((path, path.lower()))
+        actions = dict.fromkeys((action, *(Action(each.action) for each in others if each is not None)))
         return plain_facts(
-            action=action,
+            action=max(actions, key=_GRAVITY.index),
             name=method if route is None else route.name,
-            resources=tuple(Resource("path", name, action, (), ()) for name in names),
+            resources=tuple(Resource("path", name, each, (), ()) for each in actions for name in names),
             head=f"{method} {path}"[:MAX_HEAD],
             arguments=arguments,
             opaque=opaque,
         )
+
+    def _readings(self, method: str, path: str, *, is_socket: bool) -> list[HttpRoute | None]:
+        """The route that describes a request, and those by which a service may take it that reads paths loosely, or does for HEAD what it does for GET."""
+        methods = (method, "GET") if method == "HEAD" else (method,)
+        routes = [each for each in self._routes if each.route.websocket is is_socket]
+        return [
+            next((each.route for each in routes if each.matches(spelt, path, loosely=loosely)), None)
+            for loosely in (False, True)
+            for spelt in methods
+        ]
 
 
 def objected(method: str, reason: Unjudgeable, message: str, status: str) -> Facts:
@@ -204,13 +218,32 @@ def with_body(judged: Judged, head: RequestHead, body: bytes | None) -> Facts:
     if kind == b"application/graphql":
         return _opaque(facts, "a GraphQL operation")
     if body is None:
-        return _opaque(facts, "a body too large to be looked at") if b"json" in kind or b"form" in kind else facts
-    if b"form-urlencoded" in kind or b"multipart" in kind:
-        if re.search(rb"(?i)(?:_|%5f)(?:m|%6d|%4d)(?:e|%65|%45)(?:t|%74|%54)(?:h|%68|%48)(?:o|%6f|%4f)(?:d|%64|%44)", body):
-            return objected(facts.name, Unjudgeable.UNPARSABLE, "the form asks for another method (`_method`)", "400")
-    elif (b"json" in kind or not kind or body.lstrip()[:1] in (b"{", b"[")) and b"query" in unescaped(body):
-        return _with_json(facts, body)
-    return facts
+        return _opaque(facts, "a body too large to be looked at") if not kind or b"json" in kind or b"form" in kind else facts
+    try:
+        another, graphql = _asks(kind, body)
+    except Unseen:
+        return _opaque(facts, "a body too large to be looked at")
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _opaque(facts, "a body that looks like GraphQL and is no JSON")
+    if another:
+        return objected(facts.name, Unjudgeable.UNPARSABLE, "the body asks for another method (`_method`)", "400")
+    return _opaque(facts, "a GraphQL operation") if graphql else facts
+
+
+def _asks(kind: bytes, body: bytes) -> tuple[bool, bool]:
+    """Whether a body asks for another method, and whether it is GraphQL. Of one whose type nobody names, services take the type for what it looks like.
+
+    Raises `Unseen`, `msgspec.DecodeError`, ValueError and RecursionError.
+    """
+    in_parts = b"multipart" in kind
+    found = form_asks(body, in_parts=in_parts) if in_parts or b"form-urlencoded" in kind or not kind else (False, False)
+    if b"json" in kind or not kind or body.lstrip()[:1] in (b"{", b"["):
+        plain = unescaped(body)
+        if JSON_TELLING.search(plain) is not None:
+            msgspec.json.decode(body)  # it is strict
+            another, graphql = json_asks(body, plain)
+            return found[0] or another, found[1] or graphql
+    return found
 
 
 def _is_veiled(head: RequestHead, kind: bytes, body: bytes | None) -> bool:
@@ -231,19 +264,6 @@ def unescaped(body: bytes) -> bytes:
     if b"\\u00" not in body:
         return body
     return re.sub(rb"\\u00([0-7][0-9A-Fa-f])", lambda found: bytes([int(found[1], 16)]), body)
-
-
-def _with_json(facts: Facts, body: bytes) -> Facts:
-    try:
-        whole = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return _opaque(facts, "a body that looks like GraphQL and is no JSON")
-    items = whole if isinstance(whole, list) else [whole]
-    for item in items:
-        text = item.get("query") if isinstance(item, dict) else None
-        if isinstance(text, str) and _GRAPHQL_TEXT.match(text) is not None:
-            return _opaque(facts, "a GraphQL operation")
-    return facts
 
 
 def _opaque(facts: Facts, why: str) -> Facts:

@@ -119,15 +119,29 @@ def authority_of(raw: bytes) -> tuple[bytes, int | None] | None:
 
 
 def read_arguments(query: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """A query's parameters by name, sorted. Raises `Ambiguous` where there are too many."""
+    """A query's parameters by name, sorted. Raises `Ambiguous` where there are too many.
+
+    Some end a parameter at a semicolon, and some do not: each has its values of both readings, and an empty one where it is in one of them alone.
+    """
+    found = _arguments(query, b"&")
+    if b";" in query:
+        other = _arguments(query, b"[&;]")
+        found = {
+            name: found[name] if found.get(name) == other.get(name) else sorted({*found.get(name, [""]), *other.get(name, [""])})
+            for name in {**found, **other}
+        }
+    return tuple((name, tuple(sorted(found[name]))) for name in sorted(found))
+
+
+def _arguments(query: bytes, ends: bytes) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    parts = re.split(rb"[&;]", query, maxsplit=MAX_ARGUMENTS) if query else []
+    parts = re.split(ends, query, maxsplit=MAX_ARGUMENTS) if query else []
     if len(parts) > MAX_ARGUMENTS:
         raise Ambiguous(f"the query has more than {MAX_ARGUMENTS} parameters")
     for part in parts:
         name, _, value = part.partition(b"=")
         found.setdefault(_plus(name), []).append(_plus(value))
-    return tuple((name, tuple(sorted(found[name]))) for name in sorted(found))
+    return found
 
 
 def _plus(raw: bytes) -> str:
