@@ -135,7 +135,9 @@ def test_no_spelling_reaches_what_is_forbidden(app: World, line: bytes) -> None:
         "X-Auth-Request-Email", "X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method",
         "X-Method-Override", "X-Ostiary-Subject", "X-Ostiary-Assertion", "X_Ostiary_Subject", "X-Goog-IAP-JWT-Assertion",
         "Cf-Access-Jwt-Assertion", "X-Amzn-Oidc-Identity", "X-MS-Client-Principal", "SSL-Client-S-DN", "X-Client-Cert",
-        "Impersonate-User", "X-WebAuth-User", "Proxy-Authorization", "X-Groups", "X-Tenant-Id", "X-Authenticated-UserId",
+        "Client-IP", "WL-Proxy-Client-IP", "X-Azure-ClientIP", "Forwarded-For", "X-Originating-IP", "X-Consumer-ID", "OIDC-CLAIM-sub", "X-Userinfo",
+        "X-Apigateway-Api-Userinfo", "X-Shib-Session", "Sm-Universalid", "Iv-Creds", "Eppn", "X-Token-Claims", "X-Appengine-Inbound-Appid",
+        "X-Middleware-Subrequest", "X-HTTP-Path-Override", "X-Host-Override", "Proxy", "Impersonate-User", "X-WebAuth-User", "Proxy-Authorization", "X-Groups", "X-Tenant-Id", "X-Authenticated-UserId",
     ],
 )  # fmt: skip
 def test_no_claimed_identity_is_passed_on(app: World, name: str) -> None:

@@ -128,6 +128,11 @@ def test_expect_continue_is_answered_here(app: World) -> None:
     assert b"Expect" not in app.service.heard
 
 
+def test_a_client_of_http_1_0_is_not_told_to_continue(app: World) -> None:
+    raw = b"POST /x HTTP/1.0\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    assert app.say(raw, b"hello", pause=0.3).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_an_http_1_0_client_hears_the_end_by_the_close(app: World) -> None:
     app.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"]
     answer = Answer.read(app.say(b"GET /x HTTP/1.0\r\nHost: app\r\n\r\n"))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ostiary.model.errors import PeerMisbehaved
 from ostiary.protocols.http.decode import BodyReader, read_request, read_response, request_framing
-from ostiary.protocols.http.messages import CHUNKED, Framing
+from ostiary.protocols.http.login import recorded_head, without_secrets
+from ostiary.protocols.http.messages import CHUNKED, Framing, RequestHead
 from ostiary.protocols.http.operations import is_identity
 from ostiary.protocols.http.paths import Ambiguous, authority_of, read_arguments, read_path, read_target
 
@@ -237,3 +238,22 @@ def test_no_head_costs_more_than_its_length(raw: bytes) -> None:
             continue
         for name, _value in () if head is None else head.headers:
             is_identity(name)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Authorization: Bearer T0KEN", b"Authorization:\r\n Bearer T0KEN", b"Authorization: Bearer\r\n\tT0KEN\r\n T0KEN", b"authorization : Bearer T0KEN",
+        b"X: a\rX-Ostiary-Token: T0KEN", b"X: a\nCookie: T0KEN\n T0KEN", b"X: a\0Proxy-Authorization: T0KEN", b" X-Api-Key: T0KEN", b"X-Ostiary-Token\0: T0KEN",
+        b"Cookie: a\r\nCookie:\r T0KEN",
+    ],
+)  # fmt: skip
+def test_no_credential_is_on_record_however_it_is_written_down(raw: bytes) -> None:
+    whole = b"GET / HTTP/1.1\r\nHost: app\r\n" + raw + b"\r\nX-Last: kept\r\n\r\nbody"
+    for said in (whole, raw + b"\r\nX-Last: kept\r\n"):
+        shown = without_secrets(said)
+        assert b"T0KEN" not in shown
+        assert b"kept" in shown
+    head = recorded_head(RequestHead(b"-", b"", 1, (), whole))
+    assert head.startswith(b"GET / HTTP/1.1\r\nHost: app\r\n")
+    assert head.endswith(b"\r\n\r\nbody")

@@ -14,8 +14,10 @@ MAX_TOKEN: Final = 16 * 1024
 _GLIMPSE: Final = re.compile(rb"(?im)^(?:proxy-)?authorization:[ \t]*bearer[ \t]+([A-Za-z0-9._~+/=-]{1,16384})[ \t]*\r?$")
 _HOST: Final = re.compile(rb"(?im)^host:[ \t]*([^\r\n]{1,255}?)[ \t]*\r?$")
 _SECRETS: Final = re.compile(
-    rb"(?im)^((?:proxy-)?authorization|x-ostiary-token|cookie|x-api-key|x-amz-security-token)([ \t]*:[ \t]*)[^\r\n]*"
+    rb"(?i)((?:^|[\r\n\0])[\t\v\f ]*+(?:(?:proxy-)?authorization|x-ostiary-token|cookie|x-api-key|x-amz-security-token)[\t\v\f\0 ]*+:[\t ]*+)"
+    rb"[^\r\n]*+(?:(?:\r\n|[\r\n])[\t ][^\r\n]*+)*+"
 )
+"""A credential in a head, or in what is none: behind a bare CR, LF or NUL, with blanks before its colon, folded over lines."""
 
 
 def shown_token(fields: Fields) -> Secret:
@@ -71,4 +73,4 @@ def recorded_head(head: RequestHead) -> bytes:
 
 def without_secrets(raw: bytes) -> bytes:
     """As `recorded_head`, of bytes that need not be a head."""
-    return _SECRETS.sub(rb"\1\2[credential]", raw)
+    return _SECRETS.sub(rb"\1[credential]", raw)

@@ -39,13 +39,14 @@ _NEVER: Final = frozenset({"TRACE", "TRACK", "CONNECT"})
 
 # Names of header fields, `_` and `.` read as `-`, as CGI, WSGI and their kin read them.
 _IDENTITY: Final = re.compile(
-    r"forwarded|via|x-forwarded.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-.*|fastly-.*|x-envoy-.*|"
+    r"forwarded.*|via|proxy|x-forwarded.*|x-real-ip|(?:[a-z0-9]+-)*client-?ip|x-originating-ip|x-azure-socketip|cf-.*|fastly-.*|x-envoy-.*|"
     r"x-ostiary-.*|x-gateway-.*|x-goog-(?:authenticated|iap)-.*|x-amzn-oidc-.*|x-ms-(?:client-principal|token).*|"
     r"x-pomerium-.*|teleport-.*|x-teleport-.*|x-auth-request-.*|x-remote-.*|remote-.*|x-proxy-.*|impersonate-.*|"
-    r"ssl-client-.*|x-ssl-.*|x-client-cert.*|x-client-dn|client-cert.*|x-arr-.*|x-tls-.*|"
-    r"x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override|x-override-.*|x-host|x-forwarded|x-waws-.*|"
-    r"(?:x-)?(?:[a-z0-9]+-)*(?:user|username|userid|uid|login|identity|principal|email|mail|groups?|roles?|jwt|assertion|"
-    r"subject|actor|impersonat(?:e|ed|ion)|behalf|authenticated|webauth|sso|tenant|scopes?|permissions?)(?:-[a-z0-9]+)*"
+    r"ssl-client-.*|x-ssl-.*|x-client-cert.*|x-client-dn|client-cert.*|x-arr-.*|x-tls-.*|x-spiffe-.*|"
+    r"x-appengine-.*|x-consumer-.*|x-credential-.*|x-anonymous-.*|oidc-.*|(?:x-)?shib-.*|mellon-.*|sm-.*|iv-.*|eppn|affiliation|x-middleware-.*|"
+    r"x-original-.*|x-rewrite-.*|x-http-method.*|x-http-[a-z]+-override|x-method-override|x-override-.*|x-host(?:-.*)?|x-waws-.*|"
+    r"(?:x-)?(?:[a-z0-9]+-)*(?:user|username|userid|uid|userinfo|login|identity|principal|email|mail|groups?|roles?|jwt|assertion|"
+    r"subject|actor|impersonat(?:e|ed|ion)|behalf|authenticated|webauth|sso|tenant|scopes?|permissions?|claims?|entitlements?)(?:-[a-z0-9]+)*"
 )
 _KEPT: Final = frozenset({"user-agent", "sec-ch-ua", "from"})
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+")

@@ -155,8 +155,8 @@ class HttpRelay:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for `100 Continue` before it sends the body: RFC 9110, 10.1.1."""
-        return any(value.lower() == b"100-continue" for value in self.head.fields.all(b"expect"))
+        """Whether the client waits for `100 Continue` before it sends the body; one of HTTP/1.0 does not: RFC 9110, 10.1.1."""
+        return self.head.minor > 0 and any(value.lower() == b"100-continue" for value in self.head.fields.all(b"expect"))
 
     # --- the request ---
 
