@@ -6,7 +6,8 @@ client can make us do or hold, and all of it is bounded:
 
 * streams whose work is not over (`MAX_STREAMS`), those that it has reset among them, and resets in a while (CVE-2023-44487; a reset that a
   client provokes counts as its own: CVE-2025-8671);
-* frames: 16 KiB; fields: 128 KiB packed, in 64 frames, 64 KiB unpacked (CVE-2024-27316, HPACK bombs); frames that ask for nothing (SETTINGS, PING, PRIORITY, empty DATA) in a
+* what is remembered to pack answers' fields: 4 KiB, however much a client allows (RFC 7541, 4.2);
+* frames: 16 KiB; fields: 128 KiB packed, in 64 frames, 64 KiB unpacked (CVE-2024-27316, HPACK bombs); frames that ask for nothing (SETTINGS, PING, PRIORITY, empty DATA, windows opened by crumbs) in a
   while (CVE-2019-9512, 9515, 9518); what waits to be sent (CVE-2019-9517);
 * bodies: a stream's window is opened again only as what came is taken, so the service's pace is the client's; what is held until it is decided
   has a limit over all streams (`MAX_BODIES`); an answer is read from the
@@ -50,6 +51,10 @@ MAX_BODIES: Final = 16 << 20
 MAX_FIELDS_SIZE: Final = 64 * 1024
 MAX_RESETS: Final = 100
 MAX_IDLE_FRAMES: Final = 1000
+WINDOWS_A_FRAME: Final = 10
+"""A client may open windows so many times for each frame of a body that it was sent; what is more asks for nothing."""
+MAX_TABLE: Final = 4096
+"""Bytes of the table by which answers' fields are packed: RFC 9113, 6.5.2."""
 WHILE_SECONDS: Final = 10.0
 """In which those two are counted."""
 CROWDED: Final = 256 * 1024
@@ -302,7 +307,7 @@ class Http2Link(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + gate.settings.head_seconds
         """Until when a request must be under way."""
-        self._resets = self._idle_frames = 0
+        self._resets = self._idle_frames = self._windows = 0
         self._counting_since = loop.time()
 
     # --- asyncio ---
@@ -392,8 +397,14 @@ class Http2Link(asyncio.Protocol):
                     self._forget(stream)
             case h2.events.ConnectionTerminated():
                 self._deadline = 0.0  # once what is under way has ended
-            case h2.events.WindowUpdated() | h2.events.TrailersReceived():
-                pass  # windows are looked at below; trailers are read and dropped, as in HTTP/1.1
+            case h2.events.WindowUpdated():
+                self._count_window()  # what may go out now is looked at below
+            case h2.events.TrailersReceived():
+                pass  # read and dropped, as in HTTP/1.1
+            case h2.events.RemoteSettingsChanged():
+                # What we remember for the client is searched for each field, so it is no more than by default, whatever the client would have.
+                self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, MAX_TABLE)
+                self._count_idle()
             case _:
                 self._count_idle()
 
@@ -417,6 +428,12 @@ class Http2Link(asyncio.Protocol):
         self._idle_frames += 1
         if self._idle_frames > MAX_IDLE_FRAMES:
             raise h2.exceptions.DenialOfServiceError("frames that ask for nothing")
+
+    def _count_window(self) -> None:
+        self._windows -= 1
+        if self._windows < 0:
+            self._windows = 0
+            self._count_idle()
 
     def _age(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -503,6 +520,7 @@ class Http2Link(asyncio.Protocol):
             self._forget(stream)
             return False
         self._batch += len(piece)
+        self._windows = min(self._windows + WINDOWS_A_FRAME, MAX_IDLE_FRAMES * WINDOWS_A_FRAME)
         if self._batch >= MAX_BATCH:
             self._flush()
         stream.sent()

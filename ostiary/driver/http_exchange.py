@@ -243,7 +243,9 @@ class Exchange(Listens):
     def target_sent(self, data: bytes) -> None:
         """The service says something."""
         self._heard_target = True
-        self.moved_at = self._loop.time()
+        reader = self.relay.reader
+        if reader.status or not reader.is_in_head:  # a head that comes in drops is no sign of life
+            self.moved_at = self._loop.time()
         self._sent = None
         self._answer(data)
 

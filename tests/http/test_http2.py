@@ -408,6 +408,40 @@ def test_frames_that_ask_for_nothing_end_the_connection(app: World, kind: int, f
         assert wire.is_cut()
 
 
+def test_windows_opened_by_crumbs_end_the_connection_and_those_of_who_takes_much_do_not(app: World) -> None:
+    class Eager(Wire):
+        opened = 0
+
+        def heed(self, event: Any, *, takes: bool) -> None:
+            super().heed(event, takes=False)
+            if isinstance(event, h2.events.DataReceived) and event.stream_ended is None:
+                for number in (None, event.stream_id):
+                    with contextlib.suppress(h2.exceptions.StreamClosedError):  # its end lies in the same bytes
+                        self.h2.increment_flow_control_window(event.flow_controlled_length, number)
+                    self.opened += 1
+
+    with Eager(app) as wire:
+        app.service.says = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 10_000_000]
+        assert len(wire.answer(wire.ask(b"/large"))[1]) == 10_000_000
+        assert wire.opened > 1000
+        app.service.says = []
+        with contextlib.suppress(OSError):
+            for _ in range(600):
+                wire.sock.sendall(frame(8, 0, 0, b"\0\0\0\x01") * 100)
+        assert wire.is_cut()
+
+
+def test_a_client_that_allows_a_large_table_makes_us_keep_no_large_one(app: World) -> None:
+    with Wire(app) as wire:
+        wire.h2.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: 1 << 30})
+        wire.flush()
+        assert wire.answer(wire.ask(b"/first"))[0] == 200
+        for number in range(20):
+            app.service.says = [b"HTTP/1.1 200 OK\r\nX-New: %b\r\nContent-Length: 0\r\n\r\n" % (b"%d" % number * 600)]
+            assert wire.answer(wire.ask(b"/more"))[0] == 200
+        assert wire.h2.decoder.header_table_size == 4096
+
+
 def test_empty_data_ends_the_connection(app: World) -> None:
     with Wire(app) as wire:
         number = wire.ask(b"/x", method=b"POST", ends=False)

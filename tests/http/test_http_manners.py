@@ -91,6 +91,22 @@ def test_a_service_that_takes_nothing_is_given_up(hasty: World) -> None:
             assert app.records("outcome")[-1]["result"]["status"] != "ok"
 
 
+@pytest.mark.parametrize("pieces", [[b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 60], [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", *[b"a"] * 60]])
+def test_a_service_that_drips_its_head_is_given_up(hasty: World, pieces: list[bytes]) -> None:
+    hasty.service.says, hasty.service.pause = pieces, 0.25
+    begun = time.monotonic()
+    assert hasty.ask("GET", "/x").status == 502
+    hasty.service.says, hasty.service.pause = [], 0.0
+    assert time.monotonic() - begun < 12, "seconds, and not all that it drips"
+
+
+def test_a_service_that_says_in_time_that_it_is_at_it_is_waited_for(hasty: World) -> None:
+    hasty.service.says, hasty.service.pause = [*[b"HTTP/1.1 102 Processing\r\n\r\n"] * 6, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"o", b"k"], 0.5
+    answer = hasty.ask("GET", "/x")
+    hasty.service.says, hasty.service.pause = [], 0.0
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
 def test_a_token_from_another_address_is_another_login(hasty: World) -> None:
     token = hasty.gateway.token("roamer")
     assert Answer.read(hasty.say(GET, token=token)).status == 200

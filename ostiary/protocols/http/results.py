@@ -71,6 +71,11 @@ class ReplyReader:
             parts.append(WHOLE)
         return parts
 
+    @property
+    def is_in_head(self) -> bool:
+        """Whether a part of a head is here, and the rest is to come."""
+        return bool(self._held)
+
     def _switched(self, head: ResponseHead, data: bytes) -> Iterator[Part]:
         if self.socket is None:
             raise PeerMisbehaved(Misdeed.OUT_OF_TURN, "it switches to a protocol that nobody asked for")
