@@ -44,6 +44,13 @@ ODD_NUMBER: Final = re.compile(rb"(?:^|[:,\[ \t\r\n\x1e\xbf])-?[0-9]+(?:\.[0-9]+
 _NUMBER_END: Final = re.compile(rb"-?[0-9][0-9.eE+-]*")
 _PART: Final = re.compile(r"\*\*|\*|[^/]+")
 _SPACE: Final = frozenset(b" \t\r\n\x1e")
+_ELEMENT: Final = re.compile(rb"<(?:[A-Za-z_:\x80-\xff]|!--|!DOCTYPE[ \t\r\n]+(?!(?i:html)\b))")
+"""XML that begins without saying so."""
+_OF_PAGE: Final = re.compile(
+    rb"(?i)<(?:!--|(?:html|head|body|title|meta|link|script|style|base|main|article|section|header|footer|nav|aside|div|span|p|a|b|i|em|strong|br|hr|img|svg|"
+    rb"table|thead|tbody|tr|td|th|ul|ol|li|dl|h[1-6]|form|input|select|option|button|label|textarea|fieldset|iframe|template|noscript|pre|code|blockquote)\b)"
+)
+"""HTML that begins without saying so."""
 
 
 class Unmaskable(OstiaryError):
@@ -86,6 +93,12 @@ class Rules:
         """
         if self._names is not None and self._names.search(text) is not None:
             raise Unmaskable("a protected field in text that is no JSON")
+
+    def take_for_xml(self, start: bytes, *, page: bool) -> bool:
+        """Whether text that begins so is read as XML. Where fields of XML are protected, it need not say so; `page`: it says that it is HTML."""
+        if start.startswith(b"<?xml"):
+            return True
+        return bool(self.xml) and _ELEMENT.match(start) is not None and not (page and _OF_PAGE.match(start) is not None)
 
     def hidden_from(self, clear: frozenset[str]) -> Rules:
         """Those whose class the reader may not see."""
@@ -447,10 +460,20 @@ class _XmlReader:
         if not changed:
             return
         end = _tag_end(self._data, at)
-        name = self._data[at + 1 : end].split(None, 1)[0].rstrip(b"/>").decode()
-        written = "".join(f' {key}="{escape(text, {chr(34): "&quot;"})}"' for key, text in zip(shown[::2], shown[1::2], strict=True))
-        close = "/>" if self._data[end - 2 : end] == b"/>" else ">"
-        self.edits.append((at, end, f"<{name}{written}{close}".encode()))
+        tag = self._data[at + 1 : end].split(None, 1)[0].rstrip(b"/>")
+        written = [
+            b' %b="%b"' % (self._name(key), _escaped(text, {'"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}))
+            for key, text in zip(shown[::2], shown[1::2], strict=True)
+        ]
+        close = b"/>" if self._data[end - 2 : end] == b"/>" else b">"
+        self.edits.append((at, end, b"<%b%b%b" % (tag, b"".join(written), close)))
+
+    def _name(self, text: str) -> bytes:
+        """An attribute's name as the document writes it: only in UTF-8 is that known of one that is not ASCII."""
+        name = text.encode()
+        if not text.isascii() and name not in self._data:
+            raise Unmaskable("XML with names that are neither ASCII nor UTF-8")
+        return name
 
     def _new(self, text: str, hit: Rule | None) -> str | None:
         if hit is not None:
@@ -470,10 +493,17 @@ class _XmlReader:
         self._stack.pop()
 
     def _comment(self, text: str) -> None:
+        self._check_aside(text)
         if starred(text, self._bits, Counts()) is not None:
             raise Unmaskable("a sensitive value in a comment")
 
+    def _check_aside(self, text: str) -> None:
+        """Refuse what stands beside a protected element's text, and may be it."""
+        if self._stack[-1][1] is not None and text.strip():
+            raise Unmaskable("a comment or a processing instruction in a protected element")
+
     def _instruction(self, target: str, text: str) -> None:
+        self._check_aside(text)
         if starred(f"{target} {text}", self._bits, Counts()) is not None:
             raise Unmaskable("a sensitive value in a processing instruction")
 
@@ -487,7 +517,12 @@ class _XmlReader:
             # A run that begins in CDATA is noted behind its mark: the mark goes too.
             if self._data[max(0, start - 9) : start] == b"<![CDATA[":
                 start -= 9
-            self.edits.append((start, at, escape(new).encode()))
+            self.edits.append((start, at, _escaped(new, {"\r": "&#13;"})))
+
+
+def _escaped(text: str, more: dict[str, str]) -> bytes:
+    """Text for a document in whatever encoding of ASCII and more."""
+    return escape(text, more).encode("ascii", "xmlcharrefreplace")
 
 
 def _tag_end(data: bytes, at: int) -> int:

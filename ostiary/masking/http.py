@@ -90,17 +90,16 @@ _FIRST_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, stat
 """A target's own words could hold anything, so they are not passed on: RFC 9112, 4."""
 _LEADING: Final = frozenset({b"location", b"content-location", b"refresh", b"link"})
 _PASSWORD: Final = re.compile(rb"(?i)([?&;#](?:access_|refresh_|id_|auth_|api_?)?(?:token|key|secret|password|signature|sig|code)=)[^&;#\s]+")
-_ENCODED_PART: Final = re.compile(rb"(?im)^content-(?:transfer-encoding:[ \t]*(?!7bit|8bit|binary)|encoding:)")
+_ENCODED_PART: Final = re.compile(rb"(?im)^content-(?:transfer-encoding:[ \t]*+(?!7bit|8bit|binary)|encoding:)")
 _BEFORE_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf|[\x1e \t\r\n])*")
 """A mark of UTF-8, and what separates texts of a sequence: RFC 7464, 2.1."""
 _RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]+([0-9]{1,15})-")
 _REFERENCE: Final = re.compile(rb"&#|&[a-z]", re.IGNORECASE)
 _ESCAPE: Final = re.compile(rb"\\+(?:u\{?0*([0-7][0-9A-Fa-f])\}?|x([0-7][0-9A-Fa-f])|([0-7]{2,3}))")
 _QUOTED: Final = re.compile(rb"=([2-7][0-9A-F])|=\r?\n")
-_SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n)")
-"""Where one of these four may begin."""
-
-
+_PLUS: Final = re.compile(rb"[0-9]\+[0-9]{2,6}\+[0-9]")  # a form's blanks are `+`
+_SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n)|[0-9]\+[0-9]")
+"""Where one of these five may begin."""
 MAX_HEADS: Final = 64
 """Heads of a service that are kept as they left."""
 MAX_CLEAN: Final = 128
@@ -385,7 +384,7 @@ class ReplyMasker:
         if self._rules and kind not in ("text/html", "text/plain", "text/css", "text/javascript"):
             raise Unmaskable(f"protected fields in a body of the type {kind}")
         text = _Text(self._bits, self._counts, self._rules, multipart=kind.startswith(("multipart/", "message/")))
-        return _Sniffed(text, self._reader) if self._rules else text
+        return _Sniffed(text, self._reader, self._rules, page=kind == "text/html") if self._rules else text
 
 
 def _media_type(head: ReplyHead) -> tuple[str, str]:
@@ -568,9 +567,10 @@ class _Sniffed(_Body):
     A caller can often choose the name (`Accept`, `?format=txt`); what the service writes is the same.
     """
 
-    def __init__(self, text: _Text, reader: Callable[[str], _Body]) -> None:
-        self._text = text
-        self._reader = reader
+    def __init__(self, text: _Text, reader: Callable[[str], _Body], rules: Rules, *, page: bool) -> None:
+        self._text, self._reader, self._rules = text, reader, rules
+        self._page = page
+        """It says that it is HTML."""
         self._held = b""
         self._body: _Body | None = None
 
@@ -588,7 +588,7 @@ class _Sniffed(_Body):
 
     def _begin(self, whole: bytes, *, final: bool) -> bytes | None:
         start = whole.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start.startswith(b"<?xml"):
+        if self._rules.take_for_xml(start, page=self._page):
             self._body = self._reader("application/xml")
             return self._body.feed(whole, final=final)
         if start.startswith((b"{", b"[")):
@@ -746,6 +746,9 @@ class _Xml(_Body):
             return None
         whole = bytes(self._held)
         out = mask_xml(whole, self._bits, self._rules, self._counts) if whole.strip() else whole
+        if scanned(out, self._bits, Counts())[1]:
+            raise Unmaskable("a sensitive value in the name of an element or an attribute")
+        check_spellings(out + html.unescape(out.decode("utf-8", "replace")).encode(), self._bits)  # a reader of XML has one level less
         self.changed = out != whole
         return out
 
@@ -756,8 +759,7 @@ def scanned(data: bytes, bits: int | Wanted, counts: Counts) -> tuple[bytes, int
         return data, 0
     out = bytearray(data)
     scanner = Scanner(data, out, bits)
-    found = scanner.scan(0, len(data), 0)
-    if not found:
+    if not (found := scanner.scan(0, len(data), 0)):
         return data, 0
     for name, number in zip(names_of(bits), scanner.counts, strict=True):
         counts.add(name, number)
@@ -779,11 +781,13 @@ def hides(data: bytes, bits: int | Wanted, starred: bytes | None = None) -> bool
 
 
 def spelled_out(data: bytes) -> Iterator[bytes]:
-    """`data` with character references, percent signs, backslash and quoted-printable escapes written out, each where there are any."""
+    """`data` with character references, percent signs, plus signs for blanks, backslash and quoted-printable escapes written out, each where there are any."""
     if _REFERENCE.search(data) is not None:
         yield html.unescape(data.decode("utf-8", "replace")).encode()
     if b"%" in data:
         yield unquote_to_bytes(data)
+    if b"+" in data and _PLUS.search(data) is not None:
+        yield unquote_to_bytes(data.replace(b"+", b" "))
     if b"\\" in data and _ESCAPE.search(data) is not None:
         yield _ESCAPE.sub(_escaped, data)
     if b"=" in data and _QUOTED.search(data) is not None:

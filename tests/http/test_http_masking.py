@@ -231,11 +231,79 @@ def test_xml_fields_are_masked_by_path() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b'<!DOCTYPE a [<!ENTITY x "078-05-">]><a>&x;1120</a>', b"<a><!-- 078-05-1120 --></a>", b"<a>", b"<a><?p 078-05-1120?></a>"],
-)
+    [
+        b'<!DOCTYPE a [<!ENTITY x "078-05-">]><a>&x;1120</a>', b"<a><!-- 078-05-1120 --></a>", b"<a>", b"<a><?p 078-05-1120?></a>",
+        b"<a><n-078-05-1120/></a>", b"<a n-078-05-1120='1'/>", b"<a>&amp;#48;78-05-1120</a>", b"<a>%3078-05-1120</a>",
+    ],
+)  # fmt: skip
 def test_xml_that_could_hide_a_value_is_withheld(body: bytes) -> None:
     with pytest.raises(Unmaskable):
         masked(body, "application/xml")
+
+
+@pytest.mark.parametrize("aside", [b"<!--Ana Lee-->", b"<b><!--Ana Lee--></b>", b"<?was Ana Lee?>"])
+def test_what_stands_beside_the_text_of_a_protected_element_does_not_leave(aside: bytes) -> None:
+    with pytest.raises(Unmaskable):
+        masked(b"<x><person><name>" + aside + b"</name></person></x>", "application/xml", rules=RULES, detect=frozenset())
+    body = b"<x><!--Ana Lee--><person><name><!-- --></name></person></x>"
+    assert masked(body, "application/xml", rules=RULES, detect=frozenset())[1] == body
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "utf-8", "windows-1252"])
+def test_xml_in_whatever_encoding_says_the_same_but_for_what_is_masked(encoding: str) -> None:
+    from xml.etree import ElementTree as ET
+
+    body = f'<?xml version="1.0" encoding="{encoding}"?><m\xe9><b k="\xe9 078-05-1120" z="&#10;\xe9"/><c>\xe9 078-05-1120</c></m\xe9>'.encode(encoding)
+    root = ET.fromstring(masked(body, "application/xml")[1])
+    assert (root.tag, root[0].attrib, root[1].text) == ("m\xe9", {"k": "\xe9 ***********", "z": "\n\xe9"}, "\xe9 ***********")
+
+
+def test_an_attribute_whose_name_cannot_be_written_anew_is_withheld() -> None:
+    with pytest.raises(Unmaskable):
+        masked('<?xml version="1.0" encoding="iso-8859-1"?><b \xe9="078-05-1120"/>'.encode("iso-8859-1"), "application/xml")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "text/css"])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf \n", b"<?xml version='1.0'?>", b"<!-- from here -->"])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_xml_under_another_name_is_read_as_xml(kind: str, before: bytes, cut: int) -> None:
+    if kind == "text/html" and before.startswith(b"<!--"):
+        return  # pages begin so
+    body = before + b'<x><person id="7"><name>Ana</name></person></x>'
+    try:
+        out = masked(body, kind, rules=RULES, detect=frozenset(), cut=cut)[1]
+    except Unmaskable:
+        return
+    assert b"Ana" not in out
+    assert b'"7"' not in out
+
+
+@pytest.mark.parametrize("page", [b"<!doctype html><p>a<br>b", b"<html><body><p>a</body></html>", b"<div>a<br>b</div>", b"<p>1 < 2", b"x <person"])
+def test_a_page_is_no_xml(page: bytes) -> None:
+    assert masked(page, "text/html", rules=RULES, detect=frozenset())[1] == page
+
+
+@pytest.mark.parametrize("body", [b"n=078+05+1120", b"a=1&n=078+05+1120&b", b'{"next":"/x?n=4111+1111+1111+1111"}', b"n=DE89+3704+0044+0532+0130+00"])
+def test_blanks_that_are_written_as_plus_signs_hide_nothing(body: bytes) -> None:
+    detect = frozenset({"ssn", "card", "iban"})
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/json" if body[:1] == b"{" else "text/html"):
+        try:
+            out = masked(body, kind, detect=detect)[1]
+        except Unmaskable:
+            continue
+        assert out != body
+    for harmless in (b"20240101120000+0100,20240102120000+0100", b"1+1=2", b"+49 151 12345678+1"):
+        assert masked(harmless, "text/plain", detect=detect)[1] == harmless
+
+
+@pytest.mark.parametrize(("said", "passes"), [(b"7bit", True), (b"  8bit", True), (b"base64", False), (b"\r\n base64", False)])
+def test_a_part_says_that_it_has_no_encoding_with_blanks_or_without(said: bytes, passes: bool) -> None:
+    body = b"--b\r\nContent-Transfer-Encoding: " + said + b"\r\n\r\nx\r\n--b--"
+    if passes:
+        assert masked(body, "multipart/mixed")[1] == body
+    else:
+        with pytest.raises(Unmaskable):
+            masked(body, "multipart/mixed")
 
 
 def test_heads_are_scanned_and_lose_what_tells_of_a_body_that_changed() -> None:
