@@ -83,7 +83,7 @@ class AwsReplyMasker(ReplyMasker):
         else:
             body = super()._choose(head)
         if head.status == 206 and not body.passes:
-            raise Unmaskable("a part of what must be looked through whole")
+            raise Unmaskable("a part of what must be looked through whole; ask for all of it")
         return body
 
 

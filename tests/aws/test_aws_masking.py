@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ostiary.protocols.aws.conditions import _expression
-from tests.aws.account import POLICY, Account, account
+from tests.aws.account import POLICY, WATCH, Account, account
 
 SENTINEL = "hunter2-sentinel"
 
@@ -105,3 +105,33 @@ def test_what_cannot_be_cut_may_be_any_attribute() -> None:
     assert list(_expression("note = \x00", {}, updates=False)) == [None]
     assert list(_expression(7, {}, updates=True)) == [None]
     assert None in list(_expression("#gone = :v", {}, updates=False))
+
+
+def test_a_call_whose_answer_is_withheld_is_not_made_again_by_an_sdk(shared: Account) -> None:
+    shared.direct("s3").create_bucket(Bucket="packed")
+    shared.direct("s3").put_object(Bucket="packed", Key="a.bin", Body=b"PK\x03\x04\x00")
+    WATCH.begin()
+    with pytest.raises(ClientError, match="it is withheld: a body that is no text.*pass_types") as told:
+        shared.client("s3", attempts=3).get_object(Bucket="packed", Key="a.bin")
+    assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert WATCH.lines == ["GET /packed/a.bin"]
+    WATCH.says = ("200 OK", [("Content-Type", "text/plain")], b"run once")
+    try:
+        WATCH.begin()
+        with pytest.raises(ClientError, match=r"AccessDenied.*a body that is not XML. Policy can show its classes in clear.$"):
+            shared.client("sns", attempts=3).publish(TopicArn="arn:aws:sns:us-east-1:123456789012:news", Message="x")
+        assert len(WATCH.lines) == 1
+    finally:
+        WATCH.says = None
+
+
+def test_a_fault_of_the_service_stays_one_that_an_sdk_tries_again_though_its_page_is_withheld(shared: Account) -> None:
+    WATCH.begin()
+    WATCH.says = ("503 Service Unavailable", [("Content-Type", "text/html")], b"<html><p>busy")
+    try:
+        with pytest.raises(ClientError, match="ServiceUnavailable") as told:
+            shared.client("sns", attempts=2).list_topics()
+    finally:
+        WATCH.says = None
+    assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert len(WATCH.lines) == 2

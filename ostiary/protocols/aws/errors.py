@@ -90,6 +90,13 @@ def code_of(written: str) -> tuple[int, str]:
     return int(status), code or _STATUSES.get(status, "InvalidRequest")
 
 
+def withheld(protocol: str, status: int, error: NotAdmitted, *, content: bool) -> Said:
+    """The call has run, and its answer, of that status, does not leave. It is no fault that may pass, or an SDK would make the call again."""
+    hint = error.hint if content else "Policy can show its classes in clear."
+    code = "ServiceUnavailable" if status >= 500 else "AccessDenied"
+    return answer(protocol, status if status >= 400 else 403, code, f"{error}. {hint}")
+
+
 def failed(protocol: str, error: Exception) -> Said:
     """Something could not go on. The caller hears what is their business."""
     match error:

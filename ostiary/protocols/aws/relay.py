@@ -16,12 +16,13 @@ from urllib.parse import urlencode
 from ostiary.model.commands import Order
 from ostiary.model.decisions import NeedsApproval, Permit
 from ostiary.model.duties import Duties
-from ostiary.model.errors import Misdeed, PeerMisbehaved
+from ostiary.model.errors import Misdeed, NotAdmitted, PeerMisbehaved, Reason
 from ostiary.model.operations import Objection, Operation, Unjudgeable
 from ostiary.model.proofs import Denied, Intended
 from ostiary.model.results import ReplyEnd, ReplyHead
 from ostiary.protocols.aws import errors
 from ostiary.protocols.aws.chunks import CHECKSUMS
+from ostiary.protocols.aws.masks import reads_as
 from ostiary.protocols.aws.models import Unreadable
 from ostiary.protocols.aws.operations import Asking, refusal
 from ostiary.protocols.aws.rewriting import Impossible
@@ -259,6 +260,9 @@ class AwsRelay(HttpRelay):
 
     def failed(self, error: Exception) -> Said:
         """The gateway's own answer where something could not go on."""
+        if isinstance(error, NotAdmitted) and error.reason is Reason.UNMASKABLE:
+            content = reads_as(self.asking.call, self.asking.service) == "content"
+            return errors.withheld(_protocol_of(self), self.reader.status, error, content=content)
         return errors.failed(_protocol_of(self), error)
 
     def refuse(self, proof: Denied) -> Iterator[Any]:
