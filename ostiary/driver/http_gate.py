@@ -149,16 +149,17 @@ class HttpGate(Gate):
             if target.authority is None or authority_of(target.authority) != named:
                 raise Ambiguous("the request target names another host than Host does")
         host = named[0].decode("ascii")
-        found = self._by_host.get(host)
+        found, shown = self._by_host.get(host), host
         if found is None and named[0] in self._names:
             path = head.target.partition(b"?")[0].decode("ascii")
             if not path.startswith("/"):
                 path = read_target(head.target).path
-            found = self._by_prefix.get("/" + path.split("/", 2)[1]) or next(
+            shown = "/" + path.split("/", 2)[1]
+            found = self._by_prefix.get(shown) or next(
                 (each for prefix, each in self._by_prefix.items() if path_below(path, prefix) is not None), None
             )
         if found is None:
-            raise NotAdmitted(Reason.NO_SUCH_CONNECTION, printable(host[:64]), "`ostiary connections list` names them")
+            raise NotAdmitted(Reason.NO_SUCH_CONNECTION, printable(shown[:64]), "`ostiary connections list` names them")
         return found
 
     def session(self, token: bytes, destination: HttpDestination, last: Session | None = None) -> HttpSession | None:

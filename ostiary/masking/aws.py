@@ -13,7 +13,7 @@ from typing import Final
 from ostiary.kernel.nets import Wanted
 from ostiary.masking.counts import Counts
 from ostiary.masking.documents import Rules, Unmaskable
-from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked
+from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked, is_whole
 from ostiary.model.connections import Look, ProtectedField
 from ostiary.model.proofs import Masked
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
@@ -82,7 +82,7 @@ class AwsReplyMasker(ReplyMasker):
             body = _Unpacked(loose, coding) if coding else loose
         else:
             body = super()._choose(head)
-        if head.status == 206 and not body.passes:
+        if head.status == 206 and not body.passes and not is_whole(head):
             raise Unmaskable("a part of what must be looked through whole; ask for all of it")
         return body
 

@@ -94,6 +94,7 @@ _ENCODED_PART: Final = re.compile(rb"(?im)^content-(?:transfer-encoding:[ \t]*+(
 _BEFORE_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf|[\x1e \t\r\n])*")
 """A mark of UTF-8, and what separates texts of a sequence: RFC 7464, 2.1."""
 _RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]+([0-9]{1,15})-")
+_ALL: Final = re.compile(rb"bytes 0-([0-9]{1,15})/([0-9]{1,15})")
 _REFERENCE: Final = re.compile(rb"&#|&[a-z]", re.IGNORECASE)
 _ESCAPE: Final = re.compile(rb"\\+(?:u\{?0*([0-7][0-9A-Fa-f])\}?|x([0-7][0-9A-Fa-f])|([0-7]{2,3}))")
 _QUOTED: Final = re.compile(rb"=([2-7][0-9A-F])|=\r?\n")
@@ -228,7 +229,14 @@ class ReplyMasker:
 
     def _begun(self, head: ReplyHead) -> list[Masked]:
         self._head, self.has_body, self.length = head, head.has_body, head.length
-        self._body = body = self._choose(head)
+        body: _Body
+        try:
+            body = self._choose(head)
+        except Unmaskable as exc:
+            if head.length is not None:
+                raise
+            body = _Empty(exc)  # of a chunked body nobody knows yet whether there is any
+        self._body = body
         return [self._release(not head.has_body and head.of_read)] if body is _PASS or body.passes or not head.has_body else []
 
     def _message(self, said: SocketMessage) -> bytes:
@@ -345,7 +353,7 @@ class ReplyMasker:
 
     def _choose(self, head: ReplyHead) -> _Body:
         """What to do with the body. Raises `Unmaskable` where nothing can be done."""
-        if not head.has_body:
+        if not head.has_body or head.length == 0:
             return _PASS
         if not self._looks():
             return self._seen_through(head)
@@ -355,7 +363,7 @@ class ReplyMasker:
         coding = _coding(head)
         if kind in _IMAGES and not coding:
             return _Guarded(self._bits, self._counts, _IMAGES[kind])
-        if _TEXT.fullmatch(kind) is None and not (not kind and head.length == 0):
+        if _TEXT.fullmatch(kind) is None:
             raise Unmaskable(f"a body of the type {kind or 'that nobody names'}")
         if charset and _CHARSETS.fullmatch(charset) is None:
             raise Unmaskable(f"text in the character set {charset}")
@@ -397,6 +405,13 @@ def _media_type(head: ReplyHead) -> tuple[str, str]:
     if len(charsets) > 1:
         raise Unmaskable("more than one character set")
     return kind.lower(), charsets.pop() if charsets else ""
+
+
+def is_whole(head: ReplyHead) -> bool:
+    """Whether a part is all that there is, since whoever asked for it asked for more: RFC 9110, 14.4."""
+    said = [value for name, value in head.headers if name.lower() == b"content-range"]
+    found = _ALL.fullmatch(said[0]) if len(said) == 1 else None
+    return found is not None and head.length == int(found[2]) == int(found[1]) + 1
 
 
 def _first_byte(head: ReplyHead) -> int:
@@ -441,6 +456,18 @@ class _Pass(_Body):
 
 
 _PASS: Final = _Pass()
+
+
+class _Empty(_Body):
+    """A body that may not leave, if there is one."""
+
+    def __init__(self, why: Unmaskable) -> None:
+        self._why = why
+
+    def feed(self, data: bytes, *, final: bool) -> bytes | None:
+        if data:
+            raise self._why
+        return b"" if final else None
 
 
 class _Unpacked(_Body):
@@ -617,6 +644,8 @@ class _Json(_Body):
         if not (final or self._begun or self._lines) and len(self._held) < MAX_HELD:
             return None
         whole, self._held = self._held, b""
+        if not (whole or self._begun):
+            return b""  # there is no body
         _check_json(whole, begins=not self._begun)
         self._begun = self.changed = True
         out = self._masker.feed(whole, final=final)

@@ -392,6 +392,11 @@ def _list(names: list[str]) -> str:
 
 
 def _what(case: _Case, resource: Resource) -> str:
+    why = f" ({case.facts.opaque[0][:MAX_SHOWN]})" if resource.action is Action.OPAQUE and case.facts.opaque else ""
+    return _named(case, resource) + why
+
+
+def _named(case: _Case, resource: Resource) -> str:
     if resource.kind == "connection":
         return f"{resource.action.value} on connection {case.connection.name}"
     if resource.kind == "command":  # its words may hold what no log should: only the program is named

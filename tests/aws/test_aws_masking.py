@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
+from ostiary.masking.aws import AwsReplyMasker
+from ostiary.masking.documents import Unmaskable
+from ostiary.model.results import ReplyHead
 from ostiary.protocols.aws.conditions import _expression
 from tests.aws.account import POLICY, WATCH, Account, account
 
@@ -135,3 +138,24 @@ def test_a_fault_of_the_service_stays_one_that_an_sdk_tries_again_though_its_pag
         WATCH.says = None
     assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     assert len(WATCH.lines) == 2
+
+
+def test_a_part_that_is_all_of_an_object_is_looked_through_and_any_other_is_withheld(shared: Account) -> None:
+    shared.direct("s3").create_bucket(Bucket="parts")
+    shared.direct("s3").put_object(Bucket="parts", Key="a.csv", Body=b"id,ssn\n1,078-05-1120\n")
+    s3 = shared.client("s3")
+    for asked in ("bytes=0-", "bytes=0-5242879", "bytes=0-20"):
+        answer = s3.get_object(Bucket="parts", Key="a.csv", Range=asked)
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert answer["Body"].read() == b"id,ssn\n1,***********\n"
+    for asked in ("bytes=1-", "bytes=0-19", "bytes=-20"):
+        with pytest.raises(ClientError, match="a part of what must be looked through whole; ask for all of it"):
+            s3.get_object(Bucket="parts", Key="a.csv", Range=asked)
+
+
+@pytest.mark.parametrize("said", [b"bytes 0-3/5", b"bytes 0-4/*", b"bytes 1-5/5", b"bytes 0-4/5, bytes 0-4/5", b"items 0-4/5", b""])
+def test_what_does_not_plainly_say_that_it_is_whole_is_a_part(said: bytes) -> None:
+    masker = AwsReplyMasker(frozenset({"ssn"}), frozenset(), lambda: ((), "content"))
+    head = ReplyHead(206, ((b"Content-Type", b"text/plain"), (b"Content-Range", said)), has_body=True, length=5, of_read=True)
+    with pytest.raises(Unmaskable, match="a part"):
+        masker.mask(head)

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -73,6 +74,30 @@ def test_the_token_may_be_the_password_of_basic_authentication(app: World) -> No
         sock.sendall(f"GET /x HTTP/1.1\r\nHost: app\r\nAuthorization: Basic {pair}\r\n\r\n".encode())
         assert Answer.read(hear(sock)).status == 200
     assert pair.encode() not in app.service.heard
+
+
+def test_a_client_that_shows_a_password_only_where_it_is_asked_for_is_asked(app: World) -> None:
+    place = app.gateway.home / "netrc"
+    place.touch(mode=0o600)
+    place.write_text(f"machine 127.0.0.1 login me password {app.gateway.token()}\n")
+    told = subprocess.run(
+        ["curl", "-sS", "--anyauth", "--netrc-file", str(place), "-H", "Host: app", "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{app.port}/x"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert told.stdout == "200"
+    assert app.service.heard.count(b"GET /x ") == 1
+
+
+def test_what_cannot_be_seen_through_is_named_in_its_refusal(app: World) -> None:
+    answer = app.ask("PUT", "/up", b"\x00\x01")
+    assert answer.status == 403
+    assert answer.json()["detail"] == "policy no-opaque forbids opaque on connection app (a body in an encoding that is not read)"
+
+
+def test_a_path_that_is_no_connection_s_is_named(app: World) -> None:
+    answer = Answer.read(app.say(f"GET /nowhere/x?y HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\n\r\n".encode()))
+    assert answer.status == 421
+    assert answer.json()["detail"] == "there is no such connection: /nowhere"
 
 
 def test_a_host_that_nobody_configured_is_misdirected(app: World) -> None:

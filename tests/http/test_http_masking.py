@@ -179,6 +179,24 @@ def test_what_cannot_be_masked_is_withheld(kind: str, body: bytes) -> None:
         masked(body, kind)
 
 
+@pytest.mark.parametrize("kind", ["", "application/octet-stream", "application/zip", "text/plain; charset=utf-16", "application/json"])
+@pytest.mark.parametrize("length", [0, None])
+@pytest.mark.parametrize("rules", [NONE, RULES])
+def test_an_answer_whose_body_is_empty_is_not_withheld_for_its_type(kind: str, length: int | None, rules: Rules) -> None:
+    masker = ReplyMasker(frozenset({"ssn"}), rules, frozenset())
+    headers = ((b"Content-Type", kind.encode()),) if kind else ()
+    left = masker.mask(ReplyHead(201, headers, has_body=True, length=length, of_read=False)) + masker.mask(ReplyEnd())
+    assert [each.frames[:20] for each in left] == [b"HTTP/1.1 201 Created"]
+    assert masker.length == 0
+
+
+def test_and_nothing_of_one_of_unknown_length_leaves_once_it_has_a_byte() -> None:
+    masker = ReplyMasker(frozenset({"ssn"}), NONE, frozenset())
+    assert masker.mask(ReplyHead(200, (), has_body=True, length=None, of_read=True)) == []
+    with pytest.raises(Unmaskable, match="nobody names"):
+        masker.mask(b"x")
+
+
 def test_what_the_operator_lets_pass_passes() -> None:
     assert masked(b"PK\x03", "application/zip", passes=frozenset({"application/zip"}))[1] == b"PK\x03"
     assert masked(b"\x89PNG\r\n\x1a\n....", "image/png")[1] == b"\x89PNG\r\n\x1a\n...."

@@ -66,7 +66,8 @@ def answer(status: int, detail: str, hint: str = "", **more: str) -> Said:
     body = msgspec.json.encode(problem) + b"\n"
     headers = [(b"Content-Type", b"application/problem+json"), (b"Cache-Control", b"no-store")]
     if status == 401:
-        headers.append((b"WWW-Authenticate", b'Bearer realm="ostiary"'))
+        # Basic, too: git, pip and wget show a password only where it is asked for.
+        headers += [(b"WWW-Authenticate", b'Bearer realm="ostiary"'), (b"WWW-Authenticate", b'Basic realm="ostiary"')]
     return Said(ReplyHead(status, tuple(headers), has_body=True, length=len(body), of_read=False), body)
 
 
