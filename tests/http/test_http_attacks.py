@@ -174,12 +174,30 @@ def test_what_connection_names_is_dropped_with_it(app: World) -> None:
         (b'[{"query":"{a}"},{"query":"mutation{deleteAll{ok}}"}]', 403),
         (b'{"query":"  # c\\n mutation X {deleteAll}"}', 403),
         (b'{"qu\\u0065ry":"mutation{deleteAll}"}', 403),
+        (b'{"Query":"mutation{deleteAll}"}', 403),
+        (b'{"QU\\u0045RY":"mutation{deleteAll}"}', 403),
+        (b'{"query":"mutation{deleteAll}","query":1}', 403),
         (b'{"query":{"match":{"a":1}}}', 200),
+        (b'{"query":{"bool":{"query":{"a":1}}}}', 200),
         (b'{"a":"query"}', 200),
     ],
 )
 def test_graphql_is_opaque_wherever_it_is_sent(app: World, body: bytes, status: int) -> None:
     assert app.ask("POST", "/search", body, Content_Type="application/json").status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"index":"a"}\n{"query":{"match_all":{}}}\n{"index":"b"}\n{"query":{"term":{"query":"x"}}}\n', 200),
+        (b'{"index":"a"}\n{"query":"mutation{deleteAll}"}\n', 403),
+        (b'{"index":"a"}\r\n{"qu\\u0065ry":"{a}"}', 403),
+        (b'{"index":"a"}\n{"query":\n"mutation{deleteAll}"}\n', 403),
+        (b'{"query":1}\n' * 10_001, 403),
+    ],
+)
+def test_lines_of_json_are_read_one_by_one(app: World, body: bytes, status: int) -> None:
+    assert app.ask("POST", "/_msearch", body, Content_Type="application/x-ndjson").status == status
 
 
 @pytest.mark.parametrize("body", [b"_method=DELETE", b"a=1&%5Fmethod=delete", b"%5f%6d%65thod=delete"])

@@ -18,6 +18,8 @@ from ostiary.protocols.http.paths import Ambiguous, Target, read_arguments, read
 
 MAX_JUDGED: Final = 4 << 20
 """Bytes of a body that is read whole before the request is decided; a larger one cannot be seen through."""
+MAX_LINES: Final = 10_000
+"""Lines of JSON that may ask for something: more of them are not looked at."""
 MAX_CACHED: Final = 4096
 MAX_NAME: Final = 128
 """Bytes of a header's name that is passed on."""
@@ -36,6 +38,10 @@ _GRAVITY: Final = list(Action)
 """From what is least to what is most."""
 _NEVER: Final = frozenset({"TRACE", "TRACK", "CONNECT"})
 """Reflect credentials, or are a tunnel."""
+
+_PLAINLY: Final = "Write the request in the plain way, or ask the operator."
+_GRPC: Final = re.compile(rb"(?i)[ \t]*application/grpc(?:\+[^;]*)?[ \t]*(?:;.*)?")
+"""Not gRPC-Web, which is HTTP like any other."""
 
 # Names of header fields, `_` and `.` read as `-`, as CGI, WSGI and their kin read them.
 _IDENTITY: Final = re.compile(
@@ -189,10 +195,22 @@ class Understanding:
         ]
 
 
-def objected(method: str, reason: Unjudgeable, message: str, status: str) -> Facts:
+def objected(method: str, reason: Unjudgeable, message: str, status: str, hint: str = _PLAINLY) -> Facts:
     """Facts of a request that cannot be judged."""
-    objection = Objection(reason, message, "Write the request in the plain way, or ask the operator.", status, None)
+    objection = Objection(reason, message, hint, status, None)
     return plain_facts(action=Action.OPAQUE, name=method[:32], resources=(), head=method[:32], objection=objection)
+
+
+def is_grpc(head: RequestHead) -> bool:
+    """Whether it is a call of gRPC: its answer would end with trailers, which nobody here passes on."""
+    return any(_GRPC.fullmatch(kind) is not None for kind in head.fields.all(b"content-type"))
+
+
+def not_grpc(head: RequestHead) -> Judged:
+    """Of a call of gRPC: that it is none of ours."""
+    said = "gRPC is not spoken: HTTP/2 ends here, and trailers with it"
+    hint = "Call the service's HTTP/JSON or gRPC-Web interface, if it has one."
+    return Judged(None, objected(head.method.decode("ascii"), Unjudgeable.UNSUPPORTED, said, "501", hint), wants_body=False)
 
 
 def path_below(path: str, prefix: str) -> str | None:
@@ -239,11 +257,14 @@ def _asks(kind: bytes, body: bytes) -> tuple[bool, bool]:
     in_parts = b"multipart" in kind
     found = form_asks(body, in_parts=in_parts) if in_parts or b"form-urlencoded" in kind or not kind else (False, False)
     if b"json" in kind or not kind or body.lstrip()[:1] in (b"{", b"["):
-        plain = unescaped(body)
-        if JSON_TELLING.search(plain) is not None:
-            msgspec.json.decode(body)  # it is strict
-            another, graphql = json_asks(body, plain)
-            return found[0] or another, found[1] or graphql
+        texts = body.splitlines() if b"ndjson" in kind else [body]
+        telling = [text for text in texts if JSON_TELLING.search(unescaped(text)) is not None]
+        if len(telling) > MAX_LINES:
+            raise Unseen
+        for text in telling:
+            msgspec.json.decode(text)  # it is strict
+            another, graphql = json_asks(text, unescaped(text))
+            found = found[0] or another, found[1] or graphql
     return found
 
 

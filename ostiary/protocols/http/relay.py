@@ -27,8 +27,10 @@ from ostiary.protocols.http.operations import (
     MAX_JUDGED,
     Judged,
     Understanding,
+    is_grpc,
     lines_passed_on,
     named_hop_by_hop,
+    not_grpc,
     objected,
     passed_on,
     with_body,
@@ -122,6 +124,8 @@ class HttpRelay:
         socket = socket_of(head, self._framing, self.connection.max_message_bytes)
         self._judged = understanding.judge(head, socket is not None)
         if socket is None and isinstance(understanding, Understanding):
+            if not self._framing.is_empty and is_grpc(head):
+                self._judged = not_grpc(head)
             fields.judged = head.raw, understanding, self._framing, self._named, self._judged
         return socket
 
@@ -283,6 +287,8 @@ class HttpRelay:
         self._goes(Event.REFUSE)
         self.closes = self.closes or not self.body.is_done
         said = refusals.refused(proof.refusal, proof.entry, self._ticket)
+        if said.head.status == 501 and is_grpc(self.head):
+            said = refusals.unimplemented(said, proof.refusal)
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
