@@ -300,7 +300,7 @@ def _happened(state: str, session: str, recording: Iterator[Record | Gap], *, li
     from ostiary.recording.transcript import events
 
     match _type(state, session):
-        case "http":
+        case "http" | "aws":
             return http_events(recording)
         case "ssh":
             return ssh_events(recording, () if live else _entries(state, session))

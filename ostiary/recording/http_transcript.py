@@ -29,10 +29,10 @@ def http_events(records: Iterable[Record | Gap]) -> Iterator[Event]:
         t_us = record.t_us
         if record.kind is PayloadKind.STATEMENT:
             known.keep(record.number, record.data)
-            yield Event(t_us=t_us, kind="statement", entry=record.entry, text=_text(record.data))
+            yield Event(t_us=t_us, kind="statement", entry=record.entry, text=_request(record.data))
         elif record.kind is PayloadKind.AGAIN:
             again = known.find(record.data)
-            text = "(a request shown before)" if again is None else _text(again)
+            text = "(a request shown before)" if again is None else _request(again)
             yield Event(t_us=t_us, kind="statement", entry=record.entry, text=text)
         elif record.kind in _KINDS:
             text = _decoder(decoders, record).decode(record.data)
@@ -53,6 +53,12 @@ def _decoder(decoders: _Decoders, record: Record) -> codecs.IncrementalDecoder:
             del decoders[next(iter(decoders))]
         found = decoders[key] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     return found
+
+
+def _request(data: bytes) -> str:
+    """A request; lines of its head end in CRLF, always, which nobody needs to see."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _text(head.replace(b"\r\n", b"\n") + end.replace(b"\r", b"") + body)
 
 
 def _text(data: bytes) -> str:

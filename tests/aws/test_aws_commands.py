@@ -48,6 +48,15 @@ def test_the_aws_command_works_with_credential_process_and_each_call_is_on_recor
     assert made.returncode == 0, made.stderr
     assert aws("s3", "cp", str(home / "told"), "s3://commands/told").returncode == 0
     assert aws("s3", "cp", "s3://commands/told", "-").stdout == "told through the gateway"
+    listed = aws("s3api", "list-buckets", "--query", "Buckets[].Name")
+    assert "commands" in listed.stdout
+    found = shared.gateway.run("audit", "search", "--kind", "intent", "--connection", "aws-prod", "-o", "json").stdout
+    session = next(entry["session"] for line in found.splitlines() if (entry := json.loads(line))["op"]["name"] == "s3:ListBuckets")
+    replayed = shared.gateway.run("sessions", "replay", session).stdout
+    assert "> GET /?x-id=ListBuckets HTTP/1.1\n" in replayed or "> GET / HTTP/1.1\n" in replayed
+    assert "  HTTP/1.1 200 OK\n" in replayed
+    assert "<Name>commands</Name>" in replayed
+    assert "something is missing" not in replayed
     refused = aws("s3", "rm", "s3://commands/told")
     assert refused.returncode != 0
     assert "no-delete" in refused.stdout + refused.stderr

@@ -86,12 +86,6 @@ def refused(refusal: Refusal, operation: str, ticket: Ticket | None = None) -> S
     return msgspec.structs.replace(said, head=said.head.with_headers((*said.head.headers, again)))
 
 
-def unimplemented(said: Said, refusal: Refusal) -> Said:
-    """The same for a client of gRPC, which shows nothing else of an answer: UNIMPLEMENTED."""
-    status = ((b"grpc-status", b"12"), (b"grpc-message", refusal.grounds.message.encode("ascii", "replace")))
-    return msgspec.structs.replace(said, head=said.head.with_headers((*said.head.headers, *status)))
-
-
 def failed(error: Exception) -> Said:
     """Something could not go on. The caller hears what is their business."""
     match error:

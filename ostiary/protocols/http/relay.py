@@ -287,8 +287,6 @@ class HttpRelay:
         self._goes(Event.REFUSE)
         self.closes = self.closes or not self.body.is_done
         said = refusals.refused(proof.refusal, proof.entry, self._ticket)
-        if said.head.status == 501 and is_grpc(self.head):
-            said = refusals.unimplemented(said, proof.refusal)
         yield said.head
         if self.head.method != b"HEAD":
             yield said.body
