@@ -296,6 +296,11 @@ def _aws(module: str) -> ModuleType:
         raise ConfigError("listen.aws", f"needs {exc.name}: pip install 'ostiary[aws]'") from None
 
 
+def check_account(connection: AwsConnection) -> None:
+    """Raise `ConfigError` for calls that AWS does not have."""
+    _aws("aws_models").check_calls(connection)
+
+
 def gate(protocol: str, settings: Listener, reception: Reception, keys: Path, known: Iterable[Destination]) -> Gate:
     """The listener of one protocol. `keys`: the folder of the gateway's own."""
     if protocol == "postgresql":

@@ -78,9 +78,11 @@ def check_config(config: ConfigFile = DEFAULT_CONFIG, output: OutputFormat = Out
 
 def _checked(settings: Config) -> dict[str, Any]:
     from ostiary.app.common import witness_file
+    from ostiary.app.worker import check_account
     from ostiary.audit.cosignature import WitnessPolicy
     from ostiary.cli.policy import load_policies, strangers
     from ostiary.identity.issuers import check_issuers, issuer_configured
+    from ostiary.model.connections import AwsConnection
     from ostiary.vault.references import resolve
 
     policies = load_policies(settings)
@@ -92,6 +94,8 @@ def _checked(settings: Config) -> dict[str, Any]:
     for connection in settings.connections.values():
         for reference in connection.secrets:
             resolve(reference)
+        if isinstance(connection, AwsConnection):
+            check_account(connection)
     warnings = [f"{danger} is on" for danger in settings.dangers()] + strangers(policies, settings)
     if not settings.issuers:
         warnings.append("no [[issuers]]: nobody can log in")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from botocore.regions import EndpointResolver
 
 import ostiary.protocols.aws
 from ostiary.model.connections import AwsConnection
-from ostiary.protocols.aws.actions import Access
+from ostiary.model.errors import ConfigError
+from ostiary.protocols.aws.actions import VENDING, Access
 from ostiary.protocols.aws.models import Service
 
 
@@ -22,6 +25,31 @@ from ostiary.protocols.aws.models import Service
 def access() -> Access:
     """What is known of AWS's actions."""
     return Access(json.loads((Path(ostiary.protocols.aws.__file__).parent / "access.json").read_bytes()))
+
+
+def check_calls(connection: AwsConnection) -> None:
+    """Raise `ConfigError` for a call that the configuration names and AWS does not have: a field of its answer would stay in clear."""
+    key = f"connections.{connection.name}"
+    fields = {place: f'{key}.protect."{place} {field.place}"' for place, field in connection.hidden if field.place.startswith(("json:/", "xml:/"))}
+    for name, where in (fields | dict.fromkeys(connection.danger_hands_out - VENDING, f"{key}.danger_hands_out")).items():
+        prefix, _, operation = name.partition(":")
+        known = _operations(prefix)
+        if operation not in known:
+            if not known:
+                raise ConfigError(where, f"AWS has no service {prefix}")
+            near = get_close_matches(operation, known, 1)
+            raise ConfigError(where, f"AWS has no call {name}" + (f"; did you mean {prefix}:{near[0]}?" if near else ""))
+
+
+def _operations(prefix: str) -> list[str]:
+    """All operations of the services with that IAM prefix."""
+    loader, known = Loader(), access()
+    found: list[str] = []
+    for name in known.services:
+        if known.prefix(name) == prefix:
+            with contextlib.suppress(BotoCoreError):
+                found += loader.load_service_model(name, "service-2")["operations"]
+    return found
 
 
 class AwsModels:

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from ostiary.driver.aws_models import AwsModels
+from ostiary.driver.aws_models import AwsModels, check_calls
 from ostiary.driver.http_target import HttpDestination
 from ostiary.driver.targets import Resolve
 from ostiary.model.connections import AwsConnection
@@ -24,6 +24,7 @@ class AwsDestination(HttpDestination):
 
     def __init__(self, connection: AwsConnection, resolve: Resolve) -> None:
         super().__init__(connection, resolve)
+        check_calls(connection)
         self.resolve = resolve
         self.models = AwsModels(connection)
         self.calls = Understanding(connection, self.models, Replays(time.time()))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.aws.account import Account
+from ostiary.testing.gateway import GatewayDidNotStart
+from tests.aws.account import Account, account
 
 AWS = Path(sys.executable).with_name("aws")
 OSTIARY = f"{sys.executable} -m ostiary.cli.main"
@@ -81,3 +85,46 @@ def test_keys_are_for_who_shows_a_token_and_for_no_secret_of_the_target(shared: 
     printed = run(shared, [*shlex.split(OSTIARY), "aws", "aws-prod", "--from", f"file:{token}"]).stdout
     assert json.loads(printed)["Version"] == 1
     assert "the-real-secret" not in printed
+
+
+def test_presigning_downloads_of_large_files_and_queues_work_as_the_documentation_says(shared: Account, token: Path) -> None:
+    home = shared.gateway.home
+    (home / "profile").write_text(
+        f"[profile prod]\nregion = us-east-1\nendpoint_url = {shared.url}\ncredential_process = {OSTIARY} aws aws-prod --from file:{token}\n"
+        "s3 =\n    signature_version = s3v4\n    multipart_threshold = 1GB\n"
+    )
+
+    def aws(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return run(shared, [str(AWS), *words], AWS_CONFIG_FILE=str(home / "profile"), AWS_PROFILE="prod", **more)
+
+    large = b"a line of text\n" * 700_000
+    (home / "large").write_bytes(large)
+    assert aws("s3", "mb", "s3://large").returncode == 0
+    assert aws("s3", "cp", str(home / "large"), "s3://large/large").returncode == 0
+    fetched = aws("s3", "cp", "s3://large/large", str(home / "back"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert (home / "back").read_bytes() == large
+    (home / "small").write_text("told by a link")
+    assert aws("s3", "cp", str(home / "small"), "s3://large/small").returncode == 0
+    assert httpx.get(aws("s3", "presign", "s3://large/small").stdout.strip()).text == "told by a link"
+    assert aws("sqs", "list-queues", "--endpoint-url", shared.url).returncode == 0
+
+
+def test_what_s3_takes_in_a_form_is_refused_by_name(shared: Account) -> None:
+    form = shared.client("s3", signature_version="s3v4").generate_presigned_post("forms", "a.txt")
+    told = httpx.post(form["url"], data=form["fields"], files={"file": b"x"})
+    assert told.status_code == 403
+    assert "are not read: presign a PUT" in told.text
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"protect": {"dynamodb:Scann json:/Items": {"class": "pii"}}}, 'protect."dynamodb:Scann json:/Items": AWS has no call dynamodb:Scann; did you mean dynamodb:Scan?'),
+        ({"protect": {"dynamo:Scan json:/Items": {"class": "pii"}}}, 'protect."dynamo:Scan json:/Items": AWS has no service dynamo'),
+        ({"danger_hands_out": ["ecr:GetAuthorisationToken"]}, "danger_hands_out: AWS has no call ecr:GetAuthorisationToken; did you mean ecr:GetAuthorizationToken?"),
+    ],
+)  # fmt: skip
+def test_a_call_that_aws_does_not_have_is_no_configuration(moto: str, written: dict[str, Any], said: str) -> None:
+    with pytest.raises(GatewayDidNotStart, match=re.escape(f"connections.aws-prod.{said}")), account(moto, **written):
+        pass

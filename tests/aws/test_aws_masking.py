@@ -114,7 +114,7 @@ def test_a_call_whose_answer_is_withheld_is_not_made_again_by_an_sdk(shared: Acc
     shared.direct("s3").create_bucket(Bucket="packed")
     shared.direct("s3").put_object(Bucket="packed", Key="a.bin", Body=b"PK\x03\x04\x00")
     WATCH.begin()
-    with pytest.raises(ClientError, match="it is withheld: a body that is no text.*pass_types") as told:
+    with pytest.raises(ClientError, match=r"it is withheld: a body that is no text.*pass_types") as told:
         shared.client("s3", attempts=3).get_object(Bucket="packed", Key="a.bin")
     assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
     assert WATCH.lines == ["GET /packed/a.bin"]

@@ -162,7 +162,7 @@ class Asking:
         endpoints = frozenset(models.access.services[name][2] for name in candidates)
         bucket = read_host(head, self._arrival.own, signed.service, signed.region, endpoints)
         if signed.region not in self.connection.regions:
-            raise Unreadable("AccessDenied", f"the connection is not for the region {signed.region}", 403)
+            raise Unreadable("AccessDenied", f"the connection is not for the region {signed.region}, but for {', '.join(self.connection.regions)}", 403)
         self._verify_early(head)
         headers, self.target = lifted(head.headers, self.target, signed)
         self.head = head = head.with_headers(headers)

@@ -161,6 +161,8 @@ def read_signature(headers: tuple[Header, ...], target: AwsTarget) -> Signed:
         return _presigned(headers, target.signature, target.query)
     if len(shown) != 1:
         said = "an Authorization header twice" if shown else "no signature: sign the request with keys of `ostiary aws CONNECTION`"
+        if not shown and any(b"multipart/form-data" in kind.lower() for kind in values(headers, b"content-type")):
+            said = "S3's uploads by form (a presigned POST) are not read: presign a PUT"
         raise NotSigned("MissingAuthenticationToken", said)
     found = _AUTHORIZATION.fullmatch(shown[0])
     if found is None:
