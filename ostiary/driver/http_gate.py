@@ -123,11 +123,14 @@ class HttpGate(Gate):
         spawn(self._accept(sock, address), f"http {address}")
 
     async def _accept(self, sock: socket.socket, address: str) -> None:
+        self._connected.add(1)  # who shakes hands is connected
         try:
             await accept(sock, ClientLink(self, address), self._tls, self.settings.login_seconds)
         except OSError as exc:  # an SSLError is one
             _log.debug("client went away", client=address, error=str(exc))
             sock.close()
+        finally:
+            self._connected.leave()  # from here on `joined` counts it
 
     # --- sessions ---
 

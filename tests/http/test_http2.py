@@ -254,6 +254,21 @@ def test_httpx_agrees_on_it_by_tls(secured: tuple[World, ssl.SSLContext]) -> Non
         assert client.get(f"https://localhost:{app.port}/app/1").http_version == "HTTP/1.1"
 
 
+def test_who_has_not_shaken_hands_yet_counts_as_connected() -> None:
+    certificate = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        chain = stack.enter_context(certificate.private_key_and_cert_chain_pem.tempfile())
+        app = stack.enter_context(world(listener={"tls_cert": chain, "tls_key": chain, "max_connections": 2}))
+        silent = [stack.enter_context(app.connect()) for _ in range(2)]
+        for sock in silent:
+            sock.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        with app.connect() as third:
+            third.settimeout(3.0)  # which is before hands must be shaken
+            assert third.recv(1) == b""
+
+
 def test_over_tls_it_is_spoken_where_it_was_agreed_on_alone(secured: tuple[World, ssl.SSLContext]) -> None:
     app, roots = secured
     with app.connect() as sock, roots.wrap_socket(sock, server_hostname="localhost") as tls:
