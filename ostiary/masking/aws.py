@@ -7,13 +7,14 @@ for in halves. No answer of a service is in CBOR, as no call is; the gateway's o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from ostiary.kernel.nets import Wanted
 from ostiary.masking.counts import Counts
 from ostiary.masking.documents import Rules, Unmaskable
-from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked, is_whole
+from ostiary.masking.http import MAX_HELD, ReplyMasker, _Body, _coding, _media_type, _Text, _Unpacked
 from ostiary.model.connections import Look, ProtectedField
 from ostiary.model.proofs import Masked
 from ostiary.model.results import ReplyEnd, ReplyHead, SocketMessage
@@ -24,6 +25,14 @@ HEAD: Final = "head:"
 """How the place of a header begins."""
 _UNSAID: Final = frozenset({"", "binary/octet-stream", "application/octet-stream", "application/x-directory"})
 _JSON: Final = "application/x-amz-json"
+_ALL: Final = re.compile(rb"bytes 0-([0-9]{1,15})/([0-9]{1,15})")
+
+
+def _is_whole(head: ReplyHead) -> bool:
+    """Whether a part is all that there is, since whoever asked for it asked for more: RFC 9110, 14.4."""
+    said = [value for name, value in head.headers if name.lower() == b"content-range"]
+    found = _ALL.fullmatch(said[0]) if len(said) == 1 else None
+    return found is not None and head.length == int(found[2]) == int(found[1]) + 1
 
 
 class AwsReplyMasker(ReplyMasker):
@@ -82,7 +91,7 @@ class AwsReplyMasker(ReplyMasker):
             body = _Unpacked(loose, coding) if coding else loose
         else:
             body = super()._choose(head)
-        if head.status == 206 and not body.passes and not is_whole(head):
+        if head.status == 206 and not body.passes and not _is_whole(head):
             raise Unmaskable("a part of what must be looked through whole; ask for all of it")
         return body
 

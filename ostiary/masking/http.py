@@ -25,10 +25,9 @@ from __future__ import annotations
 import html
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, cast
-from urllib.parse import unquote_to_bytes
 
 from ostiary.kernel.detect import Scanner
 from ostiary.kernel.nets import Wanted, names_of
@@ -47,6 +46,7 @@ from ostiary.masking.documents import (
     mask_xml,
 )
 from ostiary.masking.events import Events
+from ostiary.masking.spelled import SPELLED, spelled_out
 from ostiary.model.connections import Look
 from ostiary.model.nouns import Noun
 from ostiary.model.proofs import HTTP_BODY, HTTP_HEAD, Content, Masked
@@ -94,13 +94,6 @@ _ENCODED_PART: Final = re.compile(rb"(?im)^content-(?:transfer-encoding:[ \t]*+(
 _BEFORE_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf|[\x1e \t\r\n])*")
 """A mark of UTF-8, and what separates texts of a sequence: RFC 7464, 2.1."""
 _RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]+([0-9]{1,15})-")
-_ALL: Final = re.compile(rb"bytes 0-([0-9]{1,15})/([0-9]{1,15})")
-_REFERENCE: Final = re.compile(rb"&#|&[a-z]", re.IGNORECASE)
-_ESCAPE: Final = re.compile(rb"\\+(?:u\{?0*([0-7][0-9A-Fa-f])\}?|x([0-7][0-9A-Fa-f])|([0-7]{2,3}))")
-_QUOTED: Final = re.compile(rb"=([2-7][0-9A-F])|=\r?\n")
-_PLUS: Final = re.compile(rb"[0-9]\+[0-9]{2,6}\+[0-9]")  # a form's blanks are `+`
-_SPELLED: Final = re.compile(rb"&#|&[A-Za-z]|%|\\[ux0-7]|=(?:[2-7][0-9A-F]|\r?\n)|[0-9]\+[0-9]")
-"""Where one of these five may begin."""
 MAX_HEADS: Final = 64
 """Heads of a service that are kept as they left."""
 MAX_CLEAN: Final = 128
@@ -405,13 +398,6 @@ def _media_type(head: ReplyHead) -> tuple[str, str]:
     if len(charsets) > 1:
         raise Unmaskable("more than one character set")
     return kind.lower(), charsets.pop() if charsets else ""
-
-
-def is_whole(head: ReplyHead) -> bool:
-    """Whether a part is all that there is, since whoever asked for it asked for more: RFC 9110, 14.4."""
-    said = [value for name, value in head.headers if name.lower() == b"content-range"]
-    found = _ALL.fullmatch(said[0]) if len(said) == 1 else None
-    return found is not None and head.length == int(found[2]) == int(found[1]) + 1
 
 
 def _first_byte(head: ReplyHead) -> int:
@@ -803,27 +789,7 @@ def check_spellings(data: bytes, bits: int | Wanted, starred: bytes | None = Non
 
 def hides(data: bytes, bits: int | Wanted, starred: bytes | None = None) -> bool:
     """Whether some spelling shows a value that the plain look does not. What that finds is starred first: it must not make up for what it misses."""
-    if _SPELLED.search(data) is None:
+    if SPELLED.search(data) is None:
         return False
     plain = scanned(data, bits, Counts())[0] if starred is None else starred
     return any(scanned(written, bits, Counts())[1] for written in spelled_out(plain))
-
-
-def spelled_out(data: bytes) -> Iterator[bytes]:
-    """`data` with character references, percent signs, plus signs for blanks, backslash and quoted-printable escapes written out, each where there are any."""
-    if _REFERENCE.search(data) is not None:
-        yield html.unescape(data.decode("utf-8", "replace")).encode()
-    if b"%" in data:
-        yield unquote_to_bytes(data)
-    if b"+" in data and _PLUS.search(data) is not None:
-        yield unquote_to_bytes(data.replace(b"+", b" "))
-    if b"\\" in data and _ESCAPE.search(data) is not None:
-        yield _ESCAPE.sub(_escaped, data)
-    if b"=" in data and _QUOTED.search(data) is not None:
-        yield _QUOTED.sub(lambda m: bytes([int(m[1], 16)]) if m[1] else b"", data)
-
-
-def _escaped(found: re.Match[bytes]) -> bytes:
-    if found[3]:
-        return bytes([int(found[3], 8) & 0x7F])
-    return bytes([int(found[1] or found[2], 16)])
