@@ -167,9 +167,13 @@ class Secured:
         """Encrypt and send. Behind an end it is dropped."""
         if self._shut or not data:
             return
-        done = self._records.write(data)
-        while done < len(data):
-            done += self._records.write(memoryview(data)[done:])
+        try:
+            done = self._records.write(data)
+            while done < len(data):
+                done += self._records.write(memoryview(data)[done:])
+        except ssl.SSLError as exc:  # never that it wants to read: no context here negotiates anew
+            self._lose(exc)
+            return
         self._send()
 
     def writelines(self, pieces: list[bytes]) -> None:

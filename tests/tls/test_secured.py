@@ -20,7 +20,10 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostiary.model.connections import Upstream
+from ostiary.testing.peers import free_port
 from ostiary.upstream.secured import MAX_RECORD, accept, connect
+from ostiary.upstream.tls import client_context
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -628,6 +631,43 @@ def test_a_server_that_speaks_no_tls_or_hangs_up_is_an_error(run, contexts):
                 await connecting
 
     run(work())
+
+
+def test_a_target_that_wants_to_negotiate_anew_is_left(contexts, tmp_path):
+    """OpenSSL's own server asks for it (TLS 1.2) when it is told `r`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    port, ca = free_port(), str(tmp_path / "ca.pem")
+    there = Upstream(host="localhost", port=port, tls="verify-full", ca_file=ca, cert_file=None, key_file=None, connect_timeout=SECONDS)
+    context = client_context(there, "http/1.1")
+    assert context is not None
+
+    async def work():
+        server = await asyncio.create_subprocess_exec(
+            "openssl", "s_server", "-accept", str(port), "-cert", str(tmp_path / "server.pem"), "-tls1_2",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        await server.stdout.readuntil(b"ACCEPT")
+        inner = Inner()
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setblocking(False)
+        transport = await connect(sock, inner, context, "localhost", SECONDS)
+        transport.write(b"before\n")
+        await server.stdout.readuntil(b"before")
+        server.stdin.write(b"r\n")
+        await server.stdin.drain()
+        await inner.until(lambda it: "lost" in it.told)
+        assert not inner.heard
+        server.kill()
+        await server.wait()
+
+    async def in_time():
+        async with asyncio.timeout(SECONDS):
+            await work()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(in_time())
 
 
 def test_keys_that_the_other_side_has_changed_are_used(contexts, tmp_path):
