@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 
 MAX_FIELDS: Final = 4096
 """Fields of a form that are looked at; one with more, in which something could stand, is not seen through."""
+MAX_ESCAPES: Final = 1 << 16
+"""Letters of ASCII that a form writes as percent signs, for no reason; one with more is not seen through."""
 MAX_LOOK: Final = 4096
 """Bytes of a field that are looked at for GraphQL."""
 MAX_MEMBERS: Final = 256 * 1024
@@ -72,7 +74,10 @@ def form_asks(body: bytes, *, in_parts: bool) -> tuple[bool, bool]:
 
 
 def _holds_word(body: bytes) -> bool:
-    lower = _LETTER.sub(lambda found: bytes([int(found[1], 16)]), body.replace(b"\\", b"")).lower()
+    plain, escapes = _LETTER.subn(lambda found: bytes([int(found[1], 16)]), body.replace(b"\\", b""), MAX_ESCAPES + 1)
+    if escapes > MAX_ESCAPES:
+        raise Unseen
+    lower = plain.lower()
     return any(word in lower for word in _WORDS)
 
 
