@@ -91,13 +91,12 @@ def test_a_service_that_takes_nothing_is_given_up(hasty: World) -> None:
             assert app.records("outcome")[-1]["result"]["status"] != "ok"
 
 
-@pytest.mark.parametrize("pieces", [[b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 60], [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", *[b"a"] * 60]])
+@pytest.mark.timeout(60)  # all that it drips takes four minutes
+@pytest.mark.parametrize("pieces", [[b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 1000], [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", *[b"a"] * 1000]])
 def test_a_service_that_drips_its_head_is_given_up(hasty: World, pieces: list[bytes]) -> None:
     hasty.service.says, hasty.service.pause = pieces, 0.25
-    begun = time.monotonic()
     assert hasty.ask("GET", "/x").status == 502
     hasty.service.says, hasty.service.pause = [], 0.0
-    assert time.monotonic() - begun < 12, "seconds, and not all that it drips"
 
 
 def test_a_service_that_says_in_time_that_it_is_at_it_is_waited_for(hasty: World) -> None:
