@@ -20,6 +20,7 @@ cdef class Secured:
     @cython.locals(data=bytes)
     cdef _send(self)
     cdef _shake(self)
+    cdef _fail(self, object why)
     cdef _lose(self, object why)
     cdef _say_goodbye(self)
     cpdef write(self, object data)

@@ -63,12 +63,12 @@ class Secured:
             self._shake()
 
     def eof_received(self) -> bool:
-        """The peer's half of TCP ends. Behind its close_notify that says nothing new."""
+        """The peer's half of TCP ends. Behind its close_notify that says nothing new; if it closes ours too, what was written goes out first."""
         if self._is_up and not self._ends:
             self._read()
-        if self._is_up and self._ends and not self._shut:
-            return True
-        self._lose(ConnectionResetError("the stream ended without close_notify"))
+        if self._ends:
+            return not self._shut
+        self._fail(ConnectionResetError("the stream ended without close_notify"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,12 +142,15 @@ class Secured:
         if data and not self._tcp.is_closing():
             self._tcp.write(data)
 
-    def _lose(self, why: Exception) -> None:
-        """End it for that reason. What was written goes out if it can at once."""
+    def _fail(self, why: Exception) -> None:
         self._ends = self._shut = True
         self._why = why
         if not self.up.done():
             self.up.set_exception(why)
+
+    def _lose(self, why: Exception) -> None:
+        """End it for that reason. What was written goes out if it can at once."""
+        self._fail(why)
         if self._tcp.get_write_buffer_size():
             self._tcp.abort()
         else:

@@ -448,6 +448,22 @@ def test_what_comes_behind_our_own_end_is_dropped_and_does_not_reset_the_answer(
     run(work())
 
 
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_half_that_ends_does_not_cost_the_answer_that_is_on_its_way(run, contexts, says_goodbye):
+    async def work():
+        inner = Inner(lambda it, _: (it.transport.write(bytes(8_000_000)), it.transport.write_eof() if says_goodbye else None))
+        async with pair(contexts, inner) as client:
+            await client.send(client.sealed(b"go"))
+            await inner.until(lambda it: bool(it.heard))
+            assert inner.transport.get_write_buffer_size() > 0
+            await client.send(client.goodbye() if says_goodbye else b"")
+            client.sock.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.05)
+            assert await client.read(8_000_000) == bytes(8_000_000)
+
+    run(work())
+
+
 def test_abort_ends_it_at_once(run, contexts):
     async def work():
         inner = Inner(lambda it, _: it.transport.abort())
