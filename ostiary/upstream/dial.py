@@ -165,7 +165,7 @@ class Target:
         """The connection; paused until `attach`."""
         return self._transport
 
-    def attach(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol) -> None:
+    def attach(self, protocol: asyncio.Protocol) -> None:
         """Give the connection to `protocol`: `connection_made`, what came behind the login if anything, then the rest.
 
         Raises `NotAdmitted` (TARGET_UNREACHABLE) if the target went away in between.
@@ -176,7 +176,7 @@ class Target:
         protocol.connection_made(self._transport)
         leftover = self._login.leftover()
         if leftover:
-            _hand_over(protocol, leftover)
+            protocol.data_received(leftover)
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -185,18 +185,6 @@ class Target:
         if not self._transport.is_closing():
             self._transport.write(encode.TERMINATE)
         self._transport.close()
-
-
-def _hand_over(protocol: asyncio.Protocol | asyncio.BufferedProtocol, data: bytes) -> None:
-    if isinstance(protocol, asyncio.Protocol):
-        protocol.data_received(data)
-        return
-    while data:
-        room = memoryview(protocol.get_buffer(len(data))).cast("B")
-        taken = min(len(room), len(data))
-        room[:taken] = data[:taken]
-        protocol.buffer_updated(taken)
-        data = data[taken:]
 
 
 async def open_target(
