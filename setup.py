@@ -30,7 +30,7 @@ LINE = [
         "protocols/http/decode.py", "protocols/http/encode.py", "protocols/http/login.py", "protocols/http/messages.py", "protocols/http/operations.py", "protocols/http/places.py",
         "protocols/http/relay.py", "protocols/http/results.py", "protocols/http/states.py", "protocols/postgres/answering.py", "protocols/postgres/asking.py",
         "protocols/postgres/conversation.py", "protocols/postgres/decode.py", "protocols/postgres/relay.py", "protocols/postgres/states.py", "protocols/postgres/understand/judge.py",
-        "protocols/postgres/understand/view.py", "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py", "session/world.py", "upstream/secured.py",
+        "protocols/postgres/understand/view.py", "protocols/postgres/understanding.py", "protocols/relay.py", "recording/recorder.py", "session/world.py",
         "driver/ssh_channel.py", "driver/ssh_sides.py", "protocols/ssh/alone.py", "protocols/ssh/echo.py", "protocols/ssh/files.py", "protocols/ssh/messages.py",
         "protocols/ssh/relay.py", "protocols/ssh/results.py", "protocols/ssh/sftp.py", "upstream/ssh_packets.py", "upstream/ssh_wire.py", "vault/payload_format.py", "vault/payloads.py",
     )

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -38,7 +38,6 @@ from ostiary.protocols.http.messages import RequestHead
 from ostiary.protocols.http.operations import path_below
 from ostiary.protocols.http.paths import Ambiguous, authority_of, read_target
 from ostiary.protocols.http.relay import HttpRelay
-from ostiary.upstream.secured import accept
 
 _log = structlog.get_logger("ostiary")
 _time: Final = time.time
@@ -125,7 +124,10 @@ class HttpGate(Gate):
     async def _accept(self, sock: socket.socket, address: str) -> None:
         self._connected.add(1)  # who shakes hands is connected
         try:
-            await accept(sock, ClientLink(self, address), self._tls, self.settings.login_seconds)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: cast(asyncio.Protocol, ClientLink(self, address)), sock, ssl=self._tls,
+                ssl_handshake_timeout=self.settings.login_seconds if self._tls else None,
+            )  # fmt: skip
         except OSError as exc:  # an SSLError is one
             _log.debug("client went away", client=address, error=str(exc))
             sock.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -20,7 +20,6 @@ from ostiary.protocols.http.operations import Understanding
 from ostiary.store.commons import Commons
 from ostiary.upstream.http_credentials import Shown
 from ostiary.upstream.reach import dial, explain
-from ostiary.upstream.secured import connect
 from ostiary.upstream.tls import client_context
 
 ALPN: Final = "http/1.1"
@@ -86,7 +85,11 @@ class HttpDestination(Destination):
             async with asyncio.timeout(upstream.connect_timeout):
                 context = client_context(upstream, ALPN)
                 sock = await dial(upstream)
-                await connect(sock, link, context, upstream.host, upstream.connect_timeout)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: cast(asyncio.Protocol, link), sock=sock, ssl=context,
+                    server_hostname=None if context is None else upstream.host,
+                    ssl_handshake_timeout=None if context is None else upstream.connect_timeout,
+                )  # fmt: skip
         except BaseException as error:
             if link.transport is not None:
                 link.transport.abort()

@@ -35,7 +35,6 @@ from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.login import MAX_LOGIN_FRAME, ClientLogin, LoggedIn
 from ostiary.protocols.postgres.scram import Derivation, KeyCache, Keys
 from ostiary.upstream.reach import dial, explain
-from ostiary.upstream.secured import connect
 from ostiary.upstream.settings import KnownSettings
 from ostiary.upstream.tls import ALPN, channel_binding, client_context
 
@@ -268,17 +267,27 @@ class _Closing(asyncio.Protocol):
 
 async def _connect(upstream: Upstream, protocol: asyncio.Protocol, *, direct_tls: bool) -> asyncio.Transport:
     """A transport with `protocol` on it, TLS done."""
+    loop = asyncio.get_running_loop()
     context = client_context(upstream, ALPN)
     sock = await dial(upstream)
     try:
-        if context is not None and not direct_tls:
+        if context is None:
+            transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            return transport
+        if not direct_tls:
             await _ask_for_tls(sock)
-        transport = await connect(sock, protocol, context, upstream.host, upstream.connect_timeout)
+        transport, _ = await loop.create_connection(
+            lambda: protocol,
+            sock=sock,
+            ssl=context,
+            server_hostname=upstream.host,
+            ssl_handshake_timeout=upstream.connect_timeout,
+        )
     except BaseException:
         with contextlib.suppress(OSError):
             sock.close()
         raise
-    if context is not None and direct_tls and transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
+    if direct_tls and transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
         transport.abort()
         raise NotAdmitted(Reason.TARGET_REFUSED, "it does not speak PostgreSQL inside TLS (no ALPN)")
     return transport

@@ -58,7 +58,6 @@ def _make(upstream: Upstream, alpn: str) -> ssl.SSLContext:
         raise ValueError(upstream.tls)
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=upstream.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # a write would have to wait for what is read: see `secured`
     context.check_hostname = upstream.tls == "verify-full"
     context.set_alpn_protocols([alpn])
     if upstream.cert_file is not None:
