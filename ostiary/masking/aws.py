@@ -67,8 +67,9 @@ class AwsReplyMasker(ReplyMasker):
         """A head without the headers that are protected: what is in them may be written in any coding."""
         names = {each.place.removeprefix(HEAD).lower().encode(): each.data_class for each in hidden}
         kept = tuple([header for header in head.headers if header[0].lower() not in names])
-        for name, _ in head.headers if names else ():
-            self._counts.add(names.get(name.lower(), ""), name.lower() in names)
+        for name, _ in head.headers:
+            if name.lower() in names:
+                self._counts.add(names[name.lower()])
         return head if len(kept) == len(head.headers) else head.with_headers(kept)
 
     def _kept(self, name: bytes) -> bool:

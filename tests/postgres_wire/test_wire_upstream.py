@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
 
+import psycopg
 import pytest
 import trustme
 import uvloop
@@ -16,6 +20,8 @@ from ostiary.model.secrets import Secret
 from ostiary.protocols.postgres import decode, encode, refusals
 from ostiary.protocols.postgres import messages as m
 from ostiary.protocols.postgres.scram import KeyCache
+from ostiary.testing.gateway import gateway
+from ostiary.testing.gateway import target as postgres_target
 from ostiary.testing.peers import ServerTls, postgres_cluster
 from ostiary.upstream import cancel_target, open_target
 from ostiary.upstream import dial as dialling
@@ -512,3 +518,44 @@ def test_no_small_write_waits_for_an_acknowledgement(run, server):
         await bye(opened)
 
     run(go())
+
+
+@contextlib.contextmanager
+def shim(server: tuple[str, int], behind: bytes) -> Iterator[int]:
+    """A port before that server on which `behind` follows the first ReadyForQuery in the same breath: no real server can be had to do that at will."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def pump(source: socket.socket, sink: socket.socket, extra: bytes) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(1 << 16):
+                    if extra and encode.READY["I"] in data:
+                        data, extra = data.replace(encode.READY["I"], encode.READY["I"] + extra, 1), b""
+                    sink.sendall(data)
+            for each in (source, sink):
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client = stack.enter_context(listener.accept()[0])
+                    upstream = stack.enter_context(socket.create_connection(server))
+                    threading.Thread(target=pump, args=(client, upstream, b""), daemon=True).start()
+                    threading.Thread(target=pump, args=(upstream, client, behind), daemon=True).start()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join(10)
+
+
+def test_a_session_goes_on_from_what_a_server_says_in_one_breath_with_the_end_of_its_login(postgres):
+    behind = encode.encode(m.ParameterStatus("in_hot_standby", "off"))
+    with (
+        shim(("127.0.0.1", postgres.port), behind) as port,
+        gateway(connections={"db": postgres_target(postgres, address=f"127.0.0.1:{port}")}, policy="permit (principal, action, resource);") as gate,
+        psycopg.connect(host="127.0.0.1", port=gate.port, dbname="db", user="me", password=gate.token()) as conn,
+    ):
+        assert conn.execute("SELECT 1").fetchone() == (1,)

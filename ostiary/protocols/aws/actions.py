@@ -102,9 +102,10 @@ _GIVES_NOTHING: Final = frozenset({"", "false", "private", "bucket-owner-read", 
 def gives_rights(given: dict[str, Any]) -> bool:
     """Whether a call that changes something says in a parameter who may do what: an ACL, a policy, a lock that is passed over."""
     return any(
-        _GIVES.fullmatch(name) is not None and (value not in _GIVES_NOTHING if isinstance(value, str) else value is True or (isinstance(value, list) and bool(value)))
+        _GIVES.fullmatch(name) is not None and (value not in _GIVES_NOTHING if isinstance(value, str) else bool(value))
         for name, value in given.items()
     )
+
 
 VENDING: Final = frozenset({
     "sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoot", "sts:GetSessionToken",

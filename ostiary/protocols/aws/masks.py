@@ -21,7 +21,7 @@ _NO_SECRET: Final = frozenset({"nexttoken", "marker", "token", "clienttoken", "c
 
 _ENVIRONMENT: Final = "json:/{}/Environment/Variables"
 _SEALED: Final = "json:/CiphertextForRecipient"
-"""The same, for a key that the caller chose."""
+"""The plaintext, sealed for a key that the caller chose."""
 NAMED: Final[dict[str, tuple[str, ...]]] = {
     "secretsmanager:GetSecretValue": ("json:/SecretString", "json:/SecretBinary"),
     "secretsmanager:BatchGetSecretValue": ("json:/SecretValues/*/SecretString", "json:/SecretValues/*/SecretBinary"),

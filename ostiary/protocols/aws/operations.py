@@ -40,7 +40,7 @@ from ostiary.protocols.aws.sigv4 import (
     verify,
 )
 from ostiary.protocols.http.messages import Header, RequestHead, sole, values
-from ostiary.protocols.http.operations import Judged
+from ostiary.protocols.http.operations import Judged, gravest
 
 MAX_SHOWN: Final = 64
 """Parameters that policy and log see."""
@@ -462,16 +462,6 @@ def _of_header(value: Any) -> bytes:
 
 def _written(value: object) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)[:MAX_VALUE]
-
-
-_GRAVITY: Final = (
-    Action.OPAQUE, Action.DELETE, Action.ADMINISTER, Action.EXECUTE, Action.TRANSFER, Action.DEFINE, Action.WRITE, Action.READ,
-)  # fmt: skip
-
-
-def gravest(actions: list[Action]) -> Action:
-    """The one that people should see first."""
-    return next(each for each in _GRAVITY if each in actions)
 
 
 def refusal(name: str, why: NotSigned | Unreadable) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from functools import lru_cache
 from typing import Final
 
@@ -34,8 +35,9 @@ METHODS: Final = {
     "DELETE": Action.DELETE,
 }
 """What a method does where no route says otherwise: RFC 9110, 9.3; RFC 5789. Any other is opaque."""
-_GRAVITY: Final = list(Action)
-"""From what is least to what is most."""
+_GRAVITY: Final = (
+    Action.OPAQUE, Action.DELETE, Action.ADMINISTER, Action.EXECUTE, Action.TRANSFER, Action.DEFINE, Action.WRITE, Action.READ, Action.CONNECT,
+)  # fmt: skip
 _NEVER: Final = frozenset({"TRACE", "TRACK", "CONNECT"})
 """Reflect credentials, or are a tunnel."""
 
@@ -151,7 +153,10 @@ class Understanding:
         if method in _NEVER:
             said = f"{method} is never passed on"
             return Judged(target, objected(method, Unjudgeable.UNSUPPORTED, said, "405"), wants_body=False)
-        if any(asks_another(name) for name, _ in arguments) or b"%u" in target.query.lower():
+        if b"%u" in target.query.lower():
+            said = "the query holds an escape (%u) that some services read and some do not"
+            return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
+        if any(asks_another(name) for name, _ in arguments):
             said = "the query asks for another method (`_method`)"
             return Judged(target, objected(method, Unjudgeable.UNPARSABLE, said, "400"), wants_body=False)
         facts = self._facts("WEBSOCKET" if socket else method, path, arguments)
@@ -176,7 +181,7 @@ class Understanding:
         names = dict.fromkeys((path, path.lower()))
         actions = dict.fromkeys((action, *(Action(each.action) for each in others if each is not None)))
         return plain_facts(
-            action=max(actions, key=_GRAVITY.index),
+            action=gravest(actions),
             name=method if route is None else route.name,
             resources=tuple(Resource("path", name, each, (), ()) for each in actions for name in names),
             head=f"{method} {path}"[:MAX_HEAD],
@@ -193,6 +198,11 @@ class Understanding:
             for loosely in (False, True)
             for spelt in methods
         ]
+
+
+def gravest(actions: Container[Action]) -> Action:
+    """The one that people should see first."""
+    return next(each for each in _GRAVITY if each in actions)
 
 
 def objected(method: str, reason: Unjudgeable, message: str, status: str, hint: str = _PLAINLY) -> Facts:
